@@ -1,0 +1,124 @@
+"""Token-budget batches by length, the same on every run, resumable at any batch."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.encoding import piece_counts
+from data.tokenizer import BEGIN, END, PAD, SEPARATOR
+
+
+class TokenBudgetLoader:
+    """An iterable over batches whose padded size stays within a budget.
+
+    Items are sorted by length, so a batch holds hardly any padding; equal lengths are shuffled anew each epoch, and so is
+    the order of batches. Batch boundaries depend on lengths alone: every epoch has the same number of batches.
+
+    Its state (epoch, position) makes a resumed run see exactly the batches that the killed one would have seen. Lightning
+    saves it through `state_dict`. Under data parallelism each process takes every `world`-th batch.
+    """
+
+    def __init__(
+        self,
+        lengths: np.ndarray,  # (items,) size of an item as the budget counts it
+        collate: Callable[[np.ndarray], Any],  # indices -> batch
+        budget: int,
+        *,
+        secondary: np.ndarray | None = None,  # (items,) second sorting key: the other side's length
+        shuffle: bool = True,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.lengths, self.collate, self.shuffle, self.seed = lengths, collate, shuffle, seed
+        self.secondary = np.zeros_like(lengths) if secondary is None else secondary
+        self.rank, self.world = rank, world
+        self.boundaries = _boundaries(np.sort(lengths), budget)
+        self.epoch = 0
+        self.position = 0
+
+    def __len__(self) -> int:
+        count = len(self.boundaries) - 1
+        return count // self.world if self.shuffle else -(-max(0, count - self.rank) // self.world)
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        """Item indices of each batch of an epoch, in order, for this process."""
+        random = np.random.default_rng([self.seed, epoch])
+        ties = random.random(len(self.lengths)) if self.shuffle else np.arange(len(self.lengths))
+        order = np.lexsort((ties, self.secondary, self.lengths))
+        batches = [order[a:b] for a, b in zip(self.boundaries, self.boundaries[1:], strict=False)]
+        if self.shuffle:
+            batches = [batches[i] for i in random.permutation(len(batches))]
+        return batches[self.rank :: self.world][: len(self)]
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = self.batches(self.epoch if self.shuffle else 0)
+        while self.position < len(batches):
+            self.position += 1  # before the yield: a checkpoint taken while this batch trains counts it as seen
+            yield self.collate(batches[self.position - 1])
+        self.epoch, self.position = self.epoch + 1, 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.epoch, self.position = state["epoch"], state["position"]
+
+
+def _boundaries(lengths: np.ndarray, budget: int) -> list[int]:
+    """Cuts ascending `lengths` where one more item would make longest x count exceed the budget."""
+    boundaries = [0]
+    for i, length in enumerate(lengths.tolist()):
+        if i > boundaries[-1] and length * (i + 1 - boundaries[-1]) > budget:
+            boundaries.append(i)
+    return [*boundaries, len(lengths)]
+
+
+def padded(rows: list[list[int]] | list[np.ndarray], left: bool = False) -> Tensor:
+    """(rows, longest) piece ids, filled up with PAD on the right (or left)."""
+    lengths = np.fromiter((len(r) for r in rows), np.int64, len(rows))
+    width = int(lengths.max(initial=0))
+    mask = np.arange(width) < lengths[:, None]
+    if left:
+        mask = mask[:, ::-1]
+    out = np.full((len(rows), width), PAD, np.int64)
+    out[mask] = np.concatenate([np.asarray(r, np.int64) for r in rows]) if width else []
+    return torch.from_numpy(out)
+
+
+def translation_loader(rows: datasets.Dataset, budget: int, *, shuffle: bool = True, seed: int = 0, rank: int = 0, world: int = 1) -> TokenBudgetLoader:
+    """Batches of an encoded set: a dictionary of source (B, S) with its end piece, and target (B, T) as [begin] pieces [end].
+
+    `budget` counts padded target cells.
+    """
+    table = rows.with_format("arrow")
+
+    def collate(indices: np.ndarray) -> dict[str, Tensor]:
+        columns = table[indices]
+        source = [[*ids, END] for ids in columns.column("source").to_pylist()]
+        target = [[BEGIN, *ids, END] for ids in columns.column("target").to_pylist()]
+        return {"source": padded(source), "target": padded(target)}
+
+    lengths = piece_counts(rows, "target") + 1
+    return TokenBudgetLoader(lengths, collate, budget, secondary=piece_counts(rows, "source"), shuffle=shuffle, seed=seed, rank=rank, world=world)
+
+
+def causal_loader(rows: datasets.Dataset, budget: int, *, shuffle: bool = True, seed: int = 0) -> TokenBudgetLoader:
+    """Batches (B, T) of an encoded set as one text a pair: [begin] source [separator] target [end]."""
+    table = rows.with_format("arrow")
+
+    def collate(indices: np.ndarray) -> Tensor:
+        columns = table[indices]
+        pairs = zip(columns.column("source").to_pylist(), columns.column("target").to_pylist(), strict=True)
+        return padded([causal_text(source, target) for source, target in pairs])
+
+    return TokenBudgetLoader(piece_counts(rows, "source") + piece_counts(rows, "target") + 3, collate, budget, shuffle=shuffle, seed=seed)
+
+
+def causal_text(prompt: list[int], response: list[int]) -> list[int]:
+    """A prompt with its response as the language model reads them."""
+    return [BEGIN, *prompt, SEPARATOR, *response, END]

@@ -1,0 +1,54 @@
+"""Corpora of sentence pairs, one file each.
+
+A corpus is a module here with `Settings` (a `CorpusSettings`) and `pairs(settings)`, an iterator over `Pair`. Where it
+comes with official splits its pairs name theirs; else `data.splits` places whole documents.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from data.errors import InputError
+from data.settings import Settings, nearest, validated
+
+
+class Pair(NamedTuple):
+    """One sentence pair of a corpus."""
+
+    document: str  # never divided between splits: a chapter, an article; any unique id where there is none
+    source: str
+    target: str
+    split: str | None = None  # "train", "validation" or "test" where the corpus says so
+
+
+class CorpusSettings(Settings):
+    """What every corpus can be told."""
+
+    name: str
+    prompts: float = 0.08  # share of the training documents held out as prompts for responses
+    validation: float = 0.03  # share held out where the corpus has no official split
+    test: float = 0.03
+
+
+def names() -> list[str]:
+    """Names of all corpora: the modules of this package."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__))
+
+
+def settings(values: Mapping[str, Any], where: str) -> CorpusSettings:
+    """The settings of the corpus that `values["name"]` names. Raises InputError on unknown names and keys."""
+    return validated(_module(values.get("name"), where).Settings, values, where)
+
+
+def reader(corpus: CorpusSettings) -> Callable[[CorpusSettings], Iterator[Pair]]:
+    """The function `pairs` of this corpus' module."""
+    found: Callable[[CorpusSettings], Iterator[Pair]] = _module(corpus.name, "corpus").pairs
+    return found
+
+
+def _module(name: Any, where: str) -> ModuleType:
+    if name not in names():
+        raise InputError(f"{where}: name: unknown corpus {name!r} - {nearest(str(name), names())}")
+    return importlib.import_module(f"data.corpora.{name}")

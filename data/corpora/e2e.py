@@ -1,0 +1,38 @@
+"""The E2E NLG Challenge (Novikova et al. 2017): restaurant descriptions from meaning representations, about 8 for each."""
+
+import csv
+import gzip
+from collections.abc import Iterator
+from typing import Literal
+
+from data import mirror
+from data.corpora import CorpusSettings, Pair
+from data.errors import InputError
+
+FILES = {"train": "trainset.csv.gz", "validation": "devset.csv.gz", "test": "testset_w_refs.csv.gz"}
+
+
+class Settings(CorpusSettings):
+    """Settings of the corpus `e2e`."""
+
+    name: Literal["e2e"]
+
+
+def pairs(settings: CorpusSettings) -> Iterator[Pair]:
+    """Pairs (meaning representation, text) with their official splits; the document is the meaning representation."""
+    folder = mirror.require("e2e")
+    for split, name in FILES.items():
+        path = folder / name
+        line = 0
+        try:
+            with gzip.open(path, "rt", encoding="utf-8", newline="") as stream:
+                rows = csv.DictReader(stream)
+                if not {"mr", "ref"} <= set(rows.fieldnames or []):
+                    raise InputError(f"{path}:1: columns 'mr' and 'ref' expected, found {rows.fieldnames}.")
+                for row in rows:
+                    line = rows.line_num
+                    if not row["mr"] or not row["ref"]:
+                        raise InputError(f"{path}:{line}: empty 'mr' or 'ref'.")
+                    yield Pair(row["mr"], row["mr"], row["ref"], split)
+        except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"{path}: broken after line {line} ({error}). Fetch the file again.") from None

@@ -1,0 +1,80 @@
+"""Plain parallel text: two files, one sentence a line, line i of one translated by line i of the other; gzip or not."""
+
+import gzip
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from data import mirror
+from data.corpora import CorpusSettings, Pair
+from data.errors import InputError
+
+
+class Settings(CorpusSettings):
+    """Settings of the corpus `parallel_text`: paths, relative to the project or to the mirror.
+
+    Without `validation_files` or `test_files`, held-out pairs are taken from the training files.
+    """
+
+    name: Literal["parallel_text"]
+    train_files: tuple[Path, Path]
+    validation_files: tuple[Path, Path] | None = None
+    test_files: tuple[Path, Path] | None = None
+
+
+def pairs(settings: CorpusSettings) -> Iterator[Pair]:
+    """Pairs of all the files, each a document of its own."""
+    assert isinstance(settings, Settings)
+    official = settings.validation_files is not None or settings.test_files is not None
+    yield from _split(settings.train_files, "train" if official else None)
+    if settings.validation_files:
+        yield from _split(settings.validation_files, "validation")
+    if settings.test_files:
+        yield from _split(settings.test_files, "test")
+
+
+def read_parallel(source: Path, target: Path, split: str | None) -> Iterator[Pair]:
+    """Pairs of two files, read line by line.
+
+    Raises:
+        InputError: a file is missing, empty, not UTF-8 or broken gzip, or the files differ in length; names file and line.
+    """
+    end = object()
+    count = 0
+    for count, (a, b) in enumerate(itertools.zip_longest(_lines(source), _lines(target), fillvalue=end), start=1):
+        if a is end or b is end:
+            short, long = (source, target) if a is end else (target, source)
+            raise InputError(f"{short}: ends after {count - 1} lines, but {long} goes on. Parallel files need equal numbers of lines.")
+        if a and b:  # an empty side has nothing to learn from
+            yield Pair(f"{source.name}:{count}", str(a), str(b), split)
+    if count == 0:
+        raise InputError(f"{source}: the file is empty. Put one sentence on each line.")
+
+
+def _split(files: tuple[Path, Path], split: str | None) -> Iterator[Pair]:
+    source, target = (_locate(f) for f in files)
+    return read_parallel(source, target, split)
+
+
+def _locate(path: Path) -> Path:
+    if path.is_file():
+        return path
+    base = mirror.root()
+    if base and (base / path).is_file():
+        return base / path
+    raise InputError(f"{path}: no such file" + (f", nor in the mirror {base}" if base else f" (and {mirror.VARIABLE} is not set)"))
+
+
+def _lines(path: Path) -> Iterator[str]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file.")
+    number = 0
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as stream:
+            for number, line in enumerate(stream, start=1):
+                yield line.decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}:{number}: not UTF-8 ({error.reason} at byte {error.start}). Convert the file to UTF-8.") from None
+    except (EOFError, gzip.BadGzipFile, OSError) as error:
+        raise InputError(f"{path}: broken after line {number} ({error}). Fetch the file again.") from None

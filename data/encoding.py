@@ -1,0 +1,90 @@
+"""Encoded sets: pairs as piece ids, ready to batch."""
+
+import collections
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from tokenizers import Tokenizer
+
+from data.errors import InputError
+from data.settings import Settings
+from data.splits import SPLITS, read_split
+from data.tokenizer import END, encode
+
+_FEATURES = datasets.Features({"source": datasets.List(datasets.Value("int32")), "target": datasets.List(datasets.Value("int32"))})
+
+
+class EncodingSettings(Settings):
+    """Settings of the stage `encoding`."""
+
+    max_pieces: int = 64  # pairs with a longer side are left out, and counted
+
+
+def write_encoded(corpus: Path, tokenizer: Tokenizer, settings: EncodingSettings, folder: Path) -> dict[str, Any]:
+    """Encodes every split of `corpus` into `folder` (columns source, target: piece ids, without special pieces).
+
+    Returns counts per split and the perplexity on the validation targets of a unigram model of the training targets: what
+    a model reaches that knows how frequent pieces are and nothing else.
+    """
+    summary: dict[str, Any] = {}
+    counts: dict[str, np.ndarray] = {}
+    for name in SPLITS:
+        rows = read_split(corpus, name)
+        with tempfile.TemporaryDirectory(dir=folder) as cache:
+            encoded = rows.map(
+                lambda batch: {side: encode(tokenizer, batch[side]) for side in ("source", "target")},
+                batched=True,
+                remove_columns=rows.column_names,
+                features=_FEATURES,
+                cache_file_name=f"{cache}/encoded.arrow",
+            )
+            lengths = np.maximum(piece_counts(encoded, "source"), piece_counts(encoded, "target"))
+            short = np.flatnonzero((lengths <= settings.max_pieces) & (lengths > 0))
+            if not len(short):
+                raise InputError(f"encoding: no pair of '{name}' has at most {settings.max_pieces} pieces. Raise encoding.max_pieces in params.yaml.")
+            encoded.select(short).save_to_disk(folder / name)
+        kept = read_split(folder, name)
+        counts[name] = piece_frequencies(kept, "target", tokenizer.get_vocab_size())
+        summary[name] = {"pairs": len(kept), "too_long": len(rows) - len(kept), "target_pieces": int(counts[name].sum())}
+    summary["unigram_perplexity"] = unigram_perplexity(counts["train"], counts["validation"])
+    return summary
+
+
+def piece_counts(rows: datasets.Dataset, column: str) -> np.ndarray:
+    """(rows,) numbers of pieces, read from the offsets of the Arrow column without touching the pieces."""
+    return np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in _chunks(rows, column)] or [np.zeros(0, np.int64)])
+
+
+def piece_frequencies(rows: datasets.Dataset, column: str, vocabulary: int) -> np.ndarray:
+    """(vocabulary,) how often each piece stands in the column, with one end piece for each row."""
+    total = np.zeros(vocabulary, np.int64)
+    for chunk in _chunks(rows, column):
+        total += np.bincount(chunk.flatten().to_numpy(), minlength=vocabulary)
+    total[END] += len(rows)
+    return total
+
+
+def unigram_perplexity(train: np.ndarray, validation: np.ndarray) -> float:
+    """Perplexity of the counts `validation` under the add-one-smoothed frequencies of `train`."""
+    log_p = np.log((train + 1) / (train + 1).sum())
+    return math.exp(-float((validation * log_p).sum() / validation.sum()))
+
+
+def references_by_source(rows: datasets.Dataset, limit: int | None = None) -> dict[str, list[str]]:
+    """Targets of each distinct source, in the order of first appearance: several references where a corpus gives them."""
+    found: dict[str, list[str]] = collections.defaultdict(list)
+    for source, target in zip(rows["source"], rows["target"], strict=True):
+        if limit and source not in found and len(found) >= limit:
+            continue
+        found[source].append(target)
+    return dict(found)
+
+
+def _chunks(rows: datasets.Dataset, column: str) -> list[Any]:
+    table = rows.with_format("arrow")
+    size = 100_000
+    return [chunk for i in range(0, len(rows), size) for chunk in table[i : min(i + size, len(rows))].column(column).chunks]

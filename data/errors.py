@@ -1,0 +1,9 @@
+"""The one exception for what a user can put right."""
+
+
+class InputError(ValueError):
+    """Wrong input from outside: a file, a line of it, a setting.
+
+    The message names the file, line or key, says what was found and what to do. Commands and stages print it without a
+    traceback and exit with code 2.
+    """

@@ -1,0 +1,55 @@
+"""A finished folder or file appears at once, or not at all."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def finished_folder(target: Path) -> Iterator[Path]:
+    """Yields an empty folder beside `target` to write into; on success it becomes `target`, on an error nothing does.
+
+    A process that is killed leaves `target` as it was, and a folder `.NAME.partial` that the next attempt removes.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.parent / f".{target.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def finished_file(target: Path) -> Iterator[Path]:
+    """As `finished_folder`, for one file: yields the path to write, synced and moved to `target` on success."""
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.parent / f".{target.name}.partial"
+    try:
+        yield partial
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def content_hash(*paths: Path) -> str:
+    """Hex digest (BLAKE2b, 16 bytes) of the contents and relative names of files and folders, in a fixed order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in map(Path, paths):
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in files:
+            digest.update(str(file.relative_to(path.parent)).encode())
+            with open(file, "rb") as stream:
+                for block in iter(lambda: stream.read(1 << 20), b""):
+                    digest.update(block)
+    return digest.hexdigest()

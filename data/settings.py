@@ -1,0 +1,53 @@
+"""Settings are typed, validated, and stand beside what they configure; this is what they have in common."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from data.errors import InputError
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A hint for a misspelt name: the nearest known one, or all of them when none is near."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(known))}"
+
+
+def validated(model: type[S], values: Mapping[str, Any] | None, where: str) -> S:
+    """`values` as `model`; raises InputError that names every wrong key as `where: key`, what was found, and what is known."""
+    try:
+        return model.model_validate(values or {})
+    except ValidationError as error:
+        raise InputError("\n".join(_explain(model, e, where) for e in error.errors())) from None
+
+
+def _explain(model: type[BaseModel], error: Any, where: str) -> str:
+    path = [str(part) for part in error["loc"]]
+    key = ".".join(path)
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key '{key}' - {nearest(path[-1], _known_keys(model, path[:-1]))}"
+    if error["type"] == "missing":
+        return f"{where}: key '{key}' is missing"
+    return f"{where}: {key or 'value'}: {error['msg']} (found {error.get('input')!r})"
+
+
+def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
+    """Field names of the settings at `path` inside `model` (of `model` itself where the path leads elsewhere)."""
+    for part in path:
+        field = model.model_fields.get(part)
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            break
+        model = inner
+    return list(model.model_fields)

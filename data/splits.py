@@ -1,0 +1,102 @@
+"""From a corpus to four splits on disk: train, prompts (for responses), validation, test."""
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+
+from data.corpora import CorpusSettings, Pair, reader
+from data.errors import InputError
+
+SPLITS = ("train", "prompts", "validation", "test")
+
+
+
+def write_splits(corpus: CorpusSettings, folder: Path) -> dict[str, Any]:
+    """Writes the corpus' pairs as one Arrow folder per split (columns document, source, target); returns counts.
+
+    Pairs stream to disk, so memory stays flat as a corpus grows (17 bytes a pair are kept). A document lies in one split.
+    Training pairs whose source also stands in a held-out split are left out, except where official splits overlap: these
+    stay as published, and the overlap is counted.
+
+    Raises:
+        InputError: the corpus cannot be read or leaves a split empty.
+    """
+    with tempfile.TemporaryDirectory(dir=folder) as cache:
+        rows = datasets.Dataset.from_generator(_rows, gen_kwargs={"corpus": corpus}, features=_FEATURES, cache_dir=cache)
+        columns = rows.with_format("numpy")
+        split, key, official = (np.asarray(columns[name][:]) for name in ("split", "key", "official"))
+        train = split == 0
+        held_out = split == SPLITS.index("prompts")
+        if not official.any():
+            held_out |= split >= SPLITS.index("validation")
+        repeated = train & np.isin(key, key[held_out])
+        overlap = int((train & ~repeated & np.isin(key, key[~train])).sum())
+        split[repeated] = -1
+        counts = {}
+        for code, name in enumerate(SPLITS):
+            chosen = np.flatnonzero(split == code)
+            counts[name] = len(chosen)
+            if not len(chosen):
+                raise InputError(f"corpus '{corpus.name}': no pair fell into the split '{name}'. Raise its share in params.yaml (corpus.{name}) or give a larger corpus.")
+            rows.select(chosen).select_columns(["document", "source", "target"]).save_to_disk(folder / name)
+    return {"corpus": corpus.name, "pairs": counts, "repeated_sources_left_out": int(repeated.sum()), "official_overlap": overlap}
+
+
+def read_split(folder: Path, name: str) -> datasets.Dataset:
+    """One split of a folder of splits. Raises InputError when it is not there."""
+    path = Path(folder) / name
+    if not path.is_dir():
+        raise InputError(f"{path}: no such split. Run the stage that makes {folder} (dvc repro).")
+    return datasets.load_from_disk(str(path))
+
+
+_FEATURES = datasets.Features(
+    {
+        "document": datasets.Value("string"),
+        "source": datasets.Value("string"),
+        "target": datasets.Value("string"),
+        "split": datasets.Value("int8"),
+        "key": datasets.Value("int64"),
+        "official": datasets.Value("bool"),
+    }
+)
+
+
+def _rows(corpus: CorpusSettings) -> Iterator[dict[str, Any]]:
+    empty = True
+    for pair in reader(corpus)(corpus):
+        empty = False
+        yield {
+            "document": pair.document,
+            "source": pair.source,
+            "target": pair.target,
+            "split": SPLITS.index(place(pair, corpus)),
+            "key": _hash(" ".join(pair.source.lower().split())),
+            "official": pair.split in ("validation", "test"),
+        }
+    if empty:
+        raise InputError(f"corpus '{corpus.name}': it holds no pair of non-empty texts.")
+
+
+def place(pair: Pair, corpus: CorpusSettings) -> str:
+    """The split of a pair: the official one if it has one, else by a hash of its document, the same on every machine.
+
+    Prompts for responses are always taken out of what would be training text.
+    """
+    if pair.split in ("validation", "test"):
+        return pair.split
+    share = (_hash(pair.document) % 10_000) / 10_000
+    for name in ("prompts",) if pair.split else ("prompts", "validation", "test"):
+        share -= getattr(corpus, name)
+        if share < 0:
+            return name
+    return "train"
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)

@@ -1,0 +1,94 @@
+"""What every translator is: an encoder, a decoder that sees all target pieces at once, and the same decoder step by step.
+
+An architecture is a module of this package that defines one subclass of `Translator`. Nothing else has to know of it:
+`architecture(name)` finds it.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from data.errors import InputError
+from data.settings import Settings, nearest
+from lightning_modules.optimization import OptimizationSettings
+
+# Tensors by name, every one with the sentence (Memory) or the hypothesis (State) as its first dimension, so that decoding
+# can pick, repeat and drop rows without knowing what is in them.
+Memory = dict[str, Tensor]
+State = dict[str, Tensor]
+
+
+class TranslatorTraining(OptimizationSettings):
+    """How a translator is trained."""
+
+    label_smoothing: float = 0.0
+
+
+class TranslatorSettings(Settings):
+    """Settings of an architecture: sizes, and its training."""
+
+    training: TranslatorTraining = TranslatorTraining()
+
+
+class Step(NamedTuple):
+    """What a decoder gives for one target position of R hypotheses."""
+
+    features: Tensor  # (R, d), input of the output layer
+    attention: Tensor  # (R, S), weights over the source
+    state: State
+
+
+class Translator(nn.Module, ABC):
+    """Base of the encoder-decoder architectures. Shapes: B sentences, S source and T target pieces, V types."""
+
+    Settings: ClassVar[type[TranslatorSettings]]
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """d, the number of features of a target position."""
+
+    @property
+    @abstractmethod
+    def output(self) -> tuple[Tensor, Tensor | None]:
+        """Weight (V, d) and bias (V,) of the output layer."""
+
+    @abstractmethod
+    def encode(self, source: Tensor) -> Memory:
+        """The encoded source (B, S), padded on the right."""
+
+    @abstractmethod
+    def decode(self, memory: Memory, target: Tensor) -> Tensor:
+        """Features (B, T, d) for the pieces after each of `target` (B, T), which starts with the begin piece."""
+
+    @abstractmethod
+    def start(self, memory: Memory, beams: int) -> State:
+        """The decoder's state before the first target piece, `beams` rows for each sentence."""
+
+    @abstractmethod
+    def step(self, memory: Memory, state: State, previous: Tensor) -> Step:
+        """One target position: `previous` (R,) are the pieces before it, R a multiple of the B sentences in `memory`."""
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        return self.decode(self.encode(source), target)
+
+
+def architectures() -> list[str]:
+    """Names of all translators: modules of this package that import `Translator`'s module and subclass it."""
+    folder = Path(__file__).parent
+    names = [m.name for m in pkgutil.iter_modules([str(folder)])]
+    return sorted(n for n in names if n != "translator" and "(Translator):" in (folder / f"{n}.py").read_text(encoding="utf-8"))
+
+
+def architecture(name: str) -> type[Translator]:
+    """The translator class of the module `name`. Raises InputError on an unknown name."""
+    if name not in architectures():
+        raise InputError(f"unknown architecture '{name}' - {nearest(name, architectures())}")
+    module = importlib.import_module(f"lightning_modules.{name}")
+    (found,) = (c for _, c in inspect.getmembers(module, inspect.isclass) if issubclass(c, Translator) and c.__module__ == module.__name__)
+    return found
