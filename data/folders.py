@@ -9,14 +9,17 @@ from pathlib import Path
 
 
 @contextmanager
-def finished_folder(target: Path) -> Iterator[Path]:
-    """Yields an empty folder beside `target` to write into; on success it becomes `target`, on an error nothing does.
+def finished_folder(target: Path, beside: Path | None = None) -> Iterator[Path]:
+    """Yields an empty folder to write into; on success it becomes `target`, on an error nothing does.
 
-    A process that is killed leaves `target` as it was, and a folder `.NAME.partial` that the next attempt removes.
+    The unfinished folder is `.NAME.partial` beside `target`, or inside the folder `beside` (of the same file system). A
+    process that is killed leaves `target` as it was, and the unfinished folder, which the next attempt removes.
     """
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.parent / f".{target.name}.partial"
+    place = Path(beside or target.parent)
+    for folder in (target.parent, place):
+        folder.mkdir(parents=True, exist_ok=True)
+    partial = place / f".{target.parent.name}.{target.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
@@ -43,13 +46,16 @@ def finished_file(target: Path) -> Iterator[Path]:
 
 
 def content_hash(*paths: Path) -> str:
-    """Hex digest (BLAKE2b, 16 bytes) of the contents and relative names of files and folders, in a fixed order."""
+    """Hex digest of the contents and relative names of files and folders."""
     digest = hashlib.blake2b(digest_size=16)
     for path in map(Path, paths):
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        files = sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts) if path.is_dir() else [path]
         for file in files:
-            digest.update(str(file.relative_to(path.parent)).encode())
-            with open(file, "rb") as stream:
-                for block in iter(lambda: stream.read(1 << 20), b""):
-                    digest.update(block)
+            digest.update(f"{file.relative_to(path.parent)} {file_hash(file)}\n".encode())
     return digest.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """Hex digest (BLAKE2b, 16 bytes) of a file's content."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()  # type: ignore[arg-type, return-value]

@@ -37,6 +37,9 @@ def _explain(model: type[BaseModel], error: Any, where: str) -> str:
     key = ".".join(path)
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown key '{key}' - {nearest(path[-1], _known_keys(model, path[:-1]))}"
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, InputError):  # it says where and what by itself
+        return str(cause)
     if error["type"] == "missing":
         return f"{where}: key '{key}' is missing"
     return f"{where}: {key or 'value'}: {error['msg']} (found {error.get('input')!r})"

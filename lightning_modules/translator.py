@@ -85,10 +85,10 @@ def architectures() -> list[str]:
     return sorted(n for n in names if n != "translator" and "(Translator):" in (folder / f"{n}.py").read_text(encoding="utf-8"))
 
 
-def architecture(name: str) -> type[Translator]:
-    """The translator class of the module `name`. Raises InputError on an unknown name."""
+def architecture(name: str, where: str = "architecture") -> type[Translator]:
+    """The translator class of the module `name`. Raises InputError on an unknown name; `where` says who asked."""
     if name not in architectures():
-        raise InputError(f"unknown architecture '{name}' - {nearest(name, architectures())}")
+        raise InputError(f"{where}: unknown architecture '{name}' - {nearest(name, architectures())}")
     module = importlib.import_module(f"lightning_modules.{name}")
     (found,) = (c for _, c in inspect.getmembers(module, inspect.isclass) if issubclass(c, Translator) and c.__module__ == module.__name__)
     return found

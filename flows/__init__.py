@@ -1,0 +1,12 @@
+"""Prefect: when and where stages run. Stages are started through dvc, never imported."""
+
+import os
+
+# Before Prefect is imported: no telemetry, and time for the temporary server to start on a busy machine.
+for _variable, _value in {
+    "DO_NOT_TRACK": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "150",
+    "PREFECT_LOGGING_COLORS": "false",
+}.items():
+    os.environ.setdefault(_variable, _value)

@@ -1,0 +1,200 @@
+"""MLflow: a parent run per pipeline run, a child per stage.
+
+A flow makes the parent and hands it to its stages through `PARENT_VARIABLE`. Under plain `dvc repro` the first stage makes
+it, and the other stages of the same `dvc` process find it. A tracking server that does not answer never stops a training:
+it is reported once, and the stage goes on.
+"""
+
+import contextlib
+import functools
+import hashlib
+import logging
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+# Before the client is imported: no telemetry, and no minutes of retries against a server that is gone.
+for _variable, _value in {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}.items():
+    os.environ.setdefault(_variable, _value)
+
+PARENT_VARIABLE = "GRADUS_PARENT_RUN"
+EXPERIMENT = "gradus"
+FOLDER = Path("tracking")
+
+log = logging.getLogger("gradus")
+
+
+def uri() -> str:
+    """`MLFLOW_TRACKING_URI`, or the SQLite file of this project."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{FOLDER.resolve() / 'mlflow.db'}"
+
+
+@functools.cache
+def client() -> Any:
+    """The MLflow client of `uri()`."""
+    import mlflow
+
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    FOLDER.mkdir(exist_ok=True)
+    return mlflow.MlflowClient(tracking_uri=uri())
+
+
+def experiment() -> str:
+    """The id of the experiment that holds all runs; made at first use."""
+    found = client().get_experiment_by_name(EXPERIMENT)
+    if found is None:
+        location = (FOLDER / "artifacts").resolve().as_uri() if uri().startswith("sqlite") else None
+        with contextlib.suppress(Exception):  # another process may make it at the same moment
+            client().create_experiment(EXPERIMENT, artifact_location=location)
+        found = client().get_experiment_by_name(EXPERIMENT)
+    return str(found.experiment_id)
+
+
+def start_parent(name: str, invocation: str) -> str:
+    """A new parent run; `invocation` says which flow run or dvc process it belongs to. Marks runs of dead processes first."""
+    mark_killed()
+    return str(client().create_run(experiment(), run_name=name, tags={**_origin_tags(), "gradus.invocation": invocation}).info.run_id)
+
+
+def finish(run_id: str, succeeded: bool) -> None:
+    """Ends a run."""
+    client().set_terminated(run_id, "FINISHED" if succeeded else "FAILED")
+
+
+def mark_killed() -> None:
+    """Runs of this machine that are RUNNING though their process is gone become KILLED."""
+    for run in client().search_runs([experiment()], "attributes.status = 'RUNNING'"):
+        tags = run.data.tags
+        if tags.get("gradus.host") == socket.gethostname() and not _alive(tags.get("gradus.process", "")):
+            client().set_terminated(run.info.run_id, "KILLED")
+
+
+class StageRun:
+    """The MLflow run of one stage; every call is safe to make whether or not tracking works."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage, self.run_id, self.parent, self.owns_parent = stage, "", "", False
+        self._broken = False
+        self._attempt(self._start)
+
+    def _start(self) -> None:
+        self.parent = os.environ.get(PARENT_VARIABLE, "")
+        if not self.parent:
+            self.parent, self.owns_parent = _parent_of_invocation(), True
+        siblings = client().search_runs([experiment()], f"tags.`mlflow.parentRunId` = '{self.parent}' and tags.`gradus.stage` = '{self.stage}'")
+        tags = {**_origin_tags(), "mlflow.parentRunId": self.parent, "gradus.stage": self.stage, "gradus.attempt": str(len(siblings) + 1)}
+        self.run_id = client().create_run(experiment(), run_name=self.stage, tags=tags).info.run_id
+
+    def parameters(self, values: Mapping[str, Any]) -> None:
+        """Settings of the stage, nested ones with dots."""
+        from mlflow.entities import Param
+
+        flat = [Param(k, str(v)[:5000]) for k, v in _flatten(values)]
+        self._attempt(lambda: client().log_batch(self.run_id, params=flat[:100]))
+
+    def metrics(self, values: Mapping[str, Any], step: int = 0) -> None:
+        """Numbers at a step; other values are left out."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        flat = [Metric(k, float(v), now, step) for k, v in _flatten(values) if isinstance(v, (int, float))]
+        self._attempt(lambda: client().log_batch(self.run_id, metrics=flat))
+
+    def inputs(self, digests: Mapping[str, str]) -> None:
+        """Data sets that the stage read: content digest by path."""
+        from mlflow.entities import Dataset, DatasetInput
+
+        rows = [DatasetInput(Dataset(name, digest[:32], "local", name), []) for name, digest in digests.items()]
+        self._attempt(lambda: client().log_inputs(self.run_id, datasets=rows))
+
+    def artifact(self, path: Path) -> None:
+        """A small file, such as a plot or a summary."""
+        self._attempt(lambda: client().log_artifact(self.run_id, str(path)))
+
+    def finish(self, succeeded: bool) -> None:
+        """Ends the run, and the parent with it if no flow looks after that."""
+        self._attempt(lambda: finish(self.run_id, succeeded))
+        if self.owns_parent:
+            self._attempt(lambda: finish(self.parent, succeeded))
+
+    def _attempt(self, call: Callable[[], Any]) -> None:
+        if self._broken:
+            return
+        try:
+            call()
+        except Exception as error:  # whatever the tracking server or its client does, training goes on
+            self._broken = True
+            log.warning("tracking is off for this stage: %s: %s (%s)", type(error).__name__, str(error)[:200], uri())
+
+
+def _parent_of_invocation() -> str:
+    """The parent run of the dvc process this stage runs under (or of this process alone), made if it is the first stage."""
+    me = psutil.Process()
+    above = [p for p in me.parents() if any(Path(part).name == "dvc" for part in _command(p)[:3])]
+    process = above[-1] if above else me
+    invocation = _identity(process)
+    known = client().search_runs([experiment()], f"tags.`gradus.invocation` = '{invocation}'", max_results=1)
+    if known:
+        parent = str(known[0].info.run_id)
+        client().update_run(parent, status="RUNNING")
+        return parent
+    return start_parent("dvc repro" if above else f"python -m {me.name()}", invocation)
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def _identity(process: psutil.Process) -> str:
+    return f"{process.pid}-{process.create_time():.0f}"
+
+
+def _alive(identity: str) -> bool:
+    pid, _, started = identity.partition("-")
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.0f}" == started
+    except (psutil.Error, ValueError):
+        return False
+
+
+def _origin_tags() -> dict[str, str]:
+    lock = Path("dvc.lock")
+    return {
+        "mlflow.user": os.environ.get("USER", "unknown"),
+        "mlflow.source.name": "gradus",
+        "mlflow.source.git.commit": _git_commit(),
+        "gradus.dvc_lock": hashlib.md5(lock.read_bytes(), usedforsecurity=False).hexdigest() if lock.exists() else "none",
+        "gradus.host": socket.gethostname(),
+        "gradus.process": _identity(psutil.Process()),
+    }
+
+
+@functools.cache
+def _git_commit() -> str:
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
+
+    return (git("rev-parse", "HEAD") or "none") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

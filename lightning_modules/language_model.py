@@ -1,0 +1,87 @@
+"""A small causal language model of the corpus: a `transformers` model from a configuration, so any tool loads it."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torchmetrics import MeanMetric
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
+
+from data.settings import Settings
+from data.tokenizer import BEGIN, END, PAD, SEPARATOR
+from lightning_modules.optimization import OptimizationSettings, optimization
+from lightning_modules.output_loss import projected_cross_entropy
+
+
+class LanguageModelSettings(Settings):
+    """Sizes of a Llama-type model, and its training."""
+
+    layers: int = 4
+    hidden: int = 192
+    feed_forward: int = 512
+    heads: int = 4
+    key_value_heads: int = 4
+    max_positions: int = 512
+    training: OptimizationSettings = OptimizationSettings(optimizer="adamw", learning_rate=2e-3, schedule="cosine", warmup_steps=50, weight_decay=0.01)
+
+
+def build_language_model(settings: LanguageModelSettings, vocabulary: int) -> PreTrainedModel:
+    """A model with fresh weights; input and output embeddings are shared."""
+    config = LlamaConfig(
+        vocab_size=vocabulary, hidden_size=settings.hidden, intermediate_size=settings.feed_forward,
+        num_hidden_layers=settings.layers, num_attention_heads=settings.heads, num_key_value_heads=settings.key_value_heads,
+        max_position_embeddings=settings.max_positions, tie_word_embeddings=True,
+        pad_token_id=PAD, bos_token_id=BEGIN, eos_token_id=END, sep_token_id=SEPARATOR,
+    )  # fmt: skip
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    return model
+
+
+class LanguageModel(pl.LightningModule):
+    """Next-piece prediction over the texts [begin] source [separator] target [end]."""
+
+    def __init__(self, model: PreTrainedModel, settings: OptimizationSettings, steps_per_epoch: int) -> None:
+        super().__init__()
+        self.model, self.settings, self.steps_per_epoch = model, settings, steps_per_epoch
+        self.validation_loss = MeanMetric()
+
+    def loss(self, text: Tensor) -> tuple[Tensor, int]:
+        """Summed cross entropy of all pieces of `text` (B, T) after the first, and their number."""
+        states = self.model.base_model(text, use_cache=False).last_hidden_state
+        return next_piece_loss(states, self.model.get_output_embeddings().weight, text, text != PAD)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> dict[str, Any]:
+        loss, tokens = self.loss(batch)
+        return {"loss": loss / tokens, "tokens": tokens}
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        loss, tokens = self.loss(batch)
+        self.validation_loss.update(loss / tokens, weight=tokens)
+
+    def on_validation_epoch_end(self) -> None:
+        loss = self.validation_loss.compute()
+        self.validation_loss.reset()
+        self.log_dict({"validation_loss": loss, "validation_perplexity": loss.exp()})
+
+    def configure_optimizers(self) -> Any:
+        return optimization(self.model.parameters(), self.settings, self.steps_per_epoch)
+
+
+def next_piece_loss(states: Tensor, weight: Tensor, text: Tensor, counted: Tensor) -> tuple[Tensor, int]:
+    """Summed cross entropy of the pieces of a text that count, and their number.
+
+    Padding stands on the right, where causal attention keeps it from every piece that counts.
+
+    Args:
+        states: (B, T, d) last hidden states; weight: (V, d) of the output layer.
+        text: (B, T) piece ids; counted: (B, T) True on the pieces to predict. The first piece of a text never is.
+    """
+    real = counted[:, 1:]
+    features = states[:, :-1][real]
+    return projected_cross_entropy(features, weight, None, text[:, 1:][real]), len(features)
+
+
+def count_parameters(model: torch.nn.Module) -> int:
+    """Number of weights, shared ones once."""
+    return sum(p.numel() for p in model.parameters())

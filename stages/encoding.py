@@ -1,0 +1,16 @@
+"""Stage `encoding`: sentence pairs -> piece ids."""
+
+from data.encoding import write_encoded
+from data.tokenizer import load_tokenizer
+from stages import layout
+from stages.stage import stage
+
+
+def main() -> None:
+    with stage("encoding", layout.ENCODED, "encoding") as this:
+        this.read(layout.CORPUS, layout.TOKENIZER)
+        this.summarise(write_encoded(layout.CORPUS, load_tokenizer(layout.TOKENIZER), this.params.encoding, this.out))
+
+
+if __name__ == "__main__":
+    main()

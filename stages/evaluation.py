@@ -1,0 +1,84 @@
+"""Stage `evaluation`: translates the test split with one translator. `python -m stages.evaluation ARCHITECTURE`."""
+
+import time
+from typing import Any
+
+import sacrebleu.metrics
+import torch
+
+from data.batching import padded
+from data.encoding import references_by_source
+from data.splits import read_split
+from data.tokenizer import BEGIN, END, decode, encode
+from lightning_modules.decoding import alignment, translate
+from stages import layout
+from stages.model_folders import load_translator
+from stages.params import load_params
+from stages.progress import Progress
+from stages.stage import item, stage
+
+EXAMPLES = 5
+HEAT_MAP_PIECES = (6, 16)  # length of a source that makes a readable heat map
+
+
+def main() -> None:
+    name = item(load_params().pretraining.architectures)
+    with stage(f"evaluation@{name}", layout.EVALUATION / name, "evaluation") as this:
+        folder, settings = layout.TRANSLATORS / name, this.params.evaluation
+        this.read(folder, layout.CORPUS / "test")
+        model, tokenizer, _ = load_translator(folder)
+        cases = references_by_source(read_split(layout.CORPUS, "test"), settings.sentences)
+        # Sources longer than what the model was trained on are left out here as in training, and counted.
+        pieces = encode(tokenizer, list(cases))
+        kept = [i for i, ids in enumerate(pieces) if len(ids) <= this.params.encoding.max_pieces]
+        sources = [list(cases)[i] for i in kept]
+        references = [cases[source] for source in sources]
+        ids = [pieces[i] for i in kept]
+
+        bar, started = Progress(this.name, len(ids)), time.monotonic()
+        outputs: list[list[int]] = [[]] * len(ids)
+        for done, (i, hypotheses) in enumerate(translate(model, ids, settings.decoding), start=1):
+            outputs[i] = hypotheses[0].pieces
+            bar.update(done, f"{done / (time.monotonic() - started):.0f} sentences/s")
+        seconds = time.monotonic() - started
+        translations = decode(tokenizer, outputs)
+        copied = [corpus_scores(texts, references) for texts in (translations, sources)]
+        this.write_json(
+            layout.EXAMPLES,
+            [dict(source=sources[i], output=translations[i], references=references[i]) for i in _spread(len(sources), EXAMPLES)],
+        )
+        this.write_json(layout.HEAT_MAP, heat_map(model, tokenizer, ids, outputs))
+        this.summarise(
+            {**copied[0], "copy_of_source": copied[1], "sentences": len(ids), "too_long": len(pieces) - len(ids), "sentences_per_second": len(ids) / seconds}
+        )
+
+
+def corpus_scores(texts: list[str], references: list[list[str]]) -> dict[str, Any]:
+    """Cased sacreBLEU and chrF with their signatures; each text has one or more references."""
+    most = max(map(len, references))
+    columns = [[r[i] if i < len(r) else None for r in references] for i in range(most)]
+    found: dict[str, Any] = {}
+    for key, metric in (("bleu", sacrebleu.metrics.BLEU()), ("chrf", sacrebleu.metrics.CHRF())):
+        found[key] = metric.corpus_score(texts, columns).score  # type: ignore[arg-type]
+        found[f"{key}_signature"] = str(metric.get_signature())
+    return found
+
+
+def heat_map(model: Any, tokenizer: Any, sources: list[list[int]], outputs: list[list[int]]) -> dict[str, Any]:
+    """Attention of one translation of readable length: source and target pieces, and weights (T, S)."""
+    low, high = HEAT_MAP_PIECES
+    readable = [i for i, (s, o) in enumerate(zip(sources, outputs, strict=True)) if low <= len(s) <= high and o]
+    i = readable[0] if readable else 0
+    source, target = [*sources[i], END], [BEGIN, *outputs[i], END]
+    with torch.inference_mode():
+        weights = alignment(model, padded([source]), padded([target]))[0]
+    pieces = [[tokenizer.decode([p], skip_special_tokens=False).strip() for p in side] for side in (source, target[1:])]
+    return {"source": pieces[0], "target": pieces[1], "weights": [[round(w, 4) for w in row] for row in weights.tolist()]}
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    return sorted({i * count // wanted for i in range(min(wanted, count))})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""Training with Lightning: resumable at any moment, followed by progress bars, tracking and a learning curve."""
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from data.batching import TokenBudgetLoader
+from data.folders import content_hash, file_hash, finished_file
+from lightning_modules.optimization import OptimizationSettings
+from stages import layout
+from stages.progress import Progress
+from stages.stage import Stage
+
+SECONDS_BETWEEN_CHECKPOINTS = 30.0
+STEPS_BETWEEN_METRICS = 10
+
+
+def fit(stage: Stage, module: pl.LightningModule, train: TokenBudgetLoader, validation: TokenBudgetLoader, settings: OptimizationSettings, key: str) -> dict[str, Any]:
+    """Trains `module`; returns its learning curve and speed.
+
+    Checkpoints go to a folder that belongs to `key`, a hash of everything the result depends on: a stage that was killed
+    continues where it was, bit by bit the same, and one whose inputs changed starts anew. The folder goes when the training
+    is done.
+
+    Returns:
+        `curve`: one entry an epoch (step, training loss, validation metrics); `seconds` of training, `tokens` and
+        `tokens_per_second` as the module counts tokens.
+    """
+    folder = layout.WORK / "checkpoints" / f"{stage.name.replace('@', '-')}-{key[:16]}"
+    curve = LearningCurve(stage, settings.epochs * len(train))
+    checkpoints = Checkpoints(folder)
+    trainer = pl.Trainer(
+        max_epochs=settings.epochs,
+        accelerator="auto",
+        devices=1,
+        precision="bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true",
+        gradient_clip_val=settings.clip_norm,
+        callbacks=[curve, checkpoints],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=STEPS_BETWEEN_METRICS,
+    )
+    resumed = checkpoints.latest()
+    if resumed:
+        print(f"{stage.name}: continues from {resumed}", flush=True)
+    trainer.fit(module, train, validation, ckpt_path=resumed, weights_only=True)
+    checkpoints.remove()
+    return {
+        "curve": curve.epochs,
+        "seconds": curve.seconds,
+        "tokens": curve.tokens,
+        "tokens_per_second": curve.tokens / max(curve.seconds, 1e-9),
+    }
+
+
+class LearningCurve(pl.Callback):
+    """Counts tokens and seconds of training, and reports losses to the progress bar and to tracking."""
+
+    def __init__(self, stage: Stage, steps: int) -> None:
+        self.stage = stage
+        self.epochs: list[dict[str, float]] = []
+        self.tokens, self.seconds = 0, 0.0
+        self.progress = Progress(stage.name, steps)
+        self.mark = 0.0
+        self.losses: list[float] = []
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.mark = time.monotonic()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        now = time.monotonic()
+        self.seconds, self.mark = self.seconds + now - self.mark, now
+        self.tokens += int(outputs["tokens"])
+        self.losses.append(float(outputs["loss"]))
+        step = trainer.global_step
+        rate = self.tokens / self.seconds
+        self.progress.update(step, f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  loss {self.losses[-1]:.3f}  {rate:,.0f} tokens/s")
+        if step % STEPS_BETWEEN_METRICS == 0:
+            recent = self.losses[-STEPS_BETWEEN_METRICS:]
+            lr = trainer.optimizers[0].param_groups[0]["lr"]
+            self.stage.run.metrics({"train_loss": sum(recent) / len(recent), "learning_rate": lr, "tokens_per_second": rate}, step)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        entry = {"epoch": len(self.epochs) + 1, "step": trainer.global_step, "train_loss": sum(self.losses) / max(1, len(self.losses)), **values}
+        self.losses = []
+        self.epochs.append(entry)
+        self.stage.run.metrics(values, trainer.global_step)
+        print(f"{self.stage.name}: epoch {entry['epoch']}: " + "  ".join(f"{k} {v:.4g}" for k, v in values.items()), flush=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epochs": self.epochs, "tokens": self.tokens, "seconds": self.seconds, "losses": self.losses}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.epochs, self.tokens, self.seconds, self.losses = state["epochs"], state["tokens"], state["seconds"], state["losses"]
+
+
+class Checkpoints(pl.Callback):
+    """Saves model, optimizer, loader position and random state between two batches, now and then.
+
+    A file is complete or absent: written beside, synced, then moved; its checksum stands in a file beside it, so
+    a damaged one is passed over. The one before is kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.saved = time.monotonic()
+        self.random: dict[str, Any] | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.random is not None:
+            torch.set_rng_state(self.random["cpu"])
+            if self.random["cuda"]:
+                torch.cuda.set_rng_state_all(self.random["cuda"])
+        self.saved = time.monotonic()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        last = batch_idx + 1 >= trainer.num_training_batches  # validation comes next: no place to continue from
+        if not last and time.monotonic() - self.saved >= SECONDS_BETWEEN_CHECKPOINTS:
+            self.save(trainer)
+            self.saved = time.monotonic()
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Writes step-N.ckpt and step-N.hash, and removes all but the two newest."""
+        target = self.folder / f"step-{trainer.global_step:09d}.ckpt"
+        with finished_file(target) as partial:
+            trainer.save_checkpoint(partial)
+            digest = file_hash(partial)
+        with finished_file(_checksum(target)) as partial:
+            partial.write_text(digest)
+        for old in sorted(self.folder.glob("step-*.ckpt"))[:-2]:
+            old.unlink()
+            _checksum(old).unlink(missing_ok=True)
+
+    def latest(self) -> Path | None:
+        """The newest undamaged checkpoint."""
+        for path in sorted(self.folder.glob("step-*.ckpt"), reverse=True):
+            if _checksum(path).exists() and _checksum(path).read_text() == file_hash(path):
+                return path
+        return None
+
+    def remove(self) -> None:
+        """Removes the folder; the training is done."""
+        for path in self.folder.glob("*"):
+            path.unlink()
+        with contextlib.suppress(OSError):
+            os.rmdir(self.folder)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.random = state
+
+
+def _checksum(path: Path) -> Path:
+    return path.with_suffix(".hash")
+
+
+def inputs_key(settings: dict[str, Any], *inputs: Path) -> str:
+    """A hash of settings, input folders and the code that trains: what a checkpoint must agree with to be continued."""
+    code = content_hash(Path("lightning_modules"), Path("data/batching.py"))
+    text = json.dumps([settings, content_hash(*inputs), code, torch.__version__], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

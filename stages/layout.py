@@ -1,0 +1,25 @@
+"""Where stages find each other's outputs; dvc.yaml names the same paths."""
+
+from pathlib import Path
+
+ARTIFACTS = Path("artifacts")
+CORPUS = ARTIFACTS / "corpus"
+TOKENIZER = ARTIFACTS / "tokenizer"
+ENCODED = ARTIFACTS / "encoded"
+TRANSLATORS = ARTIFACTS / "translators"  # one folder per architecture
+EVALUATION = ARTIFACTS / "evaluation"  # one folder per architecture
+RESPONSES = ARTIFACTS / "responses"  # one folder per architecture
+COMPARISONS = ARTIFACTS / "comparisons"
+LANGUAGE_MODEL = ARTIFACTS / "language_model"
+REWARD_MODEL = ARTIFACTS / "reward_model"
+BASE_MODEL = ARTIFACTS / "base_model"
+PREFIXES = ARTIFACTS / "prefix_tuning"  # one folder per variant
+REPORT = ARTIFACTS / "report"
+
+LABELED = Path("labeled")  # labelers' exports, put there by the user
+WORK = Path(".gradus")  # checkpoints and unfinished outputs; safe to delete when nothing runs
+
+CURVE = "curve.json"  # one entry an epoch
+SUMMARY = "summary.json"  # what a stage measured, in its output folder
+EXAMPLES = "examples.json"
+HEAT_MAP = "attention.json"

@@ -1,0 +1,47 @@
+"""Stage `responses`: one translator's answers to held-out prompts. `python -m stages.responses ARCHITECTURE`."""
+
+from typing import Any
+
+import datasets
+
+from data.encoding import references_by_source
+from data.splits import read_split
+from data.tokenizer import decode, encode
+from lightning_modules.decoding import DecodingSettings, translate
+from stages import layout
+from stages.model_folders import load_translator
+from stages.params import load_params
+from stages.progress import Progress
+from stages.stage import item, stage
+
+
+def main() -> None:
+    name = item(load_params().pretraining.architectures)
+    with stage(f"responses@{name}", layout.RESPONSES / name, "responses") as this:
+        folder, settings, seed = layout.TRANSLATORS / name, this.params.responses, this.params.seed
+        this.read(folder, layout.CORPUS / "prompts")
+        model, tokenizer, _ = load_translator(folder)
+        cases = references_by_source(read_split(layout.CORPUS, "prompts"))
+        pieces = encode(tokenizer, list(cases))
+        kept = [i for i, ids in enumerate(pieces) if len(ids) <= this.params.encoding.max_pieces][: settings.prompts]
+        prompts, ids = [list(cases)[i] for i in kept], [pieces[i] for i in kept]
+        limits: dict[str, Any] = {"extra_pieces": settings.extra_pieces}
+        ways = {"beam": DecodingSettings(beam=max(settings.beam, settings.beam_responses), n_best=settings.beam_responses, **limits)}
+        if settings.samples:
+            ways["sample"] = DecodingSettings(method="sample", n_best=settings.samples, temperature=settings.temperature, seed=seed, **limits)
+
+        responses: list[list[dict[str, str]]] = [[] for _ in prompts]
+        bar, done = Progress(this.name, len(ways) * len(prompts)), 0
+        for way, decoding in ways.items():
+            for i, hypotheses in translate(model, ids, decoding):
+                texts = decode(tokenizer, [h.pieces for h in hypotheses])
+                responses[i] += [{"system": f"{name}/{way}{n}", "text": text} for n, text in enumerate(texts, start=1)]
+                done += 1
+                bar.update(done)
+        rows = {"prompt": prompts, "reference": [cases[p][0] for p in prompts], "responses": responses}
+        datasets.Dataset.from_dict(rows).save_to_disk(this.out)
+        this.summarise({"prompts": len(prompts), "responses": sum(map(len, responses))})
+
+
+if __name__ == "__main__":
+    main()

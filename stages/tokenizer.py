@@ -1,0 +1,27 @@
+"""Stage `tokenizer`: a BPE vocabulary of the training text, both sides together."""
+
+from collections.abc import Iterator
+
+from data.splits import read_split
+from data.tokenizer import save_tokenizer, train_tokenizer
+from stages import layout
+from stages.stage import stage
+
+
+def main() -> None:
+    with stage("tokenizer", layout.TOKENIZER, "tokenizer") as this:
+        this.read(layout.CORPUS / "train")
+        rows = read_split(layout.CORPUS, "train")
+
+        def texts() -> Iterator[str]:
+            for batch in rows.iter(1000):
+                yield from batch["source"]
+                yield from batch["target"]
+
+        tokenizer = train_tokenizer(texts(), this.params.tokenizer)
+        save_tokenizer(tokenizer, this.out)
+        print(f"tokenizer: {tokenizer.get_vocab_size():,} pieces")
+
+
+if __name__ == "__main__":
+    main()
