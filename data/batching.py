@@ -56,11 +56,12 @@ class TokenBudgetLoader:
         return batches[self.rank :: self.world][: len(self)]
 
     def __iter__(self) -> Iterator[Any]:
-        batches = self.batches(self.epoch if self.shuffle else 0)
+        if self.position >= len(self):  # the epoch before was read to its end
+            self.epoch, self.position = self.epoch + 1, 0
+        batches = self.batches(self.epoch)
         while self.position < len(batches):
             self.position += 1  # before the yield: a checkpoint taken while this batch trains counts it as seen
             yield self.collate(batches[self.position - 1])
-        self.epoch, self.position = self.epoch + 1, 0
 
     def state_dict(self) -> dict[str, int]:
         return {"epoch": self.epoch, "position": self.position}

@@ -9,7 +9,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from data.corpora import CorpusSettings, Pair, reader
+from data.corpora import CorpusSettings, Pair, read_pairs
 from data.errors import InputError
 
 SPLITS = ("train", "prompts", "validation", "test")
@@ -69,7 +69,7 @@ _FEATURES = datasets.Features(
 
 def _rows(corpus: CorpusSettings) -> Iterator[dict[str, Any]]:
     empty = True
-    for pair in reader(corpus)(corpus):
+    for pair in read_pairs(corpus):
         empty = False
         yield {
             "document": pair.document,

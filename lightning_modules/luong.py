@@ -10,7 +10,19 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from data.tokenizer import PAD
+from lightning_modules.optimization import Optimizer, Schedule
 from lightning_modules.translator import Memory, State, Step, Translator, TranslatorSettings, TranslatorTraining
+
+
+class Training(TranslatorTraining):
+    """The paper's (4.1) with dropout."""
+
+    optimizer: Optimizer = "sgd"
+    schedule: Schedule = "halving"
+    learning_rate: float = 1.0
+    halve_after: float = 8
+    epochs: int = 12
+    clip_norm: float | None = 5.0
 
 
 class Settings(TranslatorSettings):
@@ -24,9 +36,7 @@ class Settings(TranslatorSettings):
     input_feeding: bool = True
     reverse_source: bool = True
     init: float = 0.1
-    training: TranslatorTraining = TranslatorTraining(
-        optimizer="sgd", learning_rate=1.0, schedule="halving", halve_after=8, epochs=12, clip_norm=5.0
-    )
+    training: Training = Training()
 
 
 class Luong(Translator):

@@ -10,16 +10,20 @@ from torch import nn
 from data.settings import Settings
 
 
+Optimizer = Literal["adam", "adamw", "sgd", "adadelta"]
+Schedule = Literal["constant", "noam", "cosine", "linear", "halving"]
+
+
 class OptimizationSettings(Settings):
     """How long and how to optimize; every trained model has one."""
 
     epochs: int = 1
     tokens_per_batch: int = 2048  # padded cells of one update
-    optimizer: Literal["adam", "adamw", "sgd", "adadelta"] = "adam"
+    optimizer: Optimizer = "adam"
     learning_rate: float = 1e-3  # for the schedule "noam" a factor before its formula
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.0
-    schedule: Literal["constant", "noam", "cosine", "linear", "halving"] = "constant"
+    schedule: Schedule = "constant"
     warmup_steps: int = 0
     final_share: float = 0.1  # "cosine": the share of the learning rate reached at the end
     halve_after: float = 5  # "halving": epochs at the full rate

@@ -11,7 +11,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.tokenizer import PAD
+from lightning_modules.optimization import Optimizer, Schedule
 from lightning_modules.translator import Memory, State, Step, Translator, TranslatorSettings, TranslatorTraining
+
+
+class Training(TranslatorTraining):
+    """The paper's (section 5)."""
+
+    optimizer: Optimizer = "adam"
+    schedule: Schedule = "noam"
+    learning_rate: float = 1.0
+    warmup_steps: int = 4000
+    label_smoothing: float = 0.1
+    clip_norm: float | None = None
 
 
 class Settings(TranslatorSettings):
@@ -23,9 +35,7 @@ class Settings(TranslatorSettings):
     heads: int = 4  # h; paper: 8
     dropout: float = 0.1  # P_drop
     norm: Literal["post", "pre"] = "post"
-    training: TranslatorTraining = TranslatorTraining(
-        optimizer="adam", schedule="noam", learning_rate=1.0, warmup_steps=4000, label_smoothing=0.1
-    )
+    training: Training = Training()
 
 
 class Transformer(Translator):

@@ -5,6 +5,7 @@ comes with official splits its pairs name theirs; else `data.splits` places whol
 """
 
 import importlib
+import itertools
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
@@ -27,6 +28,7 @@ class CorpusSettings(Settings):
     """What every corpus can be told."""
 
     name: str
+    limit: int | None = None  # read this many pairs only, for a quick try
     prompts: float = 0.08  # share of the training documents held out as prompts for responses
     validation: float = 0.03  # share held out where the corpus has no official split
     test: float = 0.03
@@ -42,10 +44,10 @@ def settings(values: Mapping[str, Any], where: str) -> CorpusSettings:
     return validated(_module(values.get("name"), where).Settings, values, where)
 
 
-def reader(corpus: CorpusSettings) -> Callable[[CorpusSettings], Iterator[Pair]]:
-    """The function `pairs` of this corpus' module."""
-    found: Callable[[CorpusSettings], Iterator[Pair]] = _module(corpus.name, "corpus").pairs
-    return found
+def read_pairs(corpus: CorpusSettings) -> Iterator[Pair]:
+    """The pairs of a corpus, as far as its limit."""
+    pairs: Callable[[CorpusSettings], Iterator[Pair]] = _module(corpus.name, "corpus").pairs
+    yield from itertools.islice(pairs(corpus), corpus.limit)
 
 
 def _module(name: Any, where: str) -> ModuleType:

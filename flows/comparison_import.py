@@ -1,0 +1,11 @@
+"""Flow `comparison_import`: the translators' responses and labelers' exports to a comparison collection."""
+
+from prefect import flow
+
+from flows.execution import run_targets
+
+
+@flow(name="comparison_import", validate_parameters=False)
+async def comparison_import() -> None:
+    """Runs its stages and all they need, as far as they are not up to date."""
+    await run_targets("comparisons")

@@ -1,0 +1,111 @@
+"""How a flow runs its part of the graph: what is needed runs first, what does not depend on a failure still runs."""
+
+import asyncio
+import contextvars
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger
+from prefect.context import FlowRunContext
+from prefect.states import State
+
+from flows.graph import Graph, changed_stages, read_graph
+from flows.settings import PipelineSettings, load_settings
+from flows.stages import run_stage
+from gradus import tracking
+
+
+class Execution:
+    """One run of (part of) the graph. Flows that are called from another flow share its execution."""
+
+    def __init__(self, graph: Graph, to_run: set[str], settings: PipelineSettings, parent: str) -> None:
+        self.graph, self.to_run, self.settings, self.parent = graph, to_run, settings, parent
+        self.claimed: set[str] = set()
+        self.ended: dict[str, asyncio.Future[State[Any]]] = {s: asyncio.get_running_loop().create_future() for s in to_run}
+        self.slots: asyncio.Queue[str] = asyncio.Queue()
+        for device in range(settings.slots):
+            self.slots.put_nowait(str(device))
+
+    async def run(self, targets: Iterable[str]) -> list[State[Any]]:
+        """Runs what `targets` need and no other flow of this execution has taken on; returns the states of the failed."""
+        mine = (self.graph.closure(targets) & self.to_run) - self.claimed
+        self.claimed |= mine
+        states = await asyncio.gather(*(self._stage(s) for s in sorted(mine)))
+        return [state for state in states if not state.is_completed()]
+
+    async def _stage(self, stage: str) -> State[Any]:
+        ended = self.ended[stage]
+        try:
+            upstream = [await self.ended[needed] for needed in sorted(self.graph.upstream[stage]) if needed in self.ended]
+            slot = await self.slots.get()
+            try:
+                # With a failed upstream state Prefect does not start the task: its state is then NotReady.
+                state = await run_stage(stage, self.settings.timeout_minutes, self._variables(slot), wait_for=upstream, return_state=True)
+            finally:
+                self.slots.put_nowait(slot)
+            ended.set_result(state)
+            return state
+        finally:
+            if not ended.done():  # cancelled or broken: nobody may wait for it for ever
+                ended.cancel()
+
+    def _variables(self, slot: str) -> dict[str, str]:
+        threads = max(1, (os.cpu_count() or 1) // self.settings.slots)
+        variables = {"OMP_NUM_THREADS": str(threads), "RAYON_NUM_THREADS": str(threads), tracking.PARENT_VARIABLE: self.parent}
+        if _gpus():
+            variables["CUDA_VISIBLE_DEVICES"] = slot
+        return variables
+
+
+_current: contextvars.ContextVar[Execution | None] = contextvars.ContextVar("execution", default=None)
+
+
+async def run_targets(*targets: str) -> None:
+    """The body of a flow: runs `targets` and all they need.
+
+    Raises:
+        RuntimeError: a stage failed; the message has the last lines of each failed stage and names those that could not run.
+    """
+    execution = _current.get()
+    if execution:
+        raise_failures(await execution.run(targets))
+        return
+    async with start_execution() as execution:
+        raise_failures(await execution.run(targets))
+
+
+def raise_failures(failed: Iterable[State[Any]]) -> None:
+    """Raises RuntimeError with the messages of failed states, if there are any."""
+    messages = [str(state.message) for state in failed]
+    if messages:
+        raise RuntimeError("\n".join(messages))
+
+
+class start_execution:
+    """Context of a flow that is not part of another: reads the graph, opens the MLflow parent run, ends it."""
+
+    async def __aenter__(self) -> Execution:
+        context = FlowRunContext.get()
+        name = context.flow_run.name if context and context.flow_run else "flow"
+        identity = str(context.flow_run.id) if context and context.flow_run else "none"
+        graph = read_graph()
+        to_run = graph.downstream(changed_stages())
+        logger = get_run_logger()
+        up_to_date = len(graph.upstream) - len(to_run)
+        logger.info(f"{len(graph.upstream)} stages, {up_to_date} up to date" + (f", to run: {', '.join(sorted(to_run))}" if to_run else ""))
+        parent = tracking.start_parent(name, identity) if to_run else ""
+        execution = Execution(graph, to_run, load_settings(), parent)
+        self.token = _current.set(execution)
+        self.parent = parent
+        return execution
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        _current.reset(self.token)
+        if self.parent:
+            tracking.finish(self.parent, kind is None)
+
+
+def _gpus() -> bool:
+    return Path("/proc/driver/nvidia/gpus").is_dir() and "CUDA_VISIBLE_DEVICES" not in os.environ

@@ -1,0 +1,11 @@
+"""Flow `prefix_tuning`: every variant of adapting the frozen base model."""
+
+from prefect import flow
+
+from flows.execution import run_targets
+
+
+@flow(name="prefix_tuning", validate_parameters=False)
+async def prefix_tuning() -> None:
+    """Runs its stages and all they need, as far as they are not up to date."""
+    await run_targets("prefix_tuning")

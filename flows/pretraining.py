@@ -1,0 +1,11 @@
+"""Flow `pretraining`: corpus to trained and tested translators, and the language model."""
+
+from prefect import flow
+
+from flows.execution import run_targets
+
+
+@flow(name="pretraining", validate_parameters=False)
+async def pretraining() -> None:
+    """Runs its stages and all they need, as far as they are not up to date."""
+    await run_targets("evaluation", "language_model")

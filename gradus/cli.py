@@ -1,0 +1,148 @@
+"""The command `gradus`: what users do by hand. Heavy imports happen inside the commands, so `--help` is quick."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from data.errors import InputError
+from gradus import comparisons
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="""Train the line of models from the LSTM to reward models and prefix-tuning, reproducibly.
+
+    `gradus run` runs the pipeline of dvc.yaml; its settings are in params.yaml (`gradus use` chooses named ones).
+    The other commands use what it made, in artifacts/.""",
+)
+app.add_typer(comparisons.app, name="comparisons")
+
+BATCH = 64  # lines decoded together; the first output comes before the last input
+
+
+@contextlib.contextmanager
+def taught_errors() -> Iterator[None]:
+    """Prints an InputError without a traceback and exits with code 2."""
+    try:
+        yield
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    except BrokenPipeError:  # the reader of our output has gone
+        sys.stderr.close()
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def run(
+    flow: Annotated[str, typer.Argument(help="Which flow: pipeline (all), pretraining, comparison_import, reward_modeling or prefix_tuning.")] = "pipeline",
+) -> None:
+    """Run the pipeline, or a part of it, as a Prefect flow.
+
+    Stages that are up to date do not run; independent ones run side by side (pipeline.slots in params.yaml). Uses the
+    Prefect server of PREFECT_API_URL, or a temporary one. `dvc repro` does the same without Prefect.
+    """
+    from gradus import running
+
+    with taught_errors():
+        raise typer.Exit(running.run(flow))
+
+
+@app.command()
+def ui(
+    mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000,
+    prefect_port: Annotated[int, typer.Option(help="Port of the Prefect UI and API.")] = 4200,
+) -> None:
+    """Serve the MLflow and Prefect UIs on 127.0.0.1 until Ctrl-C."""
+    from gradus import running
+
+    with taught_errors():
+        raise typer.Exit(running.serve_uis(mlflow_port, prefect_port))
+
+
+@app.command()
+def use(
+    experiment: Annotated[str | None, typer.Argument(help="Name of a file of experiments/, without .yaml. Left out: list them.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite edits of params.yaml that no experiment has.")] = False,
+) -> None:
+    """Write params.yaml: the default settings with those of an experiment over them.
+
+    Example: `GRADUS_DATA=/path/to/mirror gradus use multi30k && gradus run`. Back to the default: `gradus use default`.
+    """
+    from gradus import experiments
+
+    with taught_errors():
+        typer.echo(experiments.use(experiment, force) if experiment else experiments.listing())
+
+
+@app.command()
+def translate(
+    model: Annotated[Path, typer.Option(help="Folder of a translator, e.g. artifacts/translators/transformer.")],
+    beam: Annotated[int, typer.Option(min=1, help="Beam width; 1 is greedy search.")] = 5,
+    length_penalty: Annotated[float, typer.Option(help="Alpha of Wu et al. (2016): above 0 favours longer translations.")] = 0.6,
+    n_best: Annotated[int, typer.Option(min=1, help="Hypotheses a line, as tab-separated score and text, at most --beam.")] = 1,
+    samples: Annotated[bool, typer.Option("--sample", help="Draw --n-best samples instead of beam search.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of --sample.")] = 0,
+) -> None:
+    """Translate standard input, one sentence a line; every line gives one line (or --n-best lines) in the same order.
+
+    Example: `echo "In the beginning God created the heaven and the earth." | gradus translate --model artifacts/translators/transformer`
+    """
+    from gradus import using
+
+    with taught_errors():
+        if n_best > beam and not samples:
+            raise InputError(f"--n-best {n_best} needs --beam {n_best} or more (found {beam}).")
+        for lines in using.translations(model, beam, length_penalty, n_best, samples, seed, _stdin(), BATCH):
+            typer.echo("\n".join(lines))
+
+
+@app.command()
+def generate(
+    model: Annotated[Path, typer.Option(help="Folder of a language model, e.g. artifacts/base_model.")],
+    prefix: Annotated[Path | None, typer.Option(help="Folder of a prefix for it, e.g. artifacts/prefix_tuning/prefix.")] = None,
+    max_pieces: Annotated[int, typer.Option(min=1, help="Longest continuation.")] = 64,
+    beam: Annotated[int, typer.Option(min=1, help="Beam width; 1 is greedy search.")] = 1,
+) -> None:
+    """Continue standard input, one prompt a line, with a language model; a prefix brings its own template for the line.
+
+    Example: `echo "Jesus wept." | gradus generate --model artifacts/base_model --prefix artifacts/prefix_tuning/prefix`
+    """
+    from gradus import using
+
+    with taught_errors():
+        for line in using.continuations(model, prefix, max_pieces, beam, _stdin(), BATCH // 4):
+            typer.echo(line)
+
+
+@app.command()
+def rank(
+    model: Annotated[Path, typer.Option(help="Folder of a reward model, e.g. artifacts/reward_model.")],
+) -> None:
+    """Score responses: JSON Lines with `prompt` and `responses` in, the same with `rewards` and `order` (best first) out.
+
+    Example: `echo '{"prompt": "Jesus wept.", "responses": ["And Jesus himself was weeping.", "Jesus"]}' | gradus rank --model artifacts/reward_model`
+    """
+    from gradus import using
+
+    with taught_errors():
+        for line in using.rewards(model, _stdin(), BATCH):
+            typer.echo(line)
+
+
+def _stdin() -> Iterator[str]:
+    """Lines of standard input. Raises InputError on a line that is not UTF-8."""
+    for number, line in enumerate(sys.stdin.buffer, start=1):
+        try:
+            yield line.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise InputError(f"standard input, line {number}: not UTF-8 ({error.reason} at byte {error.start}).") from None
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,86 @@
+"""Named settings: experiments/default.yaml is everything, the other files override parts of it."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML, YAMLError
+
+from data.errors import InputError
+from data.folders import finished_file
+from data.settings import nearest
+
+FOLDER = Path("experiments")
+PARAMS = Path("params.yaml")
+DEFAULT = "default"
+# Keys whose mapping is a choice as a whole: an experiment that has one replaces the default's.
+REPLACED = {"corpus", "architectures", "variants"}
+
+_yaml = YAML()
+_yaml.width = 10_000
+_yaml.preserve_quotes = True
+
+
+def use(name: str, force: bool) -> str:
+    """Writes params.yaml for the experiment `name`; returns what to tell the user.
+
+    Raises:
+        InputError: there is no such experiment, it is wrong, or params.yaml has edits that no experiment has.
+    """
+    text = rendered(name)
+    if PARAMS.exists() and not force:
+        current = PARAMS.read_text(encoding="utf-8")
+        if all(_load(current, PARAMS) != _load(rendered(known), FOLDER) for known in names()):
+            raise InputError(
+                f"{PARAMS} has settings that no file of {FOLDER}/ gives. Keep them as an experiment of your own "
+                f"(a file {FOLDER}/NAME.yaml with what differs from {DEFAULT}.yaml), or discard them: gradus use {name} --force."
+            )
+    from stages.params import check_params
+
+    check_params(YAML(typ="safe").load(text), str(FOLDER / f"{name}.yaml"))
+    with finished_file(PARAMS) as partial:
+        partial.write_text(text, encoding="utf-8")
+    return f"{PARAMS} now holds the experiment '{name}'. Next: gradus run, or dvc repro."
+
+
+def names() -> list[str]:
+    """All experiments, the default first."""
+    found = sorted(p.stem for p in FOLDER.glob("*.yaml"))
+    if DEFAULT not in found:
+        raise InputError(f"{FOLDER / DEFAULT}.yaml: no such file. Run from the project's folder.")
+    return [DEFAULT, *(n for n in found if n != DEFAULT)]
+
+
+def listing() -> str:
+    """Every experiment with the first line of its file."""
+    return "\n".join(f"{n:16} {(FOLDER / f'{n}.yaml').read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}" for n in names())
+
+
+def rendered(name: str) -> str:
+    """The text of params.yaml for an experiment: the default with its comments, and the experiment's values over it."""
+    if name not in names():
+        raise InputError(f"experiment '{name}': no file {FOLDER / name}.yaml - {nearest(name, names())}")
+    text = (FOLDER / f"{DEFAULT}.yaml").read_text(encoding="utf-8")
+    if name == DEFAULT:
+        return text
+    path = FOLDER / f"{name}.yaml"
+    base = _load(text, FOLDER / f"{DEFAULT}.yaml")
+    _override(base, _load(path.read_text(encoding="utf-8"), path), "", path)
+    out = io.StringIO()
+    _yaml.dump(base, out)
+    return f"# Experiment '{name}' ({path} over {FOLDER / DEFAULT}.yaml), written by `gradus use {name}`.\n" + out.getvalue().split("\n", 1)[1]
+
+
+def _override(base: Any, values: Any, where: str, path: Path) -> None:
+    for key, value in values.items():
+        if key in REPLACED or not (isinstance(value, dict) and isinstance(base.get(key), dict)):
+            base[key] = value
+        else:
+            _override(base[key], value, f"{where}{key}.", path)
+
+
+def _load(text: str, path: Path) -> Any:
+    try:
+        return _yaml.load(text)
+    except YAMLError as error:
+        raise InputError(f"{path}: not YAML: {error}") from None
