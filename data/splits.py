@@ -11,6 +11,7 @@ import numpy as np
 
 from data.corpora import CorpusSettings, Pair, read_pairs
 from data.errors import InputError
+from data.streaming import stored_rows
 
 SPLITS = ("train", "prompts", "validation", "test")
 
@@ -27,7 +28,7 @@ def write_splits(corpus: CorpusSettings, folder: Path) -> dict[str, Any]:
         InputError: the corpus cannot be read or leaves a split empty.
     """
     with tempfile.TemporaryDirectory(dir=folder) as cache:
-        rows = datasets.Dataset.from_generator(_rows, gen_kwargs={"corpus": corpus}, features=_FEATURES, cache_dir=cache)
+        rows = stored_rows(_rows(corpus), _FEATURES, Path(cache))
         columns = rows.with_format("numpy")
         split, key, official = (np.asarray(columns[name][:]) for name in ("split", "key", "official"))
         train = split == 0

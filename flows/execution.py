@@ -23,17 +23,27 @@ class Execution:
     def __init__(self, graph: Graph, to_run: set[str], settings: PipelineSettings, parent: str) -> None:
         self.graph, self.to_run, self.settings, self.parent = graph, to_run, settings, parent
         self.claimed: set[str] = set()
+        self.owned: dict[tuple[str, ...], set[str]] = {}
         self.ended: dict[str, asyncio.Future[State[Any]]] = {s: asyncio.get_running_loop().create_future() for s in to_run}
         self.slots: asyncio.Queue[str] = asyncio.Queue()
         for device in range(settings.slots):
             self.slots.put_nowait(str(device))
 
-    async def run(self, targets: Iterable[str]) -> list[State[Any]]:
-        """Runs what `targets` need and no other flow of this execution has taken on; returns the states of the failed."""
+    def share(self, parts: Iterable[tuple[str, ...]]) -> None:
+        """Divides the graph between parts, given by their targets: each gets what it needs and no part before it has."""
+        for targets in parts:
+            self.owned[targets] = self._claim(targets)
+
+    async def run(self, targets: tuple[str, ...]) -> list[State[Any]]:
+        """Runs a part: its share of the graph, or all it needs that nobody has claimed; returns the states of the failed."""
+        mine = self.owned.get(targets) if targets in self.owned else self._claim(targets)
+        states = await asyncio.gather(*(self._stage(s) for s in sorted(mine or ())))
+        return [state for state in states if not state.is_completed()]
+
+    def _claim(self, targets: Iterable[str]) -> set[str]:
         mine = (self.graph.closure(targets) & self.to_run) - self.claimed
         self.claimed |= mine
-        states = await asyncio.gather(*(self._stage(s) for s in sorted(mine)))
-        return [state for state in states if not state.is_completed()]
+        return mine
 
     async def _stage(self, stage: str) -> State[Any]:
         ended = self.ended[stage]
@@ -62,7 +72,7 @@ class Execution:
 _current: contextvars.ContextVar[Execution | None] = contextvars.ContextVar("execution", default=None)
 
 
-async def run_targets(*targets: str) -> None:
+async def run_targets(targets: tuple[str, ...]) -> None:
     """The body of a flow: runs `targets` and all they need.
 
     Raises:

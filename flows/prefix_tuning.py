@@ -4,8 +4,10 @@ from prefect import flow
 
 from flows.execution import run_targets
 
+TARGETS = ("prefix_tuning",)
 
-@flow(name="prefix_tuning", validate_parameters=False)
+
+@flow(name="prefix_tuning")
 async def prefix_tuning() -> None:
     """Runs its stages and all they need, as far as they are not up to date."""
-    await run_targets("prefix_tuning")
+    await run_targets(TARGETS)

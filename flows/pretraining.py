@@ -4,8 +4,10 @@ from prefect import flow
 
 from flows.execution import run_targets
 
+TARGETS = ("evaluation", "language_model")
 
-@flow(name="pretraining", validate_parameters=False)
+
+@flow(name="pretraining")
 async def pretraining() -> None:
     """Runs its stages and all they need, as far as they are not up to date."""
-    await run_targets("evaluation", "language_model")
+    await run_targets(TARGETS)

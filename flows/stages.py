@@ -28,7 +28,7 @@ async def run_stage(stage: str, timeout_minutes: float, variables: dict[str, str
     """
     logger = get_run_logger()
     process = await asyncio.create_subprocess_exec(
-        *dvc("repro", "--single-item", stage),
+        *dvc("repro", "--quiet", "--single-item", stage),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -29,7 +29,8 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
     def forward(ctx, features, weight, bias, targets, smoothing):  # type: ignore[no-untyped-def]
         needs = any(ctx.needs_input_grad)
         types = weight.shape[0]
-        loss = features.new_zeros((), dtype=torch.float32)
+        wide = torch.promote_types(features.dtype, torch.float32)  # sums are kept in at least single precision
+        loss = features.new_zeros((), dtype=wide)
         d_features = torch.empty_like(features) if needs else None
         d_weight = torch.zeros_like(weight) if needs else None
         d_bias = torch.zeros_like(bias) if needs and bias is not None else None
@@ -37,7 +38,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
             rows = slice(start, start + CHUNK)
             h, y = features[rows], targets[rows, None]
             scores = h @ weight.t() if bias is None else torch.addmm(bias, h, weight.t())
-            normalizer = torch.logsumexp(scores.float(), dim=1, keepdim=True)
+            normalizer = torch.logsumexp(scores.to(wide), dim=1, keepdim=True)
             loss += normalizer.sum() - (1 - smoothing) * scores.gather(1, y).sum()
             if smoothing:
                 loss -= smoothing / types * scores.sum()

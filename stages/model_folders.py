@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 from data.errors import InputError
 from data.folders import file_hash
@@ -18,6 +19,8 @@ from data.settings import validated
 from data.tokenizer import load_tokenizer
 from lightning_modules.prefix_tuning import EmbeddingPrompt, NoPrefix, Prefix, PrefixSettings
 from lightning_modules.translator import Translator, TranslatorSettings, architecture
+
+transformers_logging.disable_progress_bar()  # of loading and saving, which take a moment here
 
 WEIGHTS, CONFIG, PREFIX, PREFIX_CONFIG = "model.safetensors", "config.json", "prefix.safetensors", "prefix.json"
 

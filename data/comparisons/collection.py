@@ -1,6 +1,6 @@
 """A comparison collection on disk: one Arrow folder of rankings."""
 
-import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,6 +11,7 @@ import datasets
 from data.comparisons.ranking import REFERENCE_LABELER, Ranking
 from data.errors import InputError
 from data.folders import finished_folder
+from data.streaming import stored_rows
 
 _FEATURES = datasets.Features(
     {
@@ -32,23 +33,12 @@ def write_collection(rankings: Iterable[Ranking], folder: Path) -> int:
         InputError: there was none.
     """
     with finished_folder(folder) as partial:
-        cache = partial / "cache"
-
-        def rows() -> Iterator[dict[str, Any]]:
-            for ranking in rankings:
-                yield ranking.model_dump()
-
-        # `rankings` is an open iterator, which cannot be hashed: a name of its own in a fresh folder instead.
-        stored = datasets.Dataset.from_generator(rows, features=_FEATURES, cache_dir=str(cache), fingerprint=folder.name)
-        count = len(stored)
-        if not count:
-            raise InputError(f"{folder}: no ranking to store.")
-        stored.save_to_disk(partial / "rows")
-        del stored
-        for file in (partial / "rows").iterdir():
-            file.rename(partial / file.name)
-        (partial / "rows").rmdir()
-        shutil.rmtree(cache)
+        with tempfile.TemporaryDirectory(dir=partial.parent) as cache:
+            stored = stored_rows((r.model_dump() for r in rankings), _FEATURES, Path(cache))
+            count = len(stored)
+            if not count:
+                raise InputError(f"{folder}: no ranking to store.")
+            stored.save_to_disk(partial)
     return count
 
 

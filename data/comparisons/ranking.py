@@ -46,6 +46,6 @@ def _explain(error: Any) -> str:
     where = ".".join(map(str, error["loc"]))
     if error["type"] == "too_short":
         return f"{where}: K = {len(error['input'])}, a ranking needs at least 2 responses"
-    if not where:
-        return str(error["ctx"]["error"])
+    if not where:  # the record as a whole
+        return str(error.get("ctx", {}).get("error", "a JSON object expected"))
     return f"{where}: {error['msg']} (found {str(error['input'])[:60]!r})"

@@ -1,0 +1,62 @@
+"""Token-budget batches."""
+
+import numpy as np
+import torch
+
+from data.batching import TokenBudgetLoader, padded
+from data.tokenizer import PAD
+
+
+def loader(**options: int) -> TokenBudgetLoader:
+    lengths = np.random.default_rng(0).integers(1, 40, 500)
+    return TokenBudgetLoader(lengths, lambda indices: indices.tolist(), 200, seed=3, **options)
+
+
+def test_every_epoch_has_each_item_once_within_the_budget() -> None:
+    batches = loader()
+    first, second = list(batches), list(batches)
+    for epoch in (first, second):
+        assert sorted(i for b in epoch for i in b) == list(range(500))
+        assert len(epoch) == len(batches)
+        for b in epoch:
+            assert max(batches.lengths[b]) * len(b) <= 200
+    assert first != second
+    assert list(loader()) == first
+
+
+def test_a_batch_holds_hardly_any_padding() -> None:
+    batches = loader()
+    cells = sum(max(batches.lengths[b]) * len(b) for b in batches)
+    assert batches.lengths.sum() / cells > 0.97
+
+
+def test_it_continues_where_its_state_was_taken() -> None:
+    whole = loader()
+    expected = [list(whole), list(whole)]
+    running = loader()
+    list(running)
+    epoch = iter(running)
+    seen = [next(epoch) for _ in range(7)]
+    resumed = loader()
+    resumed.load_state_dict(running.state_dict())
+    assert seen + list(resumed) == expected[1]
+
+
+def test_it_can_be_stopped_after_its_length_as_lightning_does() -> None:
+    batches = loader()
+    first = [b for b, _ in zip(batches, range(len(batches)), strict=False)]
+    assert sorted(i for b in first for i in b) == list(range(500))
+    assert sorted(i for b in batches for i in b) == list(range(500))
+
+
+def test_processes_share_an_epoch_without_overlap() -> None:
+    parts = [list(loader(rank=rank, world=2)) for rank in (0, 1)]
+    assert len(parts[0]) == len(parts[1])
+    items = [i for part in parts for b in part for i in b]
+    assert len(items) == len(set(items))
+
+
+def test_padding_on_either_side() -> None:
+    assert padded([[5, 6], [7]]).tolist() == [[5, 6], [7, PAD]]
+    assert padded([[5, 6], [7]], left=True).tolist() == [[5, 6], [PAD, 7]]
+    assert padded([[]]).shape == torch.Size([1, 0])

@@ -1,0 +1,35 @@
+"""The fused output loss equals the textbook one."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lightning_modules import output_loss
+from lightning_modules.output_loss import projected_cross_entropy
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_loss_and_gradients_equal_pytorchs(smoothing: float, with_bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output_loss, "CHUNK", 3)  # several chunks, the last one short
+    torch.manual_seed(0)
+    h, w, b = (torch.randn(*s, dtype=torch.double, requires_grad=True) for s in ((8, 5), (11, 5), (11,)))
+    inputs = (h, w, b) if with_bias else (h, w)
+    y = torch.randint(0, 11, (8,))
+    mine = projected_cross_entropy(h, w, b if with_bias else None, y, smoothing)
+    textbook = F.cross_entropy(F.linear(h, w, b if with_bias else None), y, reduction="sum", label_smoothing=smoothing)
+    assert mine.item() == pytest.approx(textbook.item(), rel=1e-12)
+    for got, expected in zip(torch.autograd.grad(mine * 3, inputs), torch.autograd.grad(textbook * 3, inputs), strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+def test_label_smoothing_is_the_papers_formula() -> None:
+    h, w, y, epsilon = torch.randn(4, 3), torch.randn(7, 3), torch.tensor([0, 6, 2, 2]), 0.1
+    log_p = torch.log_softmax(h @ w.t(), -1)
+    expected = sum(-(1 - epsilon) * log_p[i, y[i]] - epsilon / 7 * log_p[i].sum() for i in range(4))
+    assert projected_cross_entropy(h, w, None, y, epsilon).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_it_has_no_gradient_to_keep_in_evaluation() -> None:
+    with torch.inference_mode():
+        assert projected_cross_entropy(torch.zeros(2, 3), torch.zeros(5, 3), None, torch.tensor([0, 1])).item() == pytest.approx(2 * torch.tensor(5.0).log().item())

@@ -1,0 +1,79 @@
+"""What holds for every translator."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from data.errors import InputError
+from data.tokenizer import BEGIN, END, PAD
+from lightning_modules.translation import cross_entropy, log_probability
+from lightning_modules.translator import Translator, architecture, architectures
+
+
+def test_architectures_are_found_by_their_file() -> None:
+    assert {"luong", "transformer"} <= set(architectures())
+    for name in architectures():
+        assert architecture(name).__module__ == f"lightning_modules.{name}"
+    with pytest.raises(InputError, match=r"unknown architecture 'transformr' - did you mean 'transformer'\?"):
+        architecture("transformr")
+
+
+def test_stepping_gives_what_decoding_at_once_gives(translator: Translator, batch: dict[str, Tensor]) -> None:
+    target = batch["target"][:, :-1]
+    at_once = translator(batch["source"], target)
+    memory = translator.encode(batch["source"])
+    state = translator.start(memory, 1)
+    for t in range(target.shape[1]):
+        features, attention, state = translator.step(memory, state, target[:, t])
+        torch.testing.assert_close(features, at_once[:, t], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(attention.sum(1), torch.ones(3))
+        assert (attention[batch["source"] == PAD] == 0).all()
+
+
+def test_beams_of_a_sentence_share_its_memory(translator: Translator, batch: dict[str, Tensor]) -> None:
+    memory = translator.encode(batch["source"])
+    state = translator.start(memory, 2)
+    previous = torch.tensor([BEGIN, 4, 5, 6, 7, 8])
+    together, _, _ = translator.step(memory, state, previous)
+    for beam in (0, 1):
+        alone, _, _ = translator.step(memory, translator.start(memory, 1), previous[beam::2])
+        torch.testing.assert_close(together[beam::2], alone, rtol=1e-5, atol=1e-5)
+
+
+def test_padding_changes_nothing(translator: Translator, batch: dict[str, Tensor]) -> None:
+    together = log_probability(translator, batch["source"], batch["target"])
+    for i in range(3):
+        source, target = (batch[side][i] for side in ("source", "target"))
+        alone = log_probability(translator, source[source != PAD][None], target[target != PAD][None])
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-5, atol=1e-5)
+
+
+def test_the_loss_counts_target_pieces_once(translator: Translator, batch: dict[str, Tensor]) -> None:
+    loss, tokens = cross_entropy(translator, batch)
+    assert tokens == 8
+    assert loss.item() == pytest.approx(-log_probability(translator, batch["source"], batch["target"]).sum().item(), rel=1e-5)
+
+
+def test_every_weight_learns(translator: Translator, batch: dict[str, Tensor]) -> None:
+    cross_entropy(translator.train(), batch, 0.1)[0].backward()
+    for name, parameter in translator.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_ten_steps_overfit_a_batch(translator: Translator, batch: dict[str, Tensor]) -> None:
+    optimizer = torch.optim.Adam(translator.parameters(), lr=0.02)
+    losses = []
+    for _ in range(10):
+        loss, tokens = cross_entropy(translator, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item() / tokens)
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_the_end_piece_is_part_of_the_source(translator: Translator) -> None:
+    with_end = translator(torch.tensor([[5, 6, END]]), torch.tensor([[BEGIN]]))
+    without = translator(torch.tensor([[5, 6]]), torch.tensor([[BEGIN]]))
+    assert not torch.allclose(with_end, without)
