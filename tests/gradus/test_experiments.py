@@ -1,0 +1,61 @@
+"""Named settings."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from data.errors import InputError
+from gradus import experiments
+from stages.params import check_params
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(PROJECT / "experiments", tmp_path / "experiments")
+    shutil.copy(PROJECT / "experiments" / "default.yaml", tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_committed_params_are_the_default_experiment() -> None:
+    assert (PROJECT / "params.yaml").read_text() == (PROJECT / "experiments" / "default.yaml").read_text()
+
+
+@pytest.mark.parametrize("name", [p.stem for p in (PROJECT / "experiments").glob("*.yaml")])
+def test_every_experiment_is_valid_and_keeps_what_it_does_not_name(name: str) -> None:
+    experiments.use(name, force=False)
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    check_params(values, name)
+    given = yaml.safe_load(Path(f"experiments/{name}.yaml").read_text())
+    default = yaml.safe_load(Path("experiments/default.yaml").read_text())
+    assert set(values) == set(default)
+    assert all(values[section] == default[section] for section in default if section not in given)
+    assert experiments.use("default", force=False)
+    assert Path("params.yaml").read_text() == Path("experiments/default.yaml").read_text()
+
+
+def test_edits_of_the_users_own_are_not_overwritten() -> None:
+    edited = Path("params.yaml").read_text().replace("vocabulary: 4000", "vocabulary: 4001")
+    Path("params.yaml").write_text(edited)
+    with pytest.raises(InputError, match=r"params\.yaml has settings that no file of experiments/ gives"):
+        experiments.use("tiny", force=False)
+    assert Path("params.yaml").read_text() == edited
+    experiments.use("tiny", force=True)
+
+
+def test_unknown_and_wrong_experiments() -> None:
+    with pytest.raises(InputError, match=r"did you mean 'multi30k'\?"):
+        experiments.use("multi30", force=False)
+    Path("experiments/wrong.yaml").write_text("tokenizer: {vocabluary: 3}\n")
+    with pytest.raises(InputError, match=r"experiments/wrong\.yaml: unknown key 'tokenizer\.vocabluary'"):
+        experiments.use("wrong", force=False)
+    assert Path("params.yaml").read_text() == Path("experiments/default.yaml").read_text()
+
+
+def test_the_listing_has_a_line_for_each() -> None:
+    lines = experiments.listing().splitlines()
+    assert len(lines) == len(list(Path("experiments").glob("*.yaml")))
+    assert any(line.startswith("multi30k") and "English to German" in line for line in lines)

@@ -1,0 +1,59 @@
+"""params.yaml: every mistake is named with its key and a remedy."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from data.errors import InputError
+from stages.params import Params, load_params
+
+WRONG = {
+    "an unknown section": (lambda p: p.update(reward_modle={}), r"unknown key 'reward_modle' - did you mean 'reward_model'\?"),
+    "an unknown key": (lambda p: p["reward_model"]["training"].update(lerning_rate=1), r"unknown key 'reward_model\.training\.lerning_rate' - did you mean 'learning_rate'\?"),
+    "a wrong type": (lambda p: p["tokenizer"].update(vocabulary="many"), r"tokenizer\.vocabulary: .*integer.* \(found 'many'\)"),
+    "an unknown architecture": (
+        lambda p: p["pretraining"]["architectures"].update(transfromer={}),
+        r"params\.yaml: pretraining\.architectures: unknown architecture 'transfromer' - did you mean 'transformer'\?",
+    ),
+    "a wrong key of an architecture": (
+        lambda p: p["pretraining"]["architectures"].update(luong={"hiden": 3}),
+        r"params\.yaml: pretraining\.architectures\.luong: unknown key 'hiden' - did you mean 'hidden'\?",
+    ),
+    "an unknown corpus": (lambda p: p.update(corpus={"name": "multi30"}), r"params\.yaml: corpus: name: unknown corpus 'multi30' - did you mean 'multi30k'\?"),
+    "no corpus name": (lambda p: p.update(corpus={}), r"unknown corpus None - known: e2e"),
+    "a missing section": (lambda p: p.pop("encoding"), r"key 'encoding' is missing"),
+    "a template without its place": (lambda p: p["prefix_tuning"].update(template="x"), r"the template must contain \{source\}"),
+    "no slots": (lambda p: p["pipeline"].update(slots=0), r"pipeline\.slots: .*greater than or equal to 1"),
+}
+
+
+@pytest.fixture
+def params() -> Any:
+    return yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
+
+
+def test_the_projects_own_are_valid() -> None:
+    assert isinstance(load_params(Path(__file__).parents[2] / "params.yaml"), Params)
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_mistake_is_named(case: str, params: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    change, message = WRONG[case]
+    change(params)
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(InputError, match=message):
+        load_params()
+
+
+def test_a_file_that_is_missing_or_no_yaml(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        load_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("a: [1")
+    with pytest.raises(InputError, match="not YAML"):
+        load_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("- 1")
+    with pytest.raises(InputError, match="sections expected, found list"):
+        load_params(tmp_path / "params.yaml")

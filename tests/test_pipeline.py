@@ -1,0 +1,258 @@
+"""The whole chain on a tiny configuration, with the real dvc, Prefect and MLflow, in a project of its own.
+
+The tests of this file run in order: each goes on from the state that the one before it left.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import psutil
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+FIRST = {"corpus", "tokenizer", "encoding", "base_model"}  # what the first test makes with dvc alone
+TIMEOUT = 600
+
+
+class Project:
+    """A copy of this project's files, under git, in which commands run as a user would run them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=PROJECT, capture_output=True, text=True, check=True)
+        for name in listed.stdout.splitlines():
+            if (PROJECT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(PROJECT / name, folder / name)
+        home = folder.parent / "home"
+        home.mkdir()
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        unwanted = {"MLFLOW_TRACKING_URI", "PREFECT_API_URL", "GRADUS_PARENT_RUN", "GRADUS_DATA"}
+        self.environment = {k: v for k, v in os.environ.items() if k not in unwanted} | {"PATH": path, "HOME": str(home), "PYTHONPATH": str(folder)}
+        identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+        for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "start"]):
+            subprocess.run(["git", *command], cwd=folder, check=True)
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def run(self, *command: str, stdin: str = "", expect: int = 0) -> str:
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT, check=False
+        )
+        assert done.returncode == expect, done.stdout[-5000:]
+        return done.stdout
+
+    def would_run(self) -> set[str]:
+        """The stages that `dvc repro` would run now."""
+        return set(re.findall(r"Running stage '([^']+)'", self.run("dvc", "repro", "--dry")))
+
+    def change(self, name: str, old: str, new: str) -> None:
+        path = self.folder / name
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    def client(self) -> mlflow.MlflowClient:
+        return mlflow.MlflowClient(f"sqlite:///{self.folder}/tracking/mlflow.db")
+
+    def runs(self, parents: bool) -> list[mlflow.entities.Run]:
+        client = self.client()
+        experiment = client.get_experiment_by_name("gradus").experiment_id
+        runs = client.search_runs([experiment], max_results=1000)
+        return [r for r in runs if ("mlflow.parentRunId" not in r.data.tags) == parents]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    folder = tmp_path_factory.mktemp("pipeline") / "gradus"
+    folder.mkdir()
+    made = Project(folder)
+    made.run("gradus", "use", "tiny")
+    yield made
+
+
+@pytest.fixture(scope="module")
+def stages(project: Project) -> set[str]:
+    return project.would_run()
+
+
+def test_dvc_alone_makes_stages_and_one_parent_run(project: Project, stages: set[str]) -> None:
+    assert {"pretraining@luong", "pretraining@transformer", "prefix_tuning@prefix", "report"} <= stages
+    project.run("dvc", "repro", "encoding", "base_model")
+    assert project.would_run() == stages - FIRST
+    (parent,) = project.runs(parents=True)
+    assert parent.info.status == "FINISHED"
+    assert {r.data.tags["gradus.stage"] for r in project.runs(parents=False)} == FIRST
+    assert {r.data.tags["mlflow.parentRunId"] for r in project.runs(parents=False)} == {parent.info.run_id}
+
+
+def test_the_flow_makes_the_rest(project: Project, stages: set[str]) -> None:
+    output = project.run("gradus", "run")
+    assert f"{len(stages)} stages, {len(FIRST)} up to date" in output
+    assert re.search(r"Task run 'pretraining@luong' - .*█.*tokens/s", output), "a stage's progress is part of the flow run's log"
+    assert "artifacts/report/index.html" in output
+    assert project.would_run() == set()
+
+
+def test_every_stage_has_a_finished_run_with_what_one_wants_to_know(project: Project, stages: set[str]) -> None:
+    parent = max(project.runs(parents=True), key=lambda r: r.info.start_time)
+    assert parent.info.status == "FINISHED"
+    children = {r.data.tags["gradus.stage"]: r for r in project.runs(parents=False) if r.data.tags["mlflow.parentRunId"] == parent.info.run_id}
+    assert set(children) == stages - FIRST
+    for name, run in children.items():
+        assert run.info.status == "FINISHED", name
+        assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?", run.data.tags["mlflow.source.git.commit"])
+        assert run.data.tags["gradus.attempt"] == "1"
+    luong = children["pretraining@luong"]
+    assert luong.data.params["pretraining.architectures.luong.hidden"] == "32"
+    assert {i.dataset.name for i in luong.inputs.dataset_inputs} == {"artifacts/encoded", "artifacts/tokenizer"}
+    steps = [m.step for m in project.client().get_metric_history(luong.info.run_id, "train_loss")]
+    assert len(steps) > 3
+    assert steps == sorted(set(steps))
+    plots = {a.path for a in project.client().list_artifacts(children["report"].info.run_id)}
+    assert {"index.html", "learning_curves.png", "reward_model.png", "attention_luong.png", "prefix_tuning.png"} <= plots
+
+
+def test_the_report_is_one_page_with_everything_in_it(project: Project) -> None:
+    page = (project.folder / "artifacts/report/index.html").read_text()
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    for word in ("luong", "transformer", "copy of the source", "unigram model", "nrefs:", "length alone", "best possible", "No person judged them", "embedding"):
+        assert word in page, word
+    png = (project.folder / "artifacts/report/learning_curves.png").read_bytes()
+    assert png.startswith(b"\x89PNG")
+    assert page.count("data:image/png;base64,") == 5
+
+
+def test_the_collection_has_four_to_nine_responses_by_the_reference_labeler(project: Project) -> None:
+    found = json.loads(project.run("gradus", "comparisons", "stats", "artifacts/comparisons/rankings"))
+    assert found["by_reference_labeler"] == found["rankings"] > 20
+    assert all(4 <= int(k) <= 9 for k in found["responses_per_ranking"])
+    project.run("gradus", "comparisons", "export", "artifacts/comparisons/rankings", "--output", "out.jsonl")
+    assert f"{found['rankings']} rankings, all valid" in project.run("gradus", "comparisons", "validate", "out.jsonl")
+    project.run("gradus", "comparisons", "import", "out.jsonl", "--output", "again")
+    assert json.loads(project.run("gradus", "comparisons", "stats", "again")) == found
+
+
+def test_a_second_run_runs_nothing(project: Project) -> None:
+    before = len(project.runs(parents=False))
+    started = time.monotonic()
+    output = project.run("gradus", "run")
+    assert time.monotonic() - started < 60
+    assert "17 stages, 17 up to date" in output
+    assert "Running stage" not in output
+    assert len(project.runs(parents=False)) == before
+    assert "up to date" in project.run("dvc", "repro")
+
+
+def test_a_change_re_runs_what_depends_on_it_and_nothing_else(project: Project) -> None:
+    for name, old, new, expected in (
+        ("params.yaml", "reward_model:\n  training: {", "reward_model:\n  training: {weight_decay: 0.1, ", {"reward_model", "report"}),
+        (
+            "lightning_modules/luong.py", "class Luong(Translator):", "class Luong(Translator):  # changed",
+            {"pretraining@luong", "evaluation@luong", "responses@luong", "comparisons", "reward_model", "report"},
+        ),
+    ):  # fmt: skip
+        original = (project.folder / name).read_text()
+        if old not in original:  # ruamel writes a short mapping on one line
+            old, new = "reward_model: {training: {", "reward_model: {training: {weight_decay: 0.1, "
+        project.change(name, old, new)
+        found = project.would_run()
+        (project.folder / name).write_text(original)
+        assert found == expected
+    assert project.would_run() == set()
+
+
+def test_translate_gives_a_line_for_each_line_in_any_batch(project: Project) -> None:
+    for name in ("luong", "transformer"):
+        model = f"artifacts/translators/{name}"
+        lines = ["Jesus wept.", "", "In the beginning God created the heaven and the earth.", "ünïcödé 🙂"]
+        out = project.run("gradus", "translate", "--model", model, stdin="\n".join(lines) + "\n").splitlines()
+        assert len(out) == 4
+        assert out[1] == ""
+        assert project.run("gradus", "translate", "--model", model, stdin=lines[0] + "\n").splitlines() == out[:1]
+        best = project.run("gradus", "translate", "--model", model, "--n-best", "2", "--beam", "3", stdin=lines[0] + "\n").splitlines()
+        assert len(best) == 2
+        assert all(re.match(r"-?\d+\.\d+\t", line) for line in best)
+    assert "error: nowhere: no config.json in it" in project.run("gradus", "translate", "--model", "nowhere", stdin="x\n", expect=2)
+
+
+def test_rank_and_generate_use_the_runs_models(project: Project) -> None:
+    case = json.dumps({"prompt": "Jesus wept.", "responses": ["And Jesus himself was weeping.", "xyz"]})
+    found = json.loads(project.run("gradus", "rank", "--model", "artifacts/reward_model", stdin=case + "\n"))
+    assert len(found["rewards"]) == 2
+    assert found["rewards"][found["order"][0]] == max(found["rewards"])
+    assert 'line 1: expected {"prompt"' in project.run("gradus", "rank", "--model", "artifacts/reward_model", stdin="{}\n", expect=2)
+    prefix = ["--prefix", "artifacts/prefix_tuning/prefix"]
+    written = project.run("gradus", "generate", "--model", "artifacts/base_model", *prefix, "--max-pieces", "5", stdin="Jesus wept.\n\n")
+    assert len(written.splitlines()) == 2
+    assert written.splitlines()[0]
+    refused = project.run("gradus", "generate", "--model", "artifacts/language_model", *prefix, stdin="x\n", expect=2)
+    assert "this prefix was trained on artifacts/base_model" in refused
+
+
+def test_a_killed_stage_leaves_no_output_and_completes_when_run_again(project: Project) -> None:
+    project.change("params.yaml", "epochs: 1}", "epochs: 40}") if "epochs: 1}" in (project.folder / "params.yaml").read_text() else None
+    dvc = project.start("dvc", "repro", "--single-item", "language_model")
+    assert dvc.stdout
+    for line in dvc.stdout:
+        if "epoch 3:" in line:
+            break
+    (stage,) = [p for p in psutil.Process(dvc.pid).children(recursive=True) if "stages.language_model" in p.cmdline()[-1] and "python" in p.name()]
+    stage.send_signal(signal.SIGKILL)
+    assert dvc.wait(60) != 0
+    assert not (project.folder / "artifacts/language_model").exists()
+    assert "language_model" in project.would_run()
+    output = project.run("dvc", "repro", "--single-item", "language_model")
+    assert "epoch 40:" in output
+    assert (project.folder / "artifacts/language_model/model.safetensors").is_file()
+    statuses = [r.info.status for r in project.runs(parents=False) if r.data.tags["gradus.stage"] == "language_model"]
+    assert sorted(statuses) == ["FINISHED", "FINISHED", "KILLED"]
+
+
+def test_a_failed_stage_fails_the_flow_and_only_what_depends_on_it(project: Project) -> None:
+    project.change("params.yaml", "generated_pieces: 4", "generated_pieces: 5")
+    bad = project.folder / "labeled" / "bad.jsonl"
+    bad.write_text(json.dumps({"prompt": "p", "responses": ["only one"], "ranks": [1], "labeler": "ann"}) + "\n")
+    assert {"comparisons", "prefix_tuning@prefix"} <= project.would_run()
+    output = project.run("gradus", "run", expect=1)
+    assert "stage comparisons failed" in output
+    assert "labeled/bad.jsonl:1: responses: K = 1, a ranking needs at least 2 responses" in output
+    assert project.would_run() == {"comparisons", "reward_model", "report"}
+    assert max(project.runs(parents=True), key=lambda r: r.info.start_time).info.status == "FAILED"
+
+    bad.write_text(json.dumps({"prompt": "Jesus wept.", "responses": ["He wept.", "No"], "ranks": [1, 2], "labeler": "ann"}) + "\n")
+    assert "Completed" in project.run("gradus", "run")
+    found = json.loads(project.run("gradus", "comparisons", "stats", "artifacts/comparisons/rankings"))
+    assert found["rankings"] == found["by_reference_labeler"] + 1
+    assert found["origins"]["bad.jsonl"] == 1
+
+
+def test_wrong_settings_stop_the_run_before_anything_is_done(project: Project) -> None:
+    original = (project.folder / "params.yaml").read_text()
+    (project.folder / "params.yaml").write_text(original + "\nrewrad_model: {}\n")
+    assert "params.yaml: unknown key 'rewrad_model' - did you mean 'reward_model'?" in project.run("gradus", "run", expect=2)
+    (project.folder / "params.yaml").write_text(original.replace("vocabulary: 600", "vocabulary: 600\n  vocab: 1"))
+    output = project.run("dvc", "repro", expect=255)
+    assert "tokenizer: error: params.yaml: unknown key 'tokenizer.vocab' - did you mean 'vocabulary'?" in output
+    (project.folder / "params.yaml").write_text(original)
+    assert project.would_run() == {"tokenizer", *project.would_run()}  # its old output was removed by dvc, and is made again
+    project.run("dvc", "repro")
+    assert project.would_run() == set()
+
+
+def test_a_flow_of_a_part_runs_alone(project: Project) -> None:
+    project.change("params.yaml", "generated_pieces: 5", "generated_pieces: 6")
+    output = project.run("gradus", "run", "prefix_tuning")
+    assert "Finished in state Completed()" in output
+    assert project.would_run() == {"report"}
+    assert "no flow 'pretrainin' - did you mean 'pretraining'?" in project.run("gradus", "run", "pretrainin", expect=2)
