@@ -91,7 +91,9 @@ def padded(rows: list[list[int]] | list[np.ndarray], left: bool = False) -> Tens
     return torch.from_numpy(out)
 
 
-def translation_loader(rows: datasets.Dataset, budget: int, *, shuffle: bool = True, seed: int = 0, rank: int = 0, world: int = 1) -> TokenBudgetLoader:
+def translation_loader(
+    rows: datasets.Dataset, budget: int, *, shuffle: bool = True, seed: int = 0, rank: int = 0, world: int = 1
+) -> TokenBudgetLoader:
     """Batches of an encoded set: a dictionary of source (B, S) with its end piece, and target (B, T) as [begin] pieces [end].
 
     `budget` counts padded target cells.
@@ -105,7 +107,16 @@ def translation_loader(rows: datasets.Dataset, budget: int, *, shuffle: bool = T
         return {"source": padded(source), "target": padded(target)}
 
     lengths = piece_counts(rows, "target") + 1
-    return TokenBudgetLoader(lengths, collate, budget, secondary=piece_counts(rows, "source"), shuffle=shuffle, seed=seed, rank=rank, world=world)
+    return TokenBudgetLoader(
+        lengths,
+        collate,
+        budget,
+        secondary=piece_counts(rows, "source"),
+        shuffle=shuffle,
+        seed=seed,
+        rank=rank,
+        world=world,
+    )
 
 
 def causal_loader(rows: datasets.Dataset, budget: int, *, shuffle: bool = True, seed: int = 0) -> TokenBudgetLoader:
@@ -117,7 +128,9 @@ def causal_loader(rows: datasets.Dataset, budget: int, *, shuffle: bool = True, 
         pairs = zip(columns.column("source").to_pylist(), columns.column("target").to_pylist(), strict=True)
         return padded([causal_text(source, target) for source, target in pairs])
 
-    return TokenBudgetLoader(piece_counts(rows, "source") + piece_counts(rows, "target") + 3, collate, budget, shuffle=shuffle, seed=seed)
+    return TokenBudgetLoader(
+        piece_counts(rows, "source") + piece_counts(rows, "target") + 3, collate, budget, shuffle=shuffle, seed=seed
+    )
 
 
 def causal_text(prompt: list[int], response: list[int]) -> list[int]:

@@ -15,7 +15,9 @@ from data.settings import Settings
 from data.splits import SPLITS, read_split
 from data.tokenizer import END, encode
 
-_FEATURES = datasets.Features({"source": datasets.List(datasets.Value("int32")), "target": datasets.List(datasets.Value("int32"))})
+_FEATURES = datasets.Features(
+    {"source": datasets.List(datasets.Value("int32")), "target": datasets.List(datasets.Value("int32"))}
+)
 
 
 class EncodingSettings(Settings):
@@ -45,18 +47,26 @@ def write_encoded(corpus: Path, tokenizer: Tokenizer, settings: EncodingSettings
             lengths = np.maximum(piece_counts(encoded, "source"), piece_counts(encoded, "target"))
             short = np.flatnonzero((lengths <= settings.max_pieces) & (lengths > 0))
             if not len(short):
-                raise InputError(f"encoding: no pair of '{name}' has at most {settings.max_pieces} pieces. Raise encoding.max_pieces in params.yaml.")
+                raise InputError(
+                    f"encoding: no pair of '{name}' has at most {settings.max_pieces} pieces. Raise encoding.max_pieces in params.yaml."
+                )
             encoded.select(short).save_to_disk(folder / name)
         kept = read_split(folder, name)
         counts[name] = piece_frequencies(kept, "target", tokenizer.get_vocab_size())
-        summary[name] = {"pairs": len(kept), "too_long": len(rows) - len(kept), "target_pieces": int(counts[name].sum())}
+        summary[name] = {
+            "pairs": len(kept),
+            "too_long": len(rows) - len(kept),
+            "target_pieces": int(counts[name].sum()),
+        }
     summary["unigram_perplexity"] = unigram_perplexity(counts["train"], counts["validation"])
     return summary
 
 
 def piece_counts(rows: datasets.Dataset, column: str) -> np.ndarray:
     """(rows,) numbers of pieces, read from the offsets of the Arrow column without touching the pieces."""
-    return np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in _chunks(rows, column)] or [np.zeros(0, np.int64)])
+    return np.concatenate(
+        [np.diff(chunk.offsets.to_numpy()) for chunk in _chunks(rows, column)] or [np.zeros(0, np.int64)]
+    )
 
 
 def piece_frequencies(rows: datasets.Dataset, column: str, vocabulary: int) -> np.ndarray:
@@ -87,4 +97,6 @@ def references_by_source(rows: datasets.Dataset, limit: int | None = None) -> di
 def _chunks(rows: datasets.Dataset, column: str) -> list[Any]:
     table = rows.with_format("arrow")
     size = 100_000
-    return [chunk for i in range(0, len(rows), size) for chunk in table[i : min(i + size, len(rows))].column(column).chunks]
+    return [
+        chunk for i in range(0, len(rows), size) for chunk in table[i : min(i + size, len(rows))].column(column).chunks
+    ]

@@ -49,7 +49,11 @@ def content_hash(*paths: Path) -> str:
     """Hex digest of the contents and relative names of files and folders."""
     digest = hashlib.blake2b(digest_size=16)
     for path in map(Path, paths):
-        files = sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts) if path.is_dir() else [path]
+        files = (
+            sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+            if path.is_dir()
+            else [path]
+        )
         for file in files:
             digest.update(f"{file.relative_to(path.parent)} {file_hash(file)}\n".encode())
     return digest.hexdigest()
@@ -58,4 +62,4 @@ def content_hash(*paths: Path) -> str:
 def file_hash(path: Path) -> str:
     """Hex digest (BLAKE2b, 16 bytes) of a file's content."""
     with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()  # type: ignore[arg-type, return-value]
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -15,7 +15,9 @@ def root() -> Path | None:
         return None
     path = Path(value).expanduser().resolve()
     if not path.is_dir():
-        raise InputError(f"{VARIABLE}={value}: no such folder. Set it to a data mirror (a folder with e.g. multi30k/ in it).")
+        raise InputError(
+            f"{VARIABLE}={value}: no such folder. Set it to a data mirror (a folder with e.g. multi30k/ in it)."
+        )
     return path
 
 

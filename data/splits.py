@@ -16,7 +16,6 @@ from data.streaming import stored_rows
 SPLITS = ("train", "prompts", "validation", "test")
 
 
-
 def write_splits(corpus: CorpusSettings, folder: Path) -> dict[str, Any]:
     """Writes the corpus' pairs as one Arrow folder per split (columns document, source, target); returns counts.
 
@@ -43,9 +42,17 @@ def write_splits(corpus: CorpusSettings, folder: Path) -> dict[str, Any]:
             chosen = np.flatnonzero(split == code)
             counts[name] = len(chosen)
             if not len(chosen):
-                raise InputError(f"corpus '{corpus.name}': no pair fell into the split '{name}'. Raise its share in params.yaml (corpus.{name}) or give a larger corpus.")
+                raise InputError(
+                    f"corpus '{corpus.name}': no pair fell into the split '{name}'. "
+                    f"Raise its share in params.yaml (corpus.{name}) or give a larger corpus."
+                )
             rows.select(chosen).select_columns(["document", "source", "target"]).save_to_disk(folder / name)
-    return {"corpus": corpus.name, "pairs": counts, "repeated_sources_left_out": int(repeated.sum()), "official_overlap": overlap}
+    return {
+        "corpus": corpus.name,
+        "pairs": counts,
+        "repeated_sources_left_out": int(repeated.sum()),
+        "official_overlap": overlap,
+    }
 
 
 def read_split(folder: Path, name: str) -> datasets.Dataset:

@@ -51,7 +51,9 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a model folder or of the stage `tokenizer`. Raises InputError when there is none."""
     path = Path(folder) / FILE
     if not path.is_file():
-        raise InputError(f"{folder}: no {FILE} in it. Give a folder made by Gradus (e.g. artifacts/translators/transformer).")
+        raise InputError(
+            f"{folder}: no {FILE} in it. Give a folder made by Gradus (e.g. artifacts/translators/transformer)."
+        )
     return Tokenizer.from_file(str(path))
 
 

@@ -13,6 +13,7 @@ from prefect.states import State
 
 from flows.graph import Graph, changed_stages, read_graph
 from flows.settings import PipelineSettings, load_settings
+from flows.slots import Slots
 from flows.stages import run_stage
 from gradus import tracking
 
@@ -24,10 +25,10 @@ class Execution:
         self.graph, self.to_run, self.settings, self.parent = graph, to_run, settings, parent
         self.claimed: set[str] = set()
         self.owned: dict[tuple[str, ...], set[str]] = {}
-        self.ended: dict[str, asyncio.Future[State[Any]]] = {s: asyncio.get_running_loop().create_future() for s in to_run}
-        self.slots: asyncio.Queue[str] = asyncio.Queue()
-        for device in range(settings.slots):
-            self.slots.put_nowait(str(device))
+        self.ended: dict[str, asyncio.Future[State[Any]]] = {
+            s: asyncio.get_running_loop().create_future() for s in to_run
+        }
+        self.slots = Slots(settings.slots)
 
     def share(self, parts: Iterable[tuple[str, ...]]) -> None:
         """Divides the graph between parts, given by their targets: each gets what it needs and no part before it has."""
@@ -48,24 +49,32 @@ class Execution:
     async def _stage(self, stage: str) -> State[Any]:
         ended = self.ended[stage]
         try:
-            upstream = [await self.ended[needed] for needed in sorted(self.graph.upstream[stage]) if needed in self.ended]
-            slot = await self.slots.get()
+            upstream = [
+                await self.ended[needed] for needed in sorted(self.graph.upstream[stage]) if needed in self.ended
+            ]
+            slot = await self.slots.acquire(len(self.graph.downstream([stage])))
             try:
                 # With a failed upstream state Prefect does not start the task: its state is then NotReady.
-                state = await run_stage(stage, self.settings.timeout_minutes, self._variables(slot), wait_for=upstream, return_state=True)
+                state: State[Any] = await run_stage(  # type: ignore[misc]
+                    stage, self.settings.timeout_minutes, self._variables(slot), wait_for=upstream, return_state=True
+                )
             finally:
-                self.slots.put_nowait(slot)
+                self.slots.release(slot)
             ended.set_result(state)
             return state
         finally:
             if not ended.done():  # cancelled or broken: nobody may wait for it for ever
                 ended.cancel()
 
-    def _variables(self, slot: str) -> dict[str, str]:
+    def _variables(self, slot: int) -> dict[str, str]:
         threads = max(1, (os.cpu_count() or 1) // self.settings.slots)
-        variables = {"OMP_NUM_THREADS": str(threads), "RAYON_NUM_THREADS": str(threads), tracking.PARENT_VARIABLE: self.parent}
+        variables = {
+            "OMP_NUM_THREADS": str(threads),
+            "RAYON_NUM_THREADS": str(threads),
+            tracking.PARENT_VARIABLE: self.parent,
+        }
         if _gpus():
-            variables["CUDA_VISIBLE_DEVICES"] = slot
+            variables["CUDA_VISIBLE_DEVICES"] = str(slot)
         return variables
 
 
@@ -104,7 +113,10 @@ class start_execution:
         to_run = graph.downstream(changed_stages())
         logger = get_run_logger()
         up_to_date = len(graph.upstream) - len(to_run)
-        logger.info(f"{len(graph.upstream)} stages, {up_to_date} up to date" + (f", to run: {', '.join(sorted(to_run))}" if to_run else ""))
+        logger.info(
+            f"{len(graph.upstream)} stages, {up_to_date} up to date"
+            + (f", to run: {', '.join(sorted(to_run))}" if to_run else "")
+        )
         parent = tracking.start_parent(name, identity) if to_run else ""
         execution = Execution(graph, to_run, load_settings(), parent)
         self.token = _current.set(execution)

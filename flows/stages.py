@@ -47,7 +47,9 @@ async def run_stage(stage: str, timeout_minutes: float, variables: dict[str, str
                         logger.info(line)
             code = await process.wait()
     except TimeoutError:
-        raise StageFailed(f"stage {stage}: not done after {timeout_minutes:g} minutes (pipeline.timeout_minutes in params.yaml)") from None
+        raise StageFailed(
+            f"stage {stage}: not done after {timeout_minutes:g} minutes (pipeline.timeout_minutes in params.yaml)"
+        ) from None
     finally:
         await _end(process)
     if code:

@@ -40,7 +40,12 @@ def taught_errors() -> Iterator[None]:
 
 @app.command()
 def run(
-    flow: Annotated[str, typer.Argument(help="Which flow: pipeline (all), pretraining, comparison_import, reward_modeling or prefix_tuning.")] = "pipeline",
+    flow: Annotated[
+        str,
+        typer.Argument(
+            help="Which flow: pipeline (all), pretraining, comparison_import, reward_modeling or prefix_tuning."
+        ),
+    ] = "pipeline",
 ) -> None:
     """Run the pipeline, or a part of it, as a Prefect flow.
 
@@ -67,8 +72,12 @@ def ui(
 
 @app.command()
 def use(
-    experiment: Annotated[str | None, typer.Argument(help="Name of a file of experiments/, without .yaml. Left out: list them.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite edits of params.yaml that no experiment has.")] = False,
+    experiment: Annotated[
+        str | None, typer.Argument(help="Name of a file of experiments/, without .yaml. Left out: list them.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite edits of params.yaml that no experiment has.")
+    ] = False,
 ) -> None:
     """Write params.yaml: the default settings with those of an experiment over them.
 
@@ -84,8 +93,12 @@ def use(
 def translate(
     model: Annotated[Path, typer.Option(help="Folder of a translator, e.g. artifacts/translators/transformer.")],
     beam: Annotated[int, typer.Option(min=1, help="Beam width; 1 is greedy search.")] = 5,
-    length_penalty: Annotated[float, typer.Option(help="Alpha of Wu et al. (2016): above 0 favours longer translations.")] = 0.6,
-    n_best: Annotated[int, typer.Option(min=1, help="Hypotheses a line, as tab-separated score and text, at most --beam.")] = 1,
+    length_penalty: Annotated[
+        float, typer.Option(help="Alpha of Wu et al. (2016): above 0 favours longer translations.")
+    ] = 0.6,
+    n_best: Annotated[
+        int, typer.Option(min=1, help="Hypotheses a line, as tab-separated score and text, at most --beam.")
+    ] = 1,
     samples: Annotated[bool, typer.Option("--sample", help="Draw --n-best samples instead of beam search.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of --sample.")] = 0,
 ) -> None:
@@ -105,7 +118,9 @@ def translate(
 @app.command()
 def generate(
     model: Annotated[Path, typer.Option(help="Folder of a language model, e.g. artifacts/base_model.")],
-    prefix: Annotated[Path | None, typer.Option(help="Folder of a prefix for it, e.g. artifacts/prefix_tuning/prefix.")] = None,
+    prefix: Annotated[
+        Path | None, typer.Option(help="Folder of a prefix for it, e.g. artifacts/prefix_tuning/prefix.")
+    ] = None,
     max_pieces: Annotated[int, typer.Option(min=1, help="Longest continuation.")] = 64,
     beam: Annotated[int, typer.Option(min=1, help="Beam width; 1 is greedy search.")] = 1,
 ) -> None:
@@ -141,7 +156,9 @@ def _stdin() -> Iterator[str]:
         try:
             yield line.decode("utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
-            raise InputError(f"standard input, line {number}: not UTF-8 ({error.reason} at byte {error.start}).") from None
+            raise InputError(
+                f"standard input, line {number}: not UTF-8 ({error.reason} at byte {error.start})."
+            ) from None
 
 
 if __name__ == "__main__":

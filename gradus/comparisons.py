@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -34,7 +35,7 @@ def import_(
     from data.comparisons.collection import write_collection
     from data.comparisons.jsonl import read_jsonl
 
-    def rankings() -> Iterator:  # type: ignore[type-arg]
+    def rankings() -> Iterator[Any]:
         for file in files:
             yield from read_jsonl(file)
 
@@ -76,7 +77,7 @@ def stats(collection: Collection) -> None:
         typer.echo(json.dumps(statistics(read_collection(collection)), indent=2, ensure_ascii=False))
 
 
-def _errors():  # type: ignore[no-untyped-def]
+def _errors() -> AbstractContextManager[None]:
     from gradus.cli import taught_errors
 
     return taught_errors()

@@ -53,7 +53,9 @@ def names() -> list[str]:
 
 def listing() -> str:
     """Every experiment with the first line of its file."""
-    return "\n".join(f"{n:16} {(FOLDER / f'{n}.yaml').read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}" for n in names())
+    return "\n".join(
+        f"{n:16} {(FOLDER / f'{n}.yaml').read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}" for n in names()
+    )
 
 
 def rendered(name: str) -> str:
@@ -68,7 +70,10 @@ def rendered(name: str) -> str:
     _override(base, _load(path.read_text(encoding="utf-8"), path), "", path)
     out = io.StringIO()
     _yaml.dump(base, out)
-    return f"# Experiment '{name}' ({path} over {FOLDER / DEFAULT}.yaml), written by `gradus use {name}`.\n" + out.getvalue().split("\n", 1)[1]
+    return (
+        f"# Experiment '{name}' ({path} over {FOLDER / DEFAULT}.yaml), written by `gradus use {name}`.\n"
+        + out.getvalue().split("\n", 1)[1]
+    )
 
 
 def _override(base: Any, values: Any, where: str, path: Path) -> None:

@@ -28,7 +28,10 @@ def run(name: str) -> int:
     flow = getattr(importlib.import_module(f"flows.{name}"), name)
     state = asyncio.run(flow(return_state=True))
     if not state.is_completed():
-        print(f"\n{name} failed:\n{state.message}\n\nWhat had not failed is kept; mend the cause and run the same command again.", file=sys.stderr)
+        print(
+            f"\n{name} failed:\n{state.message}\n\nWhat had not failed is kept; mend the cause and run the same command again.",
+            file=sys.stderr,
+        )
         return 1
     if REPORT.exists():
         print(f"\nReport: {REPORT.resolve()}")
@@ -39,7 +42,12 @@ def run(name: str) -> int:
 def serve_uis(mlflow_port: int, prefect_port: int) -> int:
     """Runs both servers until one ends or Ctrl-C."""
     tracking.experiment()  # makes or migrates the data base before a server opens it
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    environment = {
+        **os.environ,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
     servers = {
         f"MLflow   http://{HOST}:{mlflow_port}": [
             "mlflow", "server", "--backend-store-uri", tracking.uri(), "--host", HOST, "--port", str(mlflow_port), "--workers", "1",
@@ -48,10 +56,16 @@ def serve_uis(mlflow_port: int, prefect_port: int) -> int:
     }  # fmt: skip
     log = tracking.FOLDER / "ui.log"
     with open(log, "wb") as output:
-        running = [subprocess.Popen([sys.executable, "-m", *command], stdout=output, stderr=output, env=environment) for command in servers.values()]
+        running = [
+            subprocess.Popen([sys.executable, "-m", *command], stdout=output, stderr=output, env=environment)
+            for command in servers.values()
+        ]
         try:
             for address, process in zip(servers, running, strict=True):
-                print(address if _answers(address.split()[-1], process) else f"{address}: did not start, see {log}", flush=True)
+                print(
+                    address if _answers(address.split()[-1], process) else f"{address}: did not start, see {log}",
+                    flush=True,
+                )
             print("Ctrl-C ends both.", flush=True)
             while all(p.poll() is None for p in running):
                 time.sleep(0.5)

@@ -65,7 +65,11 @@ def experiment() -> str:
 def start_parent(name: str, invocation: str) -> str:
     """A new parent run; `invocation` says which flow run or dvc process it belongs to. Marks runs of dead processes first."""
     mark_killed()
-    return str(client().create_run(experiment(), run_name=name, tags={**_origin_tags(), "gradus.invocation": invocation}).info.run_id)
+    return str(
+        client()
+        .create_run(experiment(), run_name=name, tags={**_origin_tags(), "gradus.invocation": invocation})
+        .info.run_id
+    )
 
 
 def finish(run_id: str, succeeded: bool) -> None:
@@ -93,8 +97,15 @@ class StageRun:
         self.parent = os.environ.get(PARENT_VARIABLE, "")
         if not self.parent:
             self.parent, self.owns_parent = _parent_of_invocation(), True
-        siblings = client().search_runs([experiment()], f"tags.`mlflow.parentRunId` = '{self.parent}' and tags.`gradus.stage` = '{self.stage}'")
-        tags = {**_origin_tags(), "mlflow.parentRunId": self.parent, "gradus.stage": self.stage, "gradus.attempt": str(len(siblings) + 1)}
+        siblings = client().search_runs(
+            [experiment()], f"tags.`mlflow.parentRunId` = '{self.parent}' and tags.`gradus.stage` = '{self.stage}'"
+        )
+        tags = {
+            **_origin_tags(),
+            "mlflow.parentRunId": self.parent,
+            "gradus.stage": self.stage,
+            "gradus.attempt": str(len(siblings) + 1),
+        }
         self.run_id = client().create_run(experiment(), run_name=self.stage, tags=tags).info.run_id
 
     def parameters(self, values: Mapping[str, Any]) -> None:
@@ -178,7 +189,9 @@ def _origin_tags() -> dict[str, str]:
         "mlflow.user": os.environ.get("USER", "unknown"),
         "mlflow.source.name": "gradus",
         "mlflow.source.git.commit": _git_commit(),
-        "gradus.dvc_lock": hashlib.md5(lock.read_bytes(), usedforsecurity=False).hexdigest() if lock.exists() else "none",
+        "gradus.dvc_lock": hashlib.md5(lock.read_bytes(), usedforsecurity=False).hexdigest()
+        if lock.exists()
+        else "none",
         "gradus.host": socket.gethostname(),
         "gradus.process": _identity(psutil.Process()),
     }
@@ -189,7 +202,9 @@ def _git_commit() -> str:
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
 
-    return (git("rev-parse", "HEAD") or "none") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+    return (git("rev-parse", "HEAD") or "none") + (
+        "+changes" if git("status", "--porcelain", "--untracked-files=no") else ""
+    )
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

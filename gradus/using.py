@@ -17,20 +17,35 @@ from stages.reward_model import score
 T = TypeVar("T")
 
 
-def translations(folder: Path, beam: int, length_penalty: float, n_best: int, samples: bool, seed: int, lines: Iterable[str], batch: int) -> Iterator[list[str]]:
+def translations(
+    folder: Path,
+    beam: int,
+    length_penalty: float,
+    n_best: int,
+    samples: bool,
+    seed: int,
+    lines: Iterable[str],
+    batch: int,
+) -> Iterator[list[str]]:
     """For each line its best translation, or `n_best` lines "score<TAB>translation"."""
     model, tokenizer, _ = load_translator(folder)
-    settings = DecodingSettings(method="sample" if samples else "beam", beam=beam, length_penalty=length_penalty, n_best=n_best, seed=seed)
+    settings = DecodingSettings(
+        method="sample" if samples else "beam", beam=beam, length_penalty=length_penalty, n_best=n_best, seed=seed
+    )
     for chunk in _chunks(lines, batch):
         sources = encode(tokenizer, [line.strip() for line in chunk])
         found = dict(translate(model, sources, settings))
         for i in range(len(chunk)):
             hypotheses = (found[i] + [found[i][-1]] * n_best)[:n_best]  # an empty line has one hypothesis
             texts = decode(tokenizer, [h.pieces for h in hypotheses])
-            yield texts if n_best == 1 else [f"{h.score:.4f}\t{text}" for h, text in zip(hypotheses, texts, strict=True)]
+            yield (
+                texts if n_best == 1 else [f"{h.score:.4f}\t{text}" for h, text in zip(hypotheses, texts, strict=True)]
+            )
 
 
-def continuations(folder: Path, prefix: Path | None, max_pieces: int, beam: int, lines: Iterable[str], batch: int) -> Iterator[str]:
+def continuations(
+    folder: Path, prefix: Path | None, max_pieces: int, beam: int, lines: Iterable[str], batch: int
+) -> Iterator[str]:
     """For each line its continuation by the language model, with the prefix's template around the line where there is one."""
     model, tokenizer = load_causal_model(folder)
     model.requires_grad_(False)
@@ -38,7 +53,18 @@ def continuations(folder: Path, prefix: Path | None, max_pieces: int, beam: int,
     for chunk in _chunks(lines, batch):
         texts = [saved.template.format_map({"source": line.strip()}) for line in chunk]
         full = [i for i, line in enumerate(chunk) if line.strip()]
-        ids = generate(model, saved.adapter, tokenizer([texts[i] for i in full])["input_ids"], tokenizer.eos_token_id, max_pieces, num_beams=beam) if full else []
+        ids = (
+            generate(
+                model,
+                saved.adapter,
+                tokenizer([texts[i] for i in full])["input_ids"],
+                tokenizer.eos_token_id,
+                max_pieces,
+                num_beams=beam,
+            )
+            if full
+            else []
+        )
         written = dict(zip(full, tokenizer.batch_decode(ids, skip_special_tokens=True), strict=True))
         yield from (" ".join(written.get(i, "").split()) for i in range(len(chunk)))
 
@@ -53,7 +79,12 @@ def rewards(folder: Path, lines: Iterable[str], batch: int) -> Iterator[str]:
     numbered = ((n, line) for n, line in enumerate(lines, start=1) if line.strip())
     for chunk in _chunks(numbered, batch):
         cases = [_case(number, line) for number, line in chunk]
-        pairs = [(prompt, ids) for case in cases for prompt in encode(tokenizer, [case["prompt"]]) for ids in encode(tokenizer, case["responses"])]
+        pairs = [
+            (prompt, ids)
+            for case in cases
+            for prompt in encode(tokenizer, [case["prompt"]])
+            for ids in encode(tokenizer, case["responses"])
+        ]
         values = iter(score(model, pairs))
         for case in cases:
             found = [next(values) + bias for _ in case["responses"]]
@@ -67,7 +98,11 @@ def _case(number: int, line: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise InputError(f"standard input, line {number}: not JSON ({error.msg} at column {error.colno}).") from None
     responses = case.get("responses") if isinstance(case, dict) else None
-    if not isinstance(responses, list) or not responses or not all(isinstance(r, str) for r in [case.get("prompt"), *responses]):
+    if (
+        not isinstance(responses, list)
+        or not responses
+        or not all(isinstance(r, str) for r in [case.get("prompt"), *responses])
+    ):
         raise InputError(f'standard input, line {number}: expected {{"prompt": "...", "responses": ["...", ...]}}.')
     return case
 

@@ -40,7 +40,9 @@ class Hypothesis:
     score: float
 
 
-def translate(model: Translator, sources: list[list[int]], settings: DecodingSettings) -> Iterator[tuple[int, list[Hypothesis]]]:
+def translate(
+    model: Translator, sources: list[list[int]], settings: DecodingSettings
+) -> Iterator[tuple[int, list[Hypothesis]]]:
     """Decodes sentences of piece ids, longest batch first; yields (index in `sources`, hypotheses, best first) as they come.
 
     An empty source gives one empty hypothesis.
@@ -115,7 +117,11 @@ def beam_search(model: Translator, source: Tensor, settings: DecodingSettings) -
 
         # The first `beam` that do not end, in their order: a stable sort moves the ended ones behind them.
         live = ends.to(torch.int8).argsort(dim=1, stable=True)[:, :beam]
-        scores, origin, piece = total.gather(1, live).masked_fill(ends.gather(1, live), -torch.inf), origin.gather(1, live), piece.gather(1, live)
+        scores, origin, piece = (
+            total.gather(1, live).masked_fill(ends.gather(1, live), -torch.inf),
+            origin.gather(1, live),
+            piece.gather(1, live),
+        )
         going = [a for a, i in enumerate(sentences.tolist()) if len(finished[i]) < beam and not must_end[a]]
         keep = torch.tensor(going, dtype=torch.long, device=source.device)
         rows = (keep[:, None] * beam + origin[keep]).flatten()
@@ -148,7 +154,11 @@ def sample(model: Translator, source: Tensor, settings: DecodingSettings) -> lis
         features, _, state = model.step(memory, state, previous)
         log_p = _log_probabilities(model, features)
         distribution = torch.softmax(log_p / settings.temperature, -1).double().cumsum(-1)
-        drawn = torch.searchsorted(distribution, uniforms[:, t, None] * distribution[:, -1:]).squeeze(1).clamp_(max=log_p.shape[-1] - 1)
+        drawn = (
+            torch.searchsorted(distribution, uniforms[:, t, None] * distribution[:, -1:])
+            .squeeze(1)
+            .clamp_(max=log_p.shape[-1] - 1)
+        )
         previous = torch.where(ended, PAD, torch.where(limits <= t, END, drawn))
         scores += log_p.gather(1, previous[:, None]).squeeze(1).masked_fill(ended, 0)
         chosen.append(previous)
@@ -156,7 +166,10 @@ def sample(model: Translator, source: Tensor, settings: DecodingSettings) -> lis
         if ended.all():
             break
     paths = torch.stack(chosen, 1).tolist()
-    hypotheses = [Hypothesis([p for p in path if p not in (END, PAD)], score) for path, score in zip(paths, scores.tolist(), strict=True)]
+    hypotheses = [
+        Hypothesis([p for p in path if p not in (END, PAD)], score)
+        for path, score in zip(paths, scores.tolist(), strict=True)
+    ]
     return [hypotheses[i : i + count] for i in range(0, rows, count)]
 
 

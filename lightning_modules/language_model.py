@@ -9,7 +9,7 @@ from torchmetrics import MeanMetric
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from data.settings import Settings
-from data.tokenizer import BEGIN, END, PAD, SEPARATOR
+from data.tokenizer import BEGIN, END, PAD
 from lightning_modules.optimization import OptimizationSettings, optimization
 from lightning_modules.output_loss import projected_cross_entropy
 
@@ -23,7 +23,9 @@ class LanguageModelSettings(Settings):
     heads: int = 4
     key_value_heads: int = 4
     max_positions: int = 512
-    training: OptimizationSettings = OptimizationSettings(optimizer="adamw", learning_rate=2e-3, schedule="cosine", warmup_steps=50, weight_decay=0.01)
+    training: OptimizationSettings = OptimizationSettings(
+        optimizer="adamw", learning_rate=2e-3, schedule="cosine", warmup_steps=50, weight_decay=0.01
+    )
 
 
 def build_language_model(settings: LanguageModelSettings, vocabulary: int) -> PreTrainedModel:
@@ -32,7 +34,7 @@ def build_language_model(settings: LanguageModelSettings, vocabulary: int) -> Pr
         vocab_size=vocabulary, hidden_size=settings.hidden, intermediate_size=settings.feed_forward,
         num_hidden_layers=settings.layers, num_attention_heads=settings.heads, num_key_value_heads=settings.key_value_heads,
         max_position_embeddings=settings.max_positions, tie_word_embeddings=True,
-        pad_token_id=PAD, bos_token_id=BEGIN, eos_token_id=END, sep_token_id=SEPARATOR,
+        pad_token_id=PAD, bos_token_id=BEGIN, eos_token_id=END,
     )  # fmt: skip
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     return model

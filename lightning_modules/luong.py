@@ -25,7 +25,7 @@ class Training(TranslatorTraining):
     clip_norm: float | None = 5.0
 
 
-class Settings(TranslatorSettings):
+class LuongSettings(TranslatorSettings):
     """Sizes; the paper's: 4 layers of 1000 cells, embeddings of 1000, dropout .2, weights uniform in +-.1."""
 
     layers: int = 1
@@ -42,16 +42,24 @@ class Settings(TranslatorSettings):
 class Luong(Translator):
     """Stacked LSTM encoder and decoder; the decoder's top state attends to the encoder's."""
 
-    Settings = Settings
+    Settings = LuongSettings
 
-    def __init__(self, settings: Settings, vocabulary: int) -> None:
+    def __init__(self, settings: LuongSettings, vocabulary: int) -> None:
         super().__init__()
         self.settings = settings
         e, h = settings.embedding, settings.hidden
         self.source_embedding = nn.Embedding(vocabulary, e)
         self.target_embedding = nn.Embedding(vocabulary, e)
-        self.encoder = nn.LSTM(e, h, settings.layers, batch_first=True, dropout=settings.dropout if settings.layers > 1 else 0)
-        self.decoder = nn.LSTM(e + h * settings.input_feeding, h, settings.layers, batch_first=True, dropout=settings.dropout if settings.layers > 1 else 0)
+        self.encoder = nn.LSTM(
+            e, h, settings.layers, batch_first=True, dropout=settings.dropout if settings.layers > 1 else 0
+        )
+        self.decoder = nn.LSTM(
+            e + h * settings.input_feeding,
+            h,
+            settings.layers,
+            batch_first=True,
+            dropout=settings.dropout if settings.layers > 1 else 0,
+        )
         self.W_a = nn.Linear(h, h, bias=False) if settings.score != "dot" else None
         self.U_a = nn.Linear(h, h, bias=False) if settings.score == "concat" else None
         self.v_a = nn.Parameter(torch.empty(h)) if settings.score == "concat" else None
@@ -80,7 +88,13 @@ class Luong(Translator):
         if order is not None:  # state s belongs to piece s again
             states = states.gather(1, order[..., None].expand_as(states))
         states = self.dropout(states)
-        return {"states": states, "keys": self.keys(states), "visible": visible, "h": h.transpose(0, 1), "c": c.transpose(0, 1)}
+        return {
+            "states": states,
+            "keys": self.keys(states),
+            "visible": visible,
+            "h": h.transpose(0, 1),
+            "c": c.transpose(0, 1),
+        }
 
     def keys(self, states: Tensor) -> Tensor:
         """What a score needs of each source state, computed once for all target positions: (B, S, h)."""
@@ -99,7 +113,9 @@ class Luong(Translator):
     def decode(self, memory: Memory, target: Tensor) -> Tensor:
         embedded = self.dropout(self.target_embedding(target))
         if not self.settings.input_feeding:  # no step needs the one before it: all at once
-            h, _ = self.decoder(embedded, (memory["h"].transpose(0, 1).contiguous(), memory["c"].transpose(0, 1).contiguous()))
+            h, _ = self.decoder(
+                embedded, (memory["h"].transpose(0, 1).contiguous(), memory["c"].transpose(0, 1).contiguous())
+            )
             return self.dropout(self.attend(memory, self.dropout(h))[0])
         gates = self.input_gates(embedded)  # one product for all steps, before the loop
         state = self.start(memory, 1)
@@ -120,21 +136,24 @@ class Luong(Translator):
 
     def input_gates(self, embedded: Tensor) -> Tensor:
         """The embedding's share of the bottom layer's gates, biases included: (..., e) -> (..., 4h)."""
-        weight = self.decoder.weight_ih_l0[:, : embedded.shape[-1]]
-        return nn.functional.linear(embedded, weight, self.decoder.bias_ih_l0 + self.decoder.bias_hh_l0)
+        weight, bias = self._weights(0, "ih")
+        return nn.functional.linear(embedded, weight[:, : embedded.shape[-1]], bias + self._weights(0, "hh")[1])
 
     def advance(self, memory: Memory, state: State, gates: Tensor) -> tuple[Tensor, Tensor, State]:
         """One target position of R rows from its input gates: h~ (R, h), weights (R, S), state."""
         e = self.settings.embedding
-        recurrent = [self.decoder.weight_hh_l0]
+        recurrent = [self._weights(0, "hh")[0]]
         inputs = [state["h"][:, 0]]
         if self.settings.input_feeding:  # h~ of the step before is part of the input (3.3)
-            recurrent, inputs = [*recurrent, self.decoder.weight_ih_l0[:, e:]], [*inputs, state["fed"]]
+            recurrent, inputs = [*recurrent, self._weights(0, "ih")[0][:, e:]], [*inputs, state["fed"]]
         gates = torch.addmm(gates, torch.cat(inputs, 1), torch.cat(recurrent, 1).t())
-        hs, cs = [], []
+        hs: list[Tensor] = []
+        cs: list[Tensor] = []
         for layer in range(self.settings.layers):
             if layer:
-                gates = nn.functional.linear(self.dropout(hs[-1]), *self._weights(layer, "ih")) + nn.functional.linear(state["h"][:, layer], *self._weights(layer, "hh"))
+                gates = nn.functional.linear(self.dropout(hs[-1]), *self._weights(layer, "ih")) + nn.functional.linear(
+                    state["h"][:, layer], *self._weights(layer, "hh")
+                )
             h, c = lstm_cell(gates, state["c"][:, layer])
             hs.append(h)
             cs.append(c)

@@ -9,7 +9,6 @@ from torch import nn
 
 from data.settings import Settings
 
-
 Optimizer = Literal["adam", "adamw", "sgd", "adadelta"]
 Schedule = Literal["constant", "noam", "cosine", "linear", "halving"]
 
@@ -31,7 +30,9 @@ class OptimizationSettings(Settings):
     clip_norm: float | None = 1.0
 
 
-def optimization(parameters: Iterable[nn.Parameter], settings: OptimizationSettings, steps_per_epoch: int, width: int = 1) -> dict[str, Any]:
+def optimization(
+    parameters: Iterable[nn.Parameter], settings: OptimizationSettings, steps_per_epoch: int, width: int = 1
+) -> dict[str, Any]:
     """Optimizer and per-step schedule in the form that `LightningModule.configure_optimizers` returns.
 
     `width` is d_model, used by the schedule "noam" only.

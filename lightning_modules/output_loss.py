@@ -1,13 +1,16 @@
 """Cross entropy of a large output layer, with its projection: the largest single piece of work in a small translator."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 CHUNK = 1024  # positions whose scores exist at one time
 
 
-def projected_cross_entropy(features: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+def projected_cross_entropy(
+    features: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float = 0.0
+) -> Tensor:
     """Summed cross entropy of softmax(features @ weight.T + bias) against `targets`.
 
     With label smoothing epsilon the target distribution is (1 - epsilon) on the target plus epsilon / V on every one of the
@@ -20,19 +23,21 @@ def projected_cross_entropy(features: Tensor, weight: Tensor, bias: Tensor | Non
         features: (N, d) at the positions that count; leave padding out.
         weight: (V, d); bias: (V,) or None; targets: (N,) in [0, V).
     """
-    loss: Tensor = _ProjectedCrossEntropy.apply(features, weight, bias, targets, smoothing)  # type: ignore[no-untyped-call]
+    loss: Tensor = _ProjectedCrossEntropy.apply(features, weight, bias, targets, smoothing)
     return loss
 
 
 class _ProjectedCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, features, weight, bias, targets, smoothing):  # type: ignore[no-untyped-def]
+    def forward(
+        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float
+    ) -> Tensor:
         needs = any(ctx.needs_input_grad)
         types = weight.shape[0]
         wide = torch.promote_types(features.dtype, torch.float32)  # sums are kept in at least single precision
         loss = features.new_zeros((), dtype=wide)
-        d_features = torch.empty_like(features) if needs else None
-        d_weight = torch.zeros_like(weight) if needs else None
+        d_features = torch.empty_like(features if needs else features[:0])
+        d_weight = torch.zeros_like(weight if needs else weight[:0])
         d_bias = torch.zeros_like(bias) if needs and bias is not None else None
         for start in range(0, len(features), CHUNK):
             rows = slice(start, start + CHUNK)
@@ -57,7 +62,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx: FunctionCtx, *grads: Tensor):  # type: ignore[no-untyped-def]
-        d_features, d_weight, d_bias = ctx.saved_tensors  # type: ignore[attr-defined]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        d_features, d_weight, d_bias = ctx.saved_tensors
         (d_loss,) = grads
         return d_features * d_loss, d_weight * d_loss, None if d_bias is None else d_bias * d_loss, None, None

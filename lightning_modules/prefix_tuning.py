@@ -7,8 +7,9 @@ Differences from the paper: none named here; initial values may be the activatio
 keys and values through the MLP as well, so that training starts where prompting with these words stands.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -36,7 +37,19 @@ class PrefixSettings(Settings):
     )
 
 
-class Prefix(nn.Module):
+class Adapter(nn.Module, ABC):
+    """What is trained beside a frozen base."""
+
+    @abstractmethod
+    def flat(self) -> Tensor:
+        """P: all that is kept after training."""
+
+    @abstractmethod
+    def states(self, base: PreTrainedModel, text: Tensor) -> Tensor:
+        """(B, T, d) last hidden states of `text` (B, T) under the adapted base."""
+
+
+class Prefix(Adapter):
     """Keys and values of `length` positions at every layer; each layer keeps its own number of key/value heads.
 
     P is (length, layers * 2 * heads * head size). With an MLP it is W_2 tanh(W_1 P' + b_1) + b_2, row by row.
@@ -61,12 +74,13 @@ class Prefix(nn.Module):
     def _fit(self, initial: Tensor) -> None:
         """Chooses W_2, the least change to it, so that the MLP gives `initial`: fewer rows than hidden units, so exactly."""
         assert self.mlp is not None
-        hidden, last = self.mlp[:2](self.seed).double(), self.mlp[2]
+        hidden, last = self.mlp[:2](self.seed).double(), self.mlp.get_submodule("2")
+        assert isinstance(last, nn.Linear)
         wrong = initial.double() - hidden @ last.weight.double().t() - last.bias.double()
         last.weight += torch.linalg.lstsq(hidden, wrong).solution.t().to(last.weight.dtype)
 
     def flat(self) -> Tensor:
-        """P, (length, layers * 2 * heads * head size): all that is kept after training."""
+        """P, (length, layers * 2 * heads * head size)."""
         return self.mlp(self.seed) if self.mlp is not None else self.P
 
     def states(self, base: PreTrainedModel, text: Tensor) -> Tensor:
@@ -76,12 +90,12 @@ class Prefix(nn.Module):
         return states
 
 
-class EmbeddingPrompt(nn.Module):
+class EmbeddingPrompt(Adapter):
     """`length` vectors before the input embeddings; the activations above them are the frozen model's own."""
 
     def __init__(self, base: PreTrainedModel, settings: PrefixSettings, initial: Tensor | None = None) -> None:
         super().__init__()
-        width = base.get_input_embeddings().weight.shape[1]
+        width = embeddings(base).shape[1]
         self.P = nn.Parameter(torch.randn(settings.length, width) * 0.02 if initial is None else initial.clone())
 
     def flat(self) -> Tensor:
@@ -95,13 +109,22 @@ class EmbeddingPrompt(nn.Module):
         return states[:, len(self.P) :]
 
 
-class NoPrefix(nn.Module):
+class NoPrefix(Adapter):
     """The frozen model as it is: what the others are measured against."""
+
+    def flat(self) -> Tensor:
+        """Nothing."""
+        return torch.zeros(0)
 
     def states(self, base: PreTrainedModel, text: Tensor) -> Tensor:
         """(B, T, d) last hidden states of `text`."""
         states: Tensor = base.base_model(text, use_cache=False).last_hidden_state
         return states
+
+
+def embeddings(base: PreTrainedModel) -> Tensor:
+    """(V, d) input embeddings."""
+    return cast(Tensor, base.get_input_embeddings().weight)
 
 
 def cache_shape(base: PreTrainedModel) -> tuple[int, int, int]:
@@ -118,7 +141,11 @@ def cache_shape(base: PreTrainedModel) -> tuple[int, int, int]:
 def cache(flat: Tensor, shape: tuple[int, int, int], batch: int) -> DynamicCache:
     """P as the key/value cache of `batch` rows, as if its positions had been read before."""
     layers, heads, size = shape
-    both = flat.view(len(flat), layers, 2, heads, size).permute(1, 2, 3, 0, 4)[:, :, None].expand(-1, -1, batch, -1, -1, -1)
+    both = (
+        flat.view(len(flat), layers, 2, heads, size)
+        .permute(1, 2, 3, 0, 4)[:, :, None]
+        .expand(-1, -1, batch, -1, -1, -1)
+    )
     return DynamicCache(ddp_cache_data=[(keys_values[0], keys_values[1]) for keys_values in both])
 
 
@@ -126,11 +153,13 @@ def cache(flat: Tensor, shape: tuple[int, int, int], batch: int) -> DynamicCache
 def activations(base: PreTrainedModel, pieces: Tensor) -> Tensor:
     """The keys and values of real words (L,) at every layer, in the layout of P (L, layers * 2 * heads * head size)."""
     layers = base.base_model(pieces[None], use_cache=True).past_key_values.layers
-    both = torch.stack([torch.stack([layer.keys[0], layer.values[0]]) for layer in layers])  # (layers, 2, heads, L, size)
+    both = torch.stack(
+        [torch.stack([layer.keys[0], layer.values[0]]) for layer in layers]
+    )  # (layers, 2, heads, L, size)
     return both.permute(3, 0, 1, 2, 4).flatten(1)
 
 
-def build(variant: str, base: PreTrainedModel, settings: PrefixSettings, initial_pieces: list[int] | None) -> nn.Module:
+def build(variant: str, base: PreTrainedModel, settings: PrefixSettings, initial_pieces: list[int] | None) -> Adapter:
     """The adapter of a variant ("prefix", "embedding" or "none"), starting from `initial_pieces` where given."""
     pieces = None
     if initial_pieces:
@@ -139,24 +168,31 @@ def build(variant: str, base: PreTrainedModel, settings: PrefixSettings, initial
         case "prefix":
             return Prefix(base, settings, None if pieces is None else activations(base, pieces))
         case "embedding":
-            return EmbeddingPrompt(base, settings, None if pieces is None else base.get_input_embeddings().weight[pieces].detach())
+            return EmbeddingPrompt(base, settings, None if pieces is None else embeddings(base)[pieces].detach())
     return NoPrefix()
 
 
 class PrefixTuning(pl.LightningModule):
     """Cross entropy of the target only; the base is frozen and stays outside the module, so checkpoints hold the prefix alone."""
 
-    def __init__(self, base: PreTrainedModel, adapter: nn.Module, settings: OptimizationSettings, steps_per_epoch: int) -> None:
+    def __init__(
+        self, base: PreTrainedModel, adapter: Adapter, settings: OptimizationSettings, steps_per_epoch: int
+    ) -> None:
         super().__init__()
         self.base = (base.requires_grad_(False).eval(),)
         self.adapter, self.settings, self.steps_per_epoch = adapter, settings, steps_per_epoch
         self.validation_loss = MeanMetric()
 
+    def on_fit_start(self) -> None:
+        self.base[0].to(self.device)
+
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
         """Summed cross entropy of the target pieces, and their number."""
         base = self.base[0]
-        states = self.adapter.states(base, batch["text"])  # type: ignore[operator]
-        return next_piece_loss(states, base.get_output_embeddings().weight, batch["text"], batch["counted"])
+        states = self.adapter.states(base, batch["text"])
+        return next_piece_loss(
+            states, cast(Tensor, base.get_output_embeddings().weight), batch["text"], batch["counted"]
+        )
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
         loss, tokens = self.loss(batch)
@@ -175,8 +211,11 @@ class PrefixTuning(pl.LightningModule):
         return optimization(self.adapter.parameters(), self.settings, self.steps_per_epoch)
 
 
-def example_loader(examples: Sequence[tuple[list[int], list[int]]], budget: int, *, shuffle: bool = True, seed: int = 0) -> TokenBudgetLoader:
+def example_loader(
+    examples: Sequence[tuple[list[int], list[int]]], budget: int, *, shuffle: bool = True, seed: int = 0
+) -> TokenBudgetLoader:
     """Batches of (prompt, target) piece ids: `text` (B, T) and `counted` (B, T), True on target pieces."""
+
     def collate(indices: np.ndarray) -> dict[str, Tensor]:
         chosen = [examples[i] for i in indices]
         text = padded([prompt + target for prompt, target in chosen])
@@ -185,30 +224,48 @@ def example_loader(examples: Sequence[tuple[list[int], list[int]]], budget: int,
         end = torch.tensor([[len(prompt) + len(target)] for prompt, target in chosen])
         return {"text": text, "counted": (position >= start) & (position < end)}
 
-    return TokenBudgetLoader(np.array([len(p) + len(t) for p, t in examples]), collate, budget, shuffle=shuffle, seed=seed)
+    return TokenBudgetLoader(
+        np.array([len(p) + len(t) for p, t in examples]), collate, budget, shuffle=shuffle, seed=seed
+    )
 
 
 @torch.inference_mode()
-def generate(base: PreTrainedModel, adapter: nn.Module, prompts: Sequence[list[int]], end: int, max_new: int, **options: Any) -> list[list[int]]:
+def generate(
+    base: PreTrainedModel, adapter: Adapter, prompts: Sequence[list[int]], end: int, max_new: int, **options: Any
+) -> list[list[int]]:
     """Continuations of prompts of piece ids (one batch), up to the piece `end`; `options` go to `transformers.generate`.
 
     Prompts are padded on the left and the padding is masked, so a row gets what it would get alone.
     """
-    text = padded([list(p) for p in prompts], left=True)
-    lengths = torch.tensor([[len(p)] for p in prompts])
-    mask = (torch.arange(text.shape[1]) >= text.shape[1] - lengths).long()
+    text = padded([list(p) for p in prompts], left=True).to(base.device)
+    lengths = torch.tensor([[len(p)] for p in prompts], device=base.device)
+    mask = (torch.arange(text.shape[1], device=base.device) >= text.shape[1] - lengths).long()
     inputs: dict[str, Any] = {"input_ids": text, "attention_mask": mask}
     if isinstance(adapter, EmbeddingPrompt):
         flat = adapter.flat()
         embedded = torch.cat([flat.expand(len(text), -1, -1), base.get_input_embeddings()(text)], 1)
-        inputs = {"inputs_embeds": embedded, "attention_mask": torch.cat([mask.new_ones(len(text), len(flat)), mask], 1)}
+        inputs = {
+            "inputs_embeds": embedded,
+            "attention_mask": torch.cat([mask.new_ones(len(text), len(flat)), mask], 1),
+        }
     elif isinstance(adapter, Prefix):
         flat = adapter.flat()
         # `generate` takes the first positions of its input for those in the cache: stand-ins, never read.
         before = mask.new_ones(len(text), len(flat))
         past = cache(flat, cache_shape(base), len(text) * options.get("num_beams", 1))
-        inputs = {"input_ids": torch.cat([before, text], 1), "attention_mask": torch.cat([before, mask], 1), "past_key_values": past}
-    out = base.generate(**inputs, max_new_tokens=max_new, eos_token_id=end, pad_token_id=end, do_sample=options.pop("do_sample", False), **options)
+        inputs = {
+            "input_ids": torch.cat([before, text], 1),
+            "attention_mask": torch.cat([before, mask], 1),
+            "past_key_values": past,
+        }
+    out = cast(Any, base).generate(
+        **inputs,
+        max_new_tokens=max_new,
+        eos_token_id=end,
+        pad_token_id=end,
+        do_sample=options.pop("do_sample", False),
+        **options,
+    )
     skipped = 0 if isinstance(adapter, EmbeddingPrompt) else inputs["input_ids"].shape[1]
     rows = [row[skipped:] for row in out.tolist()]
     return [row[: row.index(end)] if end in row else row for row in rows]

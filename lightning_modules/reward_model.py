@@ -54,7 +54,14 @@ def group_loader(groups: Sequence[Group], budget: int, *, shuffle: bool = True, 
     """Batches of whole groups; `budget` counts padded pieces."""
     longest = np.array([max(len(r) for r in g.responses) + len(g.prompt) + 3 for g in groups])
     sizes = longest * np.array([len(g.responses) for g in groups])
-    return TokenBudgetLoader(sizes, lambda chosen: batch_groups([groups[i] for i in chosen]), budget, secondary=longest, shuffle=shuffle, seed=seed)
+    return TokenBudgetLoader(
+        sizes,
+        lambda chosen: batch_groups([groups[i] for i in chosen]),
+        budget,
+        secondary=longest,
+        shuffle=shuffle,
+        seed=seed,
+    )
 
 
 def batch_groups(groups: Sequence[Group]) -> GroupBatch:
@@ -74,7 +81,9 @@ def rewards(model: PreTrainedModel, texts: Tensor) -> Tensor:
     """
     last = (texts != PAD).sum(1) - 1
     states = model.base_model(texts, use_cache=False).last_hidden_state
-    return model.score(states[torch.arange(len(texts), device=texts.device), last]).squeeze(1).float()
+    head: nn.Module = model.get_submodule("score")
+    scores: Tensor = head(states[torch.arange(len(texts), device=texts.device), last])
+    return scores.squeeze(1).float()
 
 
 def ranking_loss(reward: Tensor, ranks: Tensor) -> Tensor:
@@ -139,4 +148,3 @@ def pairwise_metrics(scored: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float
         loss += F.softplus(-difference).sum().item()
         count += len(difference)
     return {"accuracy": right / max(1, count), "log_loss": loss / count if count else math.log(2), "comparisons": count}
-

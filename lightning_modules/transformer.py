@@ -4,6 +4,7 @@ Differences from the paper: none with `norm: post`. `norm: pre` (Xiong et al. 20
 """
 
 import math
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
@@ -26,7 +27,7 @@ class Training(TranslatorTraining):
     clip_norm: float | None = None
 
 
-class Settings(TranslatorSettings):
+class TransformerSettings(TranslatorSettings):
     """Sizes in the paper's symbols (section 3); `paper` values are those of the base model."""
 
     layers: int = 2  # N; paper: 6
@@ -41,9 +42,9 @@ class Settings(TranslatorSettings):
 class Transformer(Translator):
     """Encoder-decoder of attention and position-wise layers; one matrix serves both embeddings and the output (3.4)."""
 
-    Settings = Settings
+    Settings = TransformerSettings
 
-    def __init__(self, settings: Settings, vocabulary: int) -> None:
+    def __init__(self, settings: TransformerSettings, vocabulary: int) -> None:
         super().__init__()
         self.settings = settings
         d, n = settings.d_model, settings.layers
@@ -89,16 +90,19 @@ class Transformer(Translator):
 
     def start(self, memory: Memory, beams: int) -> State:
         # Keys and values of the source are the same at every step: projected once, kept with the sentence.
-        for i, layer in enumerate(self.decoder):
+        for i, layer in enumerate(self._decoder_layers()):
             memory[f"keys{i}"], memory[f"values{i}"] = layer.cross.keys_values(memory["states"])
         rows, s = len(memory["states"]) * beams, self.settings
         empty = memory["states"].new_empty(rows, s.heads, 0, s.d_model // s.heads)
         return {f"{name}{i}": empty for name in ("keys", "values") for i in range(s.layers)}
 
+    def _decoder_layers(self) -> Iterator["DecoderLayer"]:
+        return (layer for layer in self.decoder if isinstance(layer, DecoderLayer))
+
     def step(self, memory: Memory, state: State, previous: Tensor) -> Step:
         x = self.embed(previous[:, None], first=state["keys0"].shape[2])  # (R, 1, d)
         new: State = {}
-        for i, layer in enumerate(self.decoder):
+        for i, layer in enumerate(self._decoder_layers()):
             past = (state[f"keys{i}"], state[f"values{i}"])
             source = (memory[f"keys{i}"], memory[f"values{i}"], memory["visible"])
             x, new[f"keys{i}"], new[f"values{i}"], attention = layer.step(x, past, source)
@@ -108,13 +112,13 @@ class Transformer(Translator):
 class EncoderLayer(nn.Module):
     """Self-attention and feed-forward, each with a residual connection and layer normalisation (3.1)."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: TransformerSettings) -> None:
         super().__init__()
         self.attention, self.feed_forward = Attention(settings), feed_forward(settings)
         self.norms = nn.ModuleList(nn.LayerNorm(settings.d_model) for _ in range(2))
         self.dropout, self.pre = nn.Dropout(settings.dropout), settings.norm == "pre"
 
-    def residual(self, i: int, x: Tensor, sublayer) -> Tensor:  # type: ignore[no-untyped-def]
+    def residual(self, i: int, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
         """post: LayerNorm(x + Sublayer(x)), the paper's; pre: x + Sublayer(LayerNorm(x))."""
         if self.pre:
             return x + self.dropout(sublayer(self.norms[i](x)))
@@ -128,7 +132,7 @@ class EncoderLayer(nn.Module):
 class DecoderLayer(EncoderLayer):
     """An encoder layer with attention over the source between its two parts; self-attention sees earlier positions only."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: TransformerSettings) -> None:
         super().__init__(settings)
         self.cross = Attention(settings)
         self.norms.append(nn.LayerNorm(settings.d_model))
@@ -138,7 +142,9 @@ class DecoderLayer(EncoderLayer):
         x = self.residual(2, x, lambda y: self.cross(y, memory, visible))
         return self.residual(1, x, self.feed_forward)
 
-    def step(self, x: Tensor, past: tuple[Tensor, Tensor], source: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def step(
+        self, x: Tensor, past: tuple[Tensor, Tensor], source: tuple[Tensor, Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """One position x (R, 1, d) after `past` keys and values; returns it, the keys and values with its own, and its
         attention (R, S) over the source, the mean over heads."""
         keys, values, visible = source
@@ -170,7 +176,7 @@ class DecoderLayer(EncoderLayer):
 class Attention(nn.Module):
     """MultiHead(Q, K, V) = Concat(head_1 .. head_h) W^O, head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V) (3.2.2); no biases."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: TransformerSettings) -> None:
         super().__init__()
         d, self.heads = settings.d_model, settings.heads
         self.query = nn.Linear(d, d, bias=False)  # W^Q of all heads
@@ -182,19 +188,23 @@ class Attention(nn.Module):
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         keys, values = self.key_value(x).chunk(2, dim=-1)
-        return tuple(y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (keys, values))  # type: ignore[return-value]
+        return tuple(y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (keys, values))
 
     def merge(self, heads: Tensor) -> Tensor:
         return self.out(heads.transpose(1, 2).flatten(2))
 
     def forward(self, x: Tensor, memory: Tensor, visible: Tensor | None = None, causal: bool = False) -> Tensor:
         keys, values = self.keys_values(memory)
-        return self.merge(F.scaled_dot_product_attention(self.queries(x), keys, values, attn_mask=visible, is_causal=causal))
+        return self.merge(
+            F.scaled_dot_product_attention(self.queries(x), keys, values, attn_mask=visible, is_causal=causal)
+        )
 
 
-def feed_forward(settings: Settings) -> nn.Sequential:
+def feed_forward(settings: TransformerSettings) -> nn.Sequential:
     """FFN(x) = max(0, x W_1 + b_1) W_2 + b_2 (3.3)."""
-    return nn.Sequential(nn.Linear(settings.d_model, settings.d_ff), nn.ReLU(), nn.Linear(settings.d_ff, settings.d_model))
+    return nn.Sequential(
+        nn.Linear(settings.d_model, settings.d_ff), nn.ReLU(), nn.Linear(settings.d_ff, settings.d_model)
+    )
 
 
 def sinusoids(first: int, count: int, d: int, like: Tensor) -> Tensor:

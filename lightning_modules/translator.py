@@ -82,7 +82,9 @@ def architectures() -> list[str]:
     """Names of all translators: modules of this package that import `Translator`'s module and subclass it."""
     folder = Path(__file__).parent
     names = [m.name for m in pkgutil.iter_modules([str(folder)])]
-    return sorted(n for n in names if n != "translator" and "(Translator):" in (folder / f"{n}.py").read_text(encoding="utf-8"))
+    return sorted(
+        n for n in names if n != "translator" and "(Translator):" in (folder / f"{n}.py").read_text(encoding="utf-8")
+    )
 
 
 def architecture(name: str, where: str = "architecture") -> type[Translator]:
@@ -90,5 +92,9 @@ def architecture(name: str, where: str = "architecture") -> type[Translator]:
     if name not in architectures():
         raise InputError(f"{where}: unknown architecture '{name}' - {nearest(name, architectures())}")
     module = importlib.import_module(f"lightning_modules.{name}")
-    (found,) = (c for _, c in inspect.getmembers(module, inspect.isclass) if issubclass(c, Translator) and c.__module__ == module.__name__)
+    (found,) = (
+        c
+        for _, c in inspect.getmembers(module, inspect.isclass)
+        if issubclass(c, Translator) and c.__module__ == module.__name__
+    )
     return found

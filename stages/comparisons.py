@@ -27,7 +27,10 @@ def main() -> None:
         write_collection(_rankings(this, names, exports, too_few), rows)
         counts = statistics(read_collection(rows))
         if counts["by_reference_labeler"]:
-            print(f"comparisons: {counts['by_reference_labeler']:,} rankings are by the labeler 'reference' (chrF against the reference): no person judged them.")
+            print(
+                f"comparisons: {counts['by_reference_labeler']:,} rankings are by the labeler 'reference' "
+                "(chrF against the reference): no person judged them."
+            )
         this.summarise({**counts, "prompts_with_too_few_responses": too_few["prompts"]})
 
 
@@ -36,12 +39,18 @@ def _rankings(this: Stage, names: list[str], exports: list[Path], too_few: Count
     for path in exports:
         yield from read_jsonl(path)
     if settings.reference_labeler:
-        yield from rank_responses([datasets.load_from_disk(str(layout.RESPONSES / name)) for name in names], settings, too_few)
+        yield from rank_responses(
+            [datasets.load_from_disk(str(layout.RESPONSES / name)) for name in names], settings, too_few
+        )
     elif not exports:
-        raise InputError(f"comparisons.reference_labeler is off in params.yaml and {layout.LABELED}/ holds no *.jsonl: there is nothing to rank.")
+        raise InputError(
+            f"comparisons.reference_labeler is off in params.yaml and {layout.LABELED}/ holds no *.jsonl: there is nothing to rank."
+        )
 
 
-def rank_responses(systems: list[datasets.Dataset], settings: ComparisonsSettings, too_few: Counter[str]) -> Iterator[Ranking]:
+def rank_responses(
+    systems: list[datasets.Dataset], settings: ComparisonsSettings, too_few: Counter[str]
+) -> Iterator[Ranking]:
     """Joins the systems' responses to each prompt, equal ones once, and ranks them by the reference labeler.
 
     Prompts with fewer than `min_responses` distinct ones are left out and counted; of more than `max_responses`, every
@@ -59,7 +68,9 @@ def rank_responses(systems: list[datasets.Dataset], settings: ComparisonsSetting
         if len(texts) < settings.min_responses:
             too_few["prompts"] += 1
             continue
-        yield rank_by_reference(prompt, texts, reference, "pipeline responses", [given[t] for t in texts], settings.tie_margin)
+        yield rank_by_reference(
+            prompt, texts, reference, "pipeline responses", [given[t] for t in texts], settings.tie_margin
+        )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from data.splits import read_split
 from data.tokenizer import BEGIN, END, decode, encode
 from lightning_modules.decoding import alignment, translate
 from stages import layout
-from stages.model_folders import load_translator
+from stages.model_folders import DEVICE, load_translator
 from stages.params import load_params
 from stages.progress import Progress
 from stages.stage import item, stage
@@ -45,11 +45,20 @@ def main() -> None:
         copied = [corpus_scores(texts, references) for texts in (translations, sources)]
         this.write_json(
             layout.EXAMPLES,
-            [dict(source=sources[i], output=translations[i], references=references[i]) for i in _spread(len(sources), EXAMPLES)],
+            [
+                {"source": sources[i], "output": translations[i], "references": references[i]}
+                for i in _spread(len(sources), EXAMPLES)
+            ],
         )
         this.write_json(layout.HEAT_MAP, heat_map(model, tokenizer, ids, outputs))
         this.summarise(
-            {**copied[0], "copy_of_source": copied[1], "sentences": len(ids), "too_long": len(pieces) - len(ids), "sentences_per_second": len(ids) / seconds}
+            {
+                **copied[0],
+                "copy_of_source": copied[1],
+                "sentences": len(ids),
+                "too_long": len(pieces) - len(ids),
+                "sentences_per_second": len(ids) / seconds,
+            }
         )
 
 
@@ -71,9 +80,13 @@ def heat_map(model: Any, tokenizer: Any, sources: list[list[int]], outputs: list
     i = readable[0] if readable else 0
     source, target = [*sources[i], END], [BEGIN, *outputs[i], END]
     with torch.inference_mode():
-        weights = alignment(model, padded([source]), padded([target]))[0]
+        weights = alignment(model, *(padded([side]).to(DEVICE) for side in (source, target)))[0]
     pieces = [[tokenizer.decode([p], skip_special_tokens=False).strip() for p in side] for side in (source, target[1:])]
-    return {"source": pieces[0], "target": pieces[1], "weights": [[round(w, 4) for w in row] for row in weights.tolist()]}
+    return {
+        "source": pieces[0],
+        "target": pieces[1],
+        "weights": [[round(w, 4) for w in row] for row in weights.tolist()],
+    }
 
 
 def _spread(count: int, wanted: int) -> list[int]:

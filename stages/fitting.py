@@ -22,7 +22,14 @@ SECONDS_BETWEEN_CHECKPOINTS = 30.0
 STEPS_BETWEEN_METRICS = 10
 
 
-def fit(stage: Stage, module: pl.LightningModule, train: TokenBudgetLoader, validation: TokenBudgetLoader, settings: OptimizationSettings, key: str) -> dict[str, Any]:
+def fit(
+    stage: Stage,
+    module: pl.LightningModule,
+    train: TokenBudgetLoader,
+    validation: TokenBudgetLoader,
+    settings: OptimizationSettings,
+    key: str,
+) -> dict[str, Any]:
     """Trains `module`; returns its learning curve and speed.
 
     Checkpoints go to a folder that belongs to `key`, a hash of everything the result depends on: a stage that was killed
@@ -77,32 +84,52 @@ class LearningCurve(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.mark = time.monotonic()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         now = time.monotonic()
         self.seconds, self.mark = self.seconds + now - self.mark, now
         self.tokens += int(outputs["tokens"])
         self.losses.append(float(outputs["loss"]))
         step = trainer.global_step
         rate = self.tokens / self.seconds
-        self.progress.update(step, f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  loss {self.losses[-1]:.3f}  {rate:,.0f} tokens/s")
+        self.progress.update(
+            step,
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  loss {self.losses[-1]:.3f}  {rate:,.0f} tokens/s",
+        )
         if step % STEPS_BETWEEN_METRICS == 0:
             recent = self.losses[-STEPS_BETWEEN_METRICS:]
             lr = trainer.optimizers[0].param_groups[0]["lr"]
-            self.stage.run.metrics({"train_loss": sum(recent) / len(recent), "learning_rate": lr, "tokens_per_second": rate}, step)
+            self.stage.run.metrics(
+                {"train_loss": sum(recent) / len(recent), "learning_rate": lr, "tokens_per_second": rate}, step
+            )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        entry = {"epoch": len(self.epochs) + 1, "step": trainer.global_step, "train_loss": sum(self.losses) / max(1, len(self.losses)), **values}
+        entry = {
+            "epoch": len(self.epochs) + 1,
+            "step": trainer.global_step,
+            "train_loss": sum(self.losses) / max(1, len(self.losses)),
+            **values,
+        }
         self.losses = []
         self.epochs.append(entry)
         self.stage.run.metrics(values, trainer.global_step)
-        print(f"{self.stage.name}: epoch {entry['epoch']}: " + "  ".join(f"{k} {v:.4g}" for k, v in values.items()), flush=True)
+        print(
+            f"{self.stage.name}: epoch {entry['epoch']}: " + "  ".join(f"{k} {v:.4g}" for k, v in values.items()),
+            flush=True,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         return {"epochs": self.epochs, "tokens": self.tokens, "seconds": self.seconds, "losses": self.losses}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.epochs, self.tokens, self.seconds, self.losses = state["epochs"], state["tokens"], state["seconds"], state["losses"]
+        self.epochs, self.tokens, self.seconds, self.losses = (
+            state["epochs"],
+            state["tokens"],
+            state["seconds"],
+            state["losses"],
+        )
 
 
 class Checkpoints(pl.Callback):
@@ -124,7 +151,9 @@ class Checkpoints(pl.Callback):
                 torch.cuda.set_rng_state_all(self.random["cuda"])
         self.saved = time.monotonic()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         last = batch_idx + 1 >= trainer.num_training_batches  # validation comes next: no place to continue from
         if not last and time.monotonic() - self.saved >= SECONDS_BETWEEN_CHECKPOINTS:
             self.save(trainer)
@@ -157,7 +186,10 @@ class Checkpoints(pl.Callback):
             os.rmdir(self.folder)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+        return {
+            "cpu": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.random = state

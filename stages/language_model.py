@@ -28,7 +28,9 @@ def main() -> None:
         copy_tokenizer(layout.TOKENIZER, this.out)
         last = {k: v for k, v in learned["curve"][-1].items() if k.startswith("validation")}
         this.write_json(layout.CURVE, learned["curve"])
-        this.summarise({"parameters": count_parameters(model), **{k: v for k, v in learned.items() if k != "curve"}, **last})
+        this.summarise(
+            {"parameters": count_parameters(model), **{k: v for k, v in learned.items() if k != "curve"}, **last}
+        )
 
 
 if __name__ == "__main__":

@@ -9,16 +9,25 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from torch import nn
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from data.errors import InputError
 from data.folders import file_hash
 from data.settings import validated
 from data.tokenizer import load_tokenizer
-from lightning_modules.prefix_tuning import EmbeddingPrompt, NoPrefix, Prefix, PrefixSettings
+from lightning_modules.prefix_tuning import Adapter, EmbeddingPrompt, NoPrefix, Prefix, PrefixSettings
 from lightning_modules.translator import Translator, TranslatorSettings, architecture
+
+DEVICE = torch.device(
+    "cuda" if torch.cuda.is_available() else "cpu"
+)  # where models are used; training decides by itself
 
 transformers_logging.disable_progress_bar()  # of loading and saving, which take a moment here
 
@@ -30,7 +39,9 @@ def save_translator(folder: Path, name: str, model: Translator, settings: Transl
     copy_tokenizer(tokenizer, folder)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / WEIGHTS)
     vocabulary = load_tokenizer(tokenizer).get_vocab_size()
-    _write(folder / CONFIG, {"architecture": name, "vocabulary": vocabulary, "settings": settings.model_dump(mode="json")})
+    _write(
+        folder / CONFIG, {"architecture": name, "vocabulary": vocabulary, "settings": settings.model_dump(mode="json")}
+    )
 
 
 def load_translator(folder: Path) -> tuple[Translator, Tokenizer, str]:
@@ -44,12 +55,12 @@ def load_translator(folder: Path) -> tuple[Translator, Tokenizer, str]:
         raise InputError(f"{folder}: no translator: its {CONFIG} names no architecture of Gradus.")
     found = architecture(config["architecture"], str(folder / CONFIG))
     settings = validated(found.Settings, config["settings"], str(folder / CONFIG))
-    model = found(settings, config["vocabulary"])  # type: ignore[call-arg]
+    model = found(settings, config["vocabulary"])
     try:
         model.load_state_dict(_weights(folder / WEIGHTS))
     except RuntimeError as error:
         raise InputError(f"{folder / WEIGHTS}: not the weights that {CONFIG} describes: {error}") from None
-    return model.eval(), load_tokenizer(folder), config["architecture"]
+    return model.to(DEVICE).eval(), load_tokenizer(folder), config["architecture"]
 
 
 def load_causal_model(folder: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -67,16 +78,18 @@ def load_reward_model(folder: Path) -> tuple[PreTrainedModel, Tokenizer, float]:
 class SavedPrefix(NamedTuple):
     """A prefix with what is needed to use it."""
 
-    adapter: nn.Module
+    adapter: Adapter
     template: str
     kind: str
 
 
-def save_prefix(folder: Path, kind: str, adapter: nn.Module, base: Path, template: str) -> None:
+def save_prefix(folder: Path, kind: str, adapter: Adapter, base: Path, template: str) -> None:
     """Writes P alone, and which base it belongs to (by the hash of its weights)."""
-    flat = adapter.flat().detach().contiguous() if not isinstance(adapter, NoPrefix) else torch.zeros(0)  # type: ignore[operator]
-    save_file({"P": flat}, folder / PREFIX)
-    _write(folder / PREFIX_CONFIG, {"kind": kind, "template": template, "base": str(base), "base_hash": file_hash(base / WEIGHTS)})
+    save_file({"P": adapter.flat().detach().contiguous()}, folder / PREFIX)
+    _write(
+        folder / PREFIX_CONFIG,
+        {"kind": kind, "template": template, "base": str(base), "base_hash": file_hash(base / WEIGHTS)},
+    )
 
 
 def load_prefix(folder: Path, base: PreTrainedModel, base_folder: Path) -> SavedPrefix:
@@ -105,7 +118,9 @@ def _from_pretrained(kind: Any, folder: Path | str) -> tuple[Any, Any]:
     if isinstance(folder, Path) and not (folder / CONFIG).is_file():
         raise InputError(f"{folder}: no {CONFIG} in it: not a model folder. Run the stage that makes it: dvc repro.")
     try:
-        return kind.from_pretrained(folder, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(folder)
+        return kind.from_pretrained(folder, dtype=torch.float32).to(DEVICE).eval(), AutoTokenizer.from_pretrained(
+            folder
+        )
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"{folder}: cannot be loaded: {error}") from None
 

@@ -34,7 +34,10 @@ class PretrainingSettings(Settings):
         if not isinstance(value, Mapping):
             raise ValueError("a mapping from architectures to their settings expected")
         where = f"{FILE}: pretraining.architectures"
-        return {name: validated(architecture(name, where).Settings, given, f"{where}.{name}") for name, given in value.items()}
+        return {
+            name: validated(architecture(name, where).Settings, given, f"{where}.{name}")
+            for name, given in value.items()
+        }
 
 
 class EvaluationSettings(Settings):
@@ -129,7 +132,9 @@ def load_params(path: Path = FILE) -> Params:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file. Run from the project's folder; `gradus use default` writes it anew.") from None
+        raise InputError(
+            f"{path}: no such file. Run from the project's folder; `gradus use default` writes it anew."
+        ) from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML: {error}") from None
     return check_params(values, str(path))

@@ -8,9 +8,19 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 Curve = Sequence[Mapping[str, float]]
-plt.rcParams.update({"figure.dpi": 130, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25})
+plt.rcParams.update(
+    {
+        "figure.dpi": 130,
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.alpha": 0.25,
+    }
+)
 
 
 def learning_curves(curves: Mapping[str, Curve], unigram: float, path: Path) -> None:
@@ -20,7 +30,7 @@ def learning_curves(curves: Mapping[str, Curve], unigram: float, path: Path) -> 
         axes.plot([e["epoch"] for e in curve], [e["validation_perplexity"] for e in curve], marker="o", label=name)
     axes.axhline(unigram, color="grey", linestyle="--", label="unigram model")
     axes.set(yscale="log", xlabel="epoch", ylabel="validation perplexity")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)
     _save(figure, path)
 
@@ -42,10 +52,19 @@ def reward(curve: Curve, summary: Mapping[str, Any], path: Path) -> None:
     """Accuracy beside chance and length alone; chrF of what best-of-n picks."""
     gains = summary["best_of_n"]
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2))
-    bars = {"chance": summary["chance_accuracy"], "length\nalone": summary["length_accuracy"], "reward\nmodel": summary["accuracy"]}
+    bars = {
+        "chance": summary["chance_accuracy"],
+        "length\nalone": summary["length_accuracy"],
+        "reward\nmodel": summary["accuracy"],
+    }
     left.bar(list(bars), [100 * v for v in bars.values()], color=["lightgrey", "grey", "tab:blue"])
     left.set(ylabel="comparisons right, %", ylim=(40, None), title="Held-out prompts")
-    names = {"mean": "mean_chrf", "first\nchoice": "first_choice_chrf", "best of n": "picked_chrf", "best\npossible": "best_possible_chrf"}
+    names = {
+        "mean": "mean_chrf",
+        "first\nchoice": "first_choice_chrf",
+        "best of n": "picked_chrf",
+        "best\npossible": "best_possible_chrf",
+    }
     if gains:
         right.bar(list(names), [gains[v] for v in names.values()], color=["lightgrey", "grey", "tab:blue", "lightgrey"])
         low = min(gains.values())

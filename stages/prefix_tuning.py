@@ -31,7 +31,11 @@ def main() -> None:
         base, tokenizer = load_causal_model(layout.BASE_MODEL)
         train, validation, tested = (
             _examples(this, tokenizer, split, count)
-            for split, count in (("train", task.examples), ("validation", task.validation_examples), ("test", task.test_examples))
+            for split, count in (
+                ("train", task.examples),
+                ("validation", task.validation_examples),
+                ("test", task.test_examples),
+            )
         )
         initial = tokenizer(variant.initial_text)["input_ids"] if variant.initial_text else None
         adapter = build(variant.kind, base, variant, initial)
@@ -40,15 +44,26 @@ def main() -> None:
         module = PrefixTuning(base, adapter, variant.training, len(loader))
         learned: dict[str, Any] = {"curve": [], "seconds": 0.0, "tokens": 0, "tokens_per_second": 0.0}
         if not isinstance(adapter, NoPrefix):
-            key = inputs_key({"seed": seed, "kind": variant.kind, **this.params.prefix_tuning.model_dump(mode="json")}, layout.BASE_MODEL, layout.CORPUS)
+            key = inputs_key(
+                {"seed": seed, "kind": variant.kind, **this.params.prefix_tuning.model_dump(mode="json")},
+                layout.BASE_MODEL,
+                layout.CORPUS,
+            )
             learned = fit(this, module, loader, held_out, variant.training, key)
-        adapter.eval()
+        module.to(base.device).eval()  # a trainer gives it back on the CPU
         save_prefix(this.out, variant.kind, adapter, layout.BASE_MODEL, task.template)
         this.write_json(layout.CURVE, learned["curve"])
         measured = _test(this, module, tokenizer, tested)
-        kept = 0 if isinstance(adapter, NoPrefix) else adapter.flat().numel()  # type: ignore[operator]
+        kept = adapter.flat().numel()
         share = kept / count_parameters(base)
-        this.summarise({"kept_parameters": kept, "share_of_base": share, **{k: v for k, v in learned.items() if k != "curve"}, **measured})
+        this.summarise(
+            {
+                "kept_parameters": kept,
+                "share_of_base": share,
+                **{k: v for k, v in learned.items() if k != "curve"},
+                **measured,
+            }
+        )
 
 
 def _examples(this: Stage, tokenizer: Any, split: str, count: int) -> list[tuple[list[int], list[int], str, str]]:
@@ -66,27 +81,43 @@ def _examples(this: Stage, tokenizer: Any, split: str, count: int) -> list[tuple
         if len(found) == count:
             break
     if not found:
-        raise InputError(f"prefix_tuning: no pair of '{split}' has at most {task.max_pieces} pieces. Raise prefix_tuning.max_pieces in params.yaml.")
-    print(f"{this.name}: {split}: {len(found)} examples; {too_long} pairs passed over, longer than {task.max_pieces} pieces", flush=True)
+        raise InputError(
+            f"prefix_tuning: no pair of '{split}' has at most {task.max_pieces} pieces. Raise prefix_tuning.max_pieces in params.yaml."
+        )
+    print(
+        f"{this.name}: {split}: {len(found)} examples; {too_long} pairs passed over, longer than {task.max_pieces} pieces",
+        flush=True,
+    )
     return found
 
 
 @torch.inference_mode()
-def _test(this: Stage, module: PrefixTuning, tokenizer: Any, tested: list[tuple[list[int], list[int], str, str]]) -> dict[str, Any]:
+def _test(
+    this: Stage, module: PrefixTuning, tokenizer: Any, tested: list[tuple[list[int], list[int], str, str]]
+) -> dict[str, Any]:
     """Loss on the targets, and BLEU and chrF of what the model writes."""
     loss, tokens = 0.0, 0
     for batch in example_loader([e[:2] for e in tested], 1024, shuffle=False):
-        batch_loss, count = module.loss(batch)
+        batch_loss, count = module.loss({side: rows.to(module.device) for side, rows in batch.items()})
         loss, tokens = loss + float(batch_loss), tokens + count
     bar = Progress(f"{this.name} writes", len(tested))
     written: list[str] = []
     for start in range(0, len(tested), GENERATED_AT_ONCE):
         prompts = [e[0] for e in tested[start : start + GENERATED_AT_ONCE]]
-        ids = generate(module.base[0], module.adapter, prompts, tokenizer.eos_token_id, this.params.prefix_tuning.generated_pieces)
+        ids = generate(
+            module.base[0], module.adapter, prompts, tokenizer.eos_token_id, this.params.prefix_tuning.generated_pieces
+        )
         written += [" ".join(text.split()) for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
         bar.update(len(written))
-    this.write_json(layout.EXAMPLES, [{"source": e[2], "output": w, "references": [e[3]]} for e, w in zip(tested[:SHOWN], written, strict=False)])
-    return {"test_loss": loss / tokens, "test_target_pieces": tokens, **corpus_scores(written, [[e[3]] for e in tested])}
+    this.write_json(
+        layout.EXAMPLES,
+        [{"source": e[2], "output": w, "references": [e[3]]} for e, w in zip(tested[:SHOWN], written, strict=False)],
+    )
+    return {
+        "test_loss": loss / tokens,
+        "test_target_pieces": tokens,
+        **corpus_scores(written, [[e[3]] for e in tested]),
+    }
 
 
 if __name__ == "__main__":

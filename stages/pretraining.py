@@ -21,7 +21,7 @@ def main() -> None:
         this.read(layout.ENCODED, layout.TOKENIZER)
         settings, seed = this.params.pretraining.architectures[name], this.params.seed
         pl.seed_everything(seed, verbose=False)
-        model = architecture(name)(settings, load_tokenizer(layout.TOKENIZER).get_vocab_size())  # type: ignore[call-arg]
+        model = architecture(name)(settings, load_tokenizer(layout.TOKENIZER).get_vocab_size())
         budget = settings.training.tokens_per_batch
         train = translation_loader(read_split(layout.ENCODED, "train"), budget, seed=seed)
         validation = translation_loader(read_split(layout.ENCODED, "validation"), budget, shuffle=False)
@@ -31,7 +31,9 @@ def main() -> None:
         save_translator(this.out, name, model, settings, layout.TOKENIZER)
         last = {k: v for k, v in learned["curve"][-1].items() if k.startswith("validation")}
         this.write_json(layout.CURVE, learned["curve"])
-        this.summarise({"parameters": count_parameters(model), **{k: v for k, v in learned.items() if k != "curve"}, **last})
+        this.summarise(
+            {"parameters": count_parameters(model), **{k: v for k, v in learned.items() if k != "curve"}, **last}
+        )
 
 
 if __name__ == "__main__":

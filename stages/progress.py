@@ -31,4 +31,8 @@ class Progress:
         filled = round(share * WIDTH)
         left = (now - self.started) / max(1, done - self.first) * (self.total - done)
         line = f"{self.title}  {'█' * filled}{'░' * (WIDTH - filled)} {share:4.0%}  {facts}  {left // 60:.0f}:{left % 60:02.0f} left"
-        print(f"\r\x1b[K{line}" if self.terminal else line, end="\n" if done >= self.total or not self.terminal else "", flush=True)
+        print(
+            f"\r\x1b[K{line}" if self.terminal else line,
+            end="\n" if done >= self.total or not self.terminal else "",
+            flush=True,
+        )

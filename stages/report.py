@@ -15,14 +15,20 @@ TEMPLATE = "report.html.jinja"
 def main() -> None:
     with stage("report", layout.REPORT) as this:
         page = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+            loader=jinja2.FileSystemLoader(Path(__file__).parent),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
         )
         facts = _facts(this)
         images = _plots(facts, this.out)
         for path in images.values():
             this.run.artifact(path)
         embedded = {name: base64.b64encode(path.read_bytes()).decode() for name, path in images.items()}
-        (this.out / "index.html").write_text(page.get_template(TEMPLATE).render(**facts, images=embedded), encoding="utf-8")
+        (this.out / "index.html").write_text(
+            page.get_template(TEMPLATE).render(**facts, images=embedded), encoding="utf-8"
+        )
         this.run.artifact(this.out / "index.html")
     print(f"report: {layout.REPORT / 'index.html'}")
 
@@ -40,7 +46,10 @@ def _facts(this: Stage) -> dict[str, Any]:
         for name in this.params.pretraining.architectures
     }
     variants = {
-        name: {"summary": read_json(layout.PREFIXES / name / layout.SUMMARY), "examples": read_json(layout.PREFIXES / name / layout.EXAMPLES)}
+        name: {
+            "summary": read_json(layout.PREFIXES / name / layout.SUMMARY),
+            "examples": read_json(layout.PREFIXES / name / layout.EXAMPLES),
+        }
         for name in this.params.prefix_tuning.variants
     }
     return {
@@ -57,9 +66,17 @@ def _facts(this: Stage) -> dict[str, Any]:
 
 
 def _plots(facts: dict[str, Any], folder: Path) -> dict[str, Path]:
-    paths = {"learning_curves": folder / "learning_curves.png", "reward": folder / "reward_model.png", "prefix": folder / "prefix_tuning.png"}
+    paths = {
+        "learning_curves": folder / "learning_curves.png",
+        "reward": folder / "reward_model.png",
+        "prefix": folder / "prefix_tuning.png",
+    }
     translators = facts["translators"]
-    plots.learning_curves({n: t["curve"] for n, t in translators.items()}, facts["encoded"]["unigram_perplexity"], paths["learning_curves"])
+    plots.learning_curves(
+        {n: t["curve"] for n, t in translators.items()},
+        facts["encoded"]["unigram_perplexity"],
+        paths["learning_curves"],
+    )
     for name, translator in translators.items():
         paths[f"attention_{name}"] = folder / f"attention_{name}.png"
         plots.attention(translator["attention"], name, paths[f"attention_{name}"])

@@ -26,9 +26,15 @@ def main() -> None:
         kept = [i for i, ids in enumerate(pieces) if len(ids) <= this.params.encoding.max_pieces][: settings.prompts]
         prompts, ids = [list(cases)[i] for i in kept], [pieces[i] for i in kept]
         limits: dict[str, Any] = {"extra_pieces": settings.extra_pieces}
-        ways = {"beam": DecodingSettings(beam=max(settings.beam, settings.beam_responses), n_best=settings.beam_responses, **limits)}
+        ways = {
+            "beam": DecodingSettings(
+                beam=max(settings.beam, settings.beam_responses), n_best=settings.beam_responses, **limits
+            )
+        }
         if settings.samples:
-            ways["sample"] = DecodingSettings(method="sample", n_best=settings.samples, temperature=settings.temperature, seed=seed, **limits)
+            ways["sample"] = DecodingSettings(
+                method="sample", n_best=settings.samples, temperature=settings.temperature, seed=seed, **limits
+            )
 
         responses: list[list[dict[str, str]]] = [[] for _ in prompts]
         bar, done = Progress(this.name, len(ways) * len(prompts)), 0

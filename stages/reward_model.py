@@ -18,7 +18,7 @@ from lightning_modules.reward_model import Group, RewardModel, group_loader, pai
 from stages import layout
 from stages.fitting import fit, inputs_key
 from stages.model_folders import copy_tokenizer
-from stages.stage import Stage, stage
+from stages.stage import stage
 
 SCORED_AT_ONCE = 128
 
@@ -29,13 +29,19 @@ def main() -> None:
         this.read(collection, layout.LANGUAGE_MODEL)
         settings, seed = this.params.reward_model, this.params.seed
         pl.seed_everything(seed, verbose=False)
-        parts = split_by_prompt(read_collection(collection), this.params.comparisons.validation, this.params.comparisons.test)
+        parts = split_by_prompt(
+            read_collection(collection), this.params.comparisons.validation, this.params.comparisons.test
+        )
         for part in PARTS:
             if not len(parts[part]):
-                raise InputError(f"{collection}: too few prompts: none fell into the part '{part}'. Add rankings, or raise comparisons.{part} in params.yaml.")
+                raise InputError(
+                    f"{collection}: too few prompts: none fell into the part '{part}'. Add rankings, or raise comparisons.{part} in params.yaml."
+                )
         tokenizer = load_tokenizer(layout.LANGUAGE_MODEL)
         groups = {part: _groups(rows, tokenizer) for part, rows in parts.items()}
-        model = AutoModelForSequenceClassification.from_pretrained(layout.LANGUAGE_MODEL, num_labels=1, dtype=torch.float32)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            layout.LANGUAGE_MODEL, num_labels=1, dtype=torch.float32
+        )
         budget = settings.training.tokens_per_batch
         train = group_loader(groups["train"], budget, seed=seed)
         validation = group_loader(groups["validation"], budget, shuffle=False)
@@ -47,20 +53,34 @@ def main() -> None:
         model.save_pretrained(this.out)
         copy_tokenizer(layout.LANGUAGE_MODEL, this.out)
         # The bias of the paper: demonstrations (here the references of the training part) have mean reward 0.
-        shown = [(g.prompt, ids) for g, ids in zip(groups["train"], _references(parts["train"], tokenizer), strict=True) if ids]
+        shown = [
+            (g.prompt, ids)
+            for g, ids in zip(groups["train"], _references(parts["train"], tokenizer), strict=True)
+            if ids
+        ]
         bias = -sum(score(model, shown)) / max(1, len(shown))
         this.write_json("reward.json", {"bias": bias})
         this.write_json(layout.CURVE, learned["curve"])
         tested, examples = test(model, parts, groups, bias)
         this.write_json(layout.EXAMPLES, examples)
-        this.summarise({"parameters": count_parameters(model), "seconds": learned["seconds"], "groups": {p: len(g) for p, g in groups.items()}, **tested})
+        this.summarise(
+            {
+                "parameters": count_parameters(model),
+                "seconds": learned["seconds"],
+                "groups": {p: len(g) for p, g in groups.items()},
+                **tested,
+            }
+        )
 
 
 def _groups(rows: datasets.Dataset, tokenizer: Any) -> list[Group]:
     prompts = encode(tokenizer, list(rows["prompt"]))
     sizes = [len(r) for r in rows["responses"]]
     flat = iter(encode(tokenizer, [text for responses in rows["responses"] for text in responses]))
-    return [Group(p, [next(flat) for _ in range(k)], ranks) for p, k, ranks in zip(prompts, sizes, rows["ranks"], strict=True)]
+    return [
+        Group(p, [next(flat) for _ in range(k)], ranks)
+        for p, k, ranks in zip(prompts, sizes, rows["ranks"], strict=True)
+    ]
 
 
 def _references(rows: datasets.Dataset, tokenizer: Any) -> list[list[int]]:
@@ -74,13 +94,15 @@ def score(model: PreTrainedModel, pairs: list[tuple[list[int], list[int]]]) -> l
     order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]) + len(pairs[i][1]))
     for start in range(0, len(order), SCORED_AT_ONCE):
         chosen = order[start : start + SCORED_AT_ONCE]
-        values = rewards(model, padded([causal_text(*pairs[i]) for i in chosen]))
+        values = rewards(model, padded([causal_text(*pairs[i]) for i in chosen]).to(model.device))
         for i, value in zip(chosen, values.tolist(), strict=True):
             found[i] = value
     return found
 
 
-def test(model: PreTrainedModel, parts: dict[str, datasets.Dataset], groups: dict[str, list[Group]], bias: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def test(
+    model: PreTrainedModel, parts: dict[str, datasets.Dataset], groups: dict[str, list[Group]], bias: float
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Metrics on the prompts held out for testing, beside chance and length alone, and what best-of-n gains; and examples."""
     rows = parts["test"]
     flat = iter(score(model, [(g.prompt, r) for g in groups["test"] for r in g.responses]))
@@ -115,14 +137,18 @@ def best_of_n(rows: datasets.Dataset, scores: list[list[float]]) -> tuple[dict[s
             continue
         chrf = [sentence_chrf(text, row["reference"]) for text in row["responses"]]
         best = max(range(len(chrf)), key=reward.__getitem__)
-        firsts = [c for c, systems in zip(chrf, row["systems"] or [], strict=False) for s in systems if s.endswith("/beam1")]
+        firsts = [
+            c for c, systems in zip(chrf, row["systems"] or [], strict=False) for s in systems if s.endswith("/beam1")
+        ]
         mean = sum(chrf) / len(chrf)
         kept.append((chrf[best], mean, max(chrf), sum(firsts) / len(firsts) if firsts else mean))
         if len(examples) < 3:
             responses = sorted(zip(reward, chrf, row["responses"], strict=True), reverse=True)
             examples.append({"prompt": row["prompt"], "reference": row["reference"], "responses": responses})
     names = ("picked_chrf", "mean_chrf", "best_possible_chrf", "first_choice_chrf")
-    return {name: sum(column) / len(kept) for name, column in zip(names, zip(*kept, strict=True), strict=True)} if kept else {}, examples
+    return {
+        name: sum(column) / len(kept) for name, column in zip(names, zip(*kept, strict=True), strict=True)
+    } if kept else {}, examples
 
 
 def _scored(scores: list[list[float]], rows: datasets.Dataset) -> list[tuple[torch.Tensor, torch.Tensor]]:

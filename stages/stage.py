@@ -70,7 +70,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file. Run the stage that makes it first: dvc repro, or gradus run.") from None
+        raise InputError(
+            f"{path}: no such file. Run the stage that makes it first: dvc repro, or gradus run."
+        ) from None
 
 
 def item(known: Any) -> str:

@@ -7,16 +7,24 @@ import pytest
 import torch
 
 from data.tokenizer import BEGIN, END, PAD
-from lightning_modules.luong import Luong
-from lightning_modules.luong import Settings as LuongSettings
-from lightning_modules.transformer import Settings as TransformerSettings
-from lightning_modules.transformer import Transformer
+from lightning_modules.luong import Luong, LuongSettings
+from lightning_modules.transformer import Transformer, TransformerSettings
 from lightning_modules.translator import Translator
 
 VOCABULARY = 30
 
 
-@pytest.fixture(params=["transformer", "transformer_pre", "luong", "luong_2_layers", "luong_no_feeding", "luong_concat", "luong_dot"])
+@pytest.fixture(
+    params=[
+        "transformer",
+        "transformer_pre",
+        "luong",
+        "luong_2_layers",
+        "luong_no_feeding",
+        "luong_concat",
+        "luong_dot",
+    ]
+)
 def translator(request: pytest.FixtureRequest) -> Translator:
     """Every kind of translator, small, with random weights."""
     torch.manual_seed(0)
@@ -26,9 +34,13 @@ def translator(request: pytest.FixtureRequest) -> Translator:
         "transformer_pre": lambda: Transformer(TransformerSettings(**sizes, norm="pre"), VOCABULARY),
         "luong": lambda: Luong(LuongSettings(embedding=12, hidden=16, init=0.5), VOCABULARY),
         "luong_2_layers": lambda: Luong(LuongSettings(embedding=12, hidden=16, layers=2, init=0.5), VOCABULARY),
-        "luong_no_feeding": lambda: Luong(LuongSettings(embedding=12, hidden=16, input_feeding=False, init=0.5), VOCABULARY),
+        "luong_no_feeding": lambda: Luong(
+            LuongSettings(embedding=12, hidden=16, input_feeding=False, init=0.5), VOCABULARY
+        ),
         "luong_concat": lambda: Luong(LuongSettings(embedding=12, hidden=16, score="concat", init=0.5), VOCABULARY),
-        "luong_dot": lambda: Luong(LuongSettings(embedding=12, hidden=16, score="dot", reverse_source=False, init=0.5), VOCABULARY),
+        "luong_dot": lambda: Luong(
+            LuongSettings(embedding=12, hidden=16, score="dot", reverse_source=False, init=0.5), VOCABULARY
+        ),
     }
     return made[request.param]().eval()
 
@@ -48,11 +60,17 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("multi30k", "e2e"):
         (root / name).mkdir(parents=True)
     for split, count in (("train", 60), ("val", 5), ("test_2016_flickr", 5)):
-        for language, word in (("en", "A dog runs, number"), ("de", "Ein Hund läuft, Nummer"), ("fr", "Un chien court, numéro")):
+        for language, word in (
+            ("en", "A dog runs, number"),
+            ("de", "Ein Hund läuft, Nummer"),
+            ("fr", "Un chien court, numéro"),
+        ):
             text = "".join(f"{word} {split} {i}.\n" for i in range(count))
             (root / "multi30k" / f"{split}.{language}.gz").write_bytes(gzip.compress(text.encode()))
     for name in ("trainset", "devset", "testset_w_refs"):
-        rows = "".join(f'"name[{name} {i // 2}], food[Thai]","{name} {i // 2} has Thai food, ""{i}""."\n' for i in range(40))
+        rows = "".join(
+            f'"name[{name} {i // 2}], food[Thai]","{name} {i // 2} has Thai food, ""{i}""."\n' for i in range(40)
+        )
         (root / "e2e" / f"{name}.csv.gz").write_bytes(gzip.compress(("mr,ref\n" + rows).encode()))
     monkeypatch.setenv("GRADUS_DATA", str(root))
     return root

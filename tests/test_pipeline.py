@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -28,7 +27,13 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=PROJECT, capture_output=True, text=True, check=True)
+        listed = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         for name in listed.stdout.splitlines():
             if (PROJECT / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -37,17 +42,31 @@ class Project:
         home.mkdir()
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         unwanted = {"MLFLOW_TRACKING_URI", "PREFECT_API_URL", "GRADUS_PARENT_RUN", "GRADUS_DATA"}
-        self.environment = {k: v for k, v in os.environ.items() if k not in unwanted} | {"PATH": path, "HOME": str(home), "PYTHONPATH": str(folder)}
+        self.environment = {k: v for k, v in os.environ.items() if k not in unwanted} | {
+            "PATH": path,
+            "HOME": str(home),
+            "PYTHONPATH": str(folder),
+        }
         identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
         for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "start"]):
             subprocess.run(["git", *command], cwd=folder, check=True)
 
     def start(self, *command: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(
+            command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
 
     def run(self, *command: str, stdin: str = "", expect: int = 0) -> str:
         done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT, check=False
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            input=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
         )
         assert done.returncode == expect, done.stdout[-5000:]
         return done.stdout
@@ -73,12 +92,12 @@ class Project:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = tmp_path_factory.mktemp("pipeline") / "gradus"
     folder.mkdir()
     made = Project(folder)
     made.run("gradus", "use", "tiny")
-    yield made
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +118,9 @@ def test_dvc_alone_makes_stages_and_one_parent_run(project: Project, stages: set
 def test_the_flow_makes_the_rest(project: Project, stages: set[str]) -> None:
     output = project.run("gradus", "run")
     assert f"{len(stages)} stages, {len(FIRST)} up to date" in output
-    assert re.search(r"Task run 'pretraining@luong' - .*█.*tokens/s", output), "a stage's progress is part of the flow run's log"
+    assert re.search(r"Task run 'pretraining@luong' - .*█.*tokens/s", output), (
+        "a stage's progress is part of the flow run's log"
+    )
     assert "artifacts/report/index.html" in output
     assert project.would_run() == set()
 
@@ -107,7 +128,11 @@ def test_the_flow_makes_the_rest(project: Project, stages: set[str]) -> None:
 def test_every_stage_has_a_finished_run_with_what_one_wants_to_know(project: Project, stages: set[str]) -> None:
     parent = max(project.runs(parents=True), key=lambda r: r.info.start_time)
     assert parent.info.status == "FINISHED"
-    children = {r.data.tags["gradus.stage"]: r for r in project.runs(parents=False) if r.data.tags["mlflow.parentRunId"] == parent.info.run_id}
+    children = {
+        r.data.tags["gradus.stage"]: r
+        for r in project.runs(parents=False)
+        if r.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    }
     assert set(children) == stages - FIRST
     for name, run in children.items():
         assert run.info.status == "FINISHED", name
@@ -120,13 +145,29 @@ def test_every_stage_has_a_finished_run_with_what_one_wants_to_know(project: Pro
     assert len(steps) > 3
     assert steps == sorted(set(steps))
     plots = {a.path for a in project.client().list_artifacts(children["report"].info.run_id)}
-    assert {"index.html", "learning_curves.png", "reward_model.png", "attention_luong.png", "prefix_tuning.png"} <= plots
+    assert {
+        "index.html",
+        "learning_curves.png",
+        "reward_model.png",
+        "attention_luong.png",
+        "prefix_tuning.png",
+    } <= plots
 
 
 def test_the_report_is_one_page_with_everything_in_it(project: Project) -> None:
     page = (project.folder / "artifacts/report/index.html").read_text()
     assert not re.search(r'(src|href)="(?!data:)', page)
-    for word in ("luong", "transformer", "copy of the source", "unigram model", "nrefs:", "length alone", "best possible", "No person judged them", "embedding"):
+    for word in (
+        "luong",
+        "transformer",
+        "copy of the source",
+        "unigram model",
+        "nrefs:",
+        "length alone",
+        "best possible",
+        "No person judged them",
+        "embedding",
+    ):
         assert word in page, word
     png = (project.folder / "artifacts/report/learning_curves.png").read_bytes()
     assert png.startswith(b"\x89PNG")
@@ -180,10 +221,14 @@ def test_translate_gives_a_line_for_each_line_in_any_batch(project: Project) -> 
         assert len(out) == 4
         assert out[1] == ""
         assert project.run("gradus", "translate", "--model", model, stdin=lines[0] + "\n").splitlines() == out[:1]
-        best = project.run("gradus", "translate", "--model", model, "--n-best", "2", "--beam", "3", stdin=lines[0] + "\n").splitlines()
+        best = project.run(
+            "gradus", "translate", "--model", model, "--n-best", "2", "--beam", "3", stdin=lines[0] + "\n"
+        ).splitlines()
         assert len(best) == 2
         assert all(re.match(r"-?\d+\.\d+\t", line) for line in best)
-    assert "error: nowhere: no config.json in it" in project.run("gradus", "translate", "--model", "nowhere", stdin="x\n", expect=2)
+    assert "error: nowhere: no config.json in it" in project.run(
+        "gradus", "translate", "--model", "nowhere", stdin="x\n", expect=2
+    )
 
 
 def test_rank_and_generate_use_the_runs_models(project: Project) -> None:
@@ -191,9 +236,13 @@ def test_rank_and_generate_use_the_runs_models(project: Project) -> None:
     found = json.loads(project.run("gradus", "rank", "--model", "artifacts/reward_model", stdin=case + "\n"))
     assert len(found["rewards"]) == 2
     assert found["rewards"][found["order"][0]] == max(found["rewards"])
-    assert 'line 1: expected {"prompt"' in project.run("gradus", "rank", "--model", "artifacts/reward_model", stdin="{}\n", expect=2)
+    assert 'line 1: expected {"prompt"' in project.run(
+        "gradus", "rank", "--model", "artifacts/reward_model", stdin="{}\n", expect=2
+    )
     prefix = ["--prefix", "artifacts/prefix_tuning/prefix"]
-    written = project.run("gradus", "generate", "--model", "artifacts/base_model", *prefix, "--max-pieces", "5", stdin="Jesus wept.\n\n")
+    written = project.run(
+        "gradus", "generate", "--model", "artifacts/base_model", *prefix, "--max-pieces", "5", stdin="Jesus wept.\n\n"
+    )
     assert len(written.splitlines()) == 2
     assert written.splitlines()[0]
     refused = project.run("gradus", "generate", "--model", "artifacts/language_model", *prefix, stdin="x\n", expect=2)
@@ -201,13 +250,19 @@ def test_rank_and_generate_use_the_runs_models(project: Project) -> None:
 
 
 def test_a_killed_stage_leaves_no_output_and_completes_when_run_again(project: Project) -> None:
-    project.change("params.yaml", "epochs: 1}", "epochs: 40}") if "epochs: 1}" in (project.folder / "params.yaml").read_text() else None
+    project.change("params.yaml", "epochs: 1}", "epochs: 40}") if "epochs: 1}" in (
+        project.folder / "params.yaml"
+    ).read_text() else None
     dvc = project.start("dvc", "repro", "--single-item", "language_model")
     assert dvc.stdout
     for line in dvc.stdout:
         if "epoch 3:" in line:
             break
-    (stage,) = [p for p in psutil.Process(dvc.pid).children(recursive=True) if "stages.language_model" in p.cmdline()[-1] and "python" in p.name()]
+    (stage,) = [
+        p
+        for p in psutil.Process(dvc.pid).children(recursive=True)
+        if "stages.language_model" in p.cmdline()[-1] and "python" in p.name()
+    ]
     stage.send_signal(signal.SIGKILL)
     assert dvc.wait(60) != 0
     assert not (project.folder / "artifacts/language_model").exists()
@@ -230,7 +285,9 @@ def test_a_failed_stage_fails_the_flow_and_only_what_depends_on_it(project: Proj
     assert project.would_run() == {"comparisons", "reward_model", "report"}
     assert max(project.runs(parents=True), key=lambda r: r.info.start_time).info.status == "FAILED"
 
-    bad.write_text(json.dumps({"prompt": "Jesus wept.", "responses": ["He wept.", "No"], "ranks": [1, 2], "labeler": "ann"}) + "\n")
+    bad.write_text(
+        json.dumps({"prompt": "Jesus wept.", "responses": ["He wept.", "No"], "ranks": [1, 2], "labeler": "ann"}) + "\n"
+    )
     assert "Completed" in project.run("gradus", "run")
     found = json.loads(project.run("gradus", "comparisons", "stats", "artifacts/comparisons/rankings"))
     assert found["rankings"] == found["by_reference_labeler"] + 1
@@ -240,12 +297,17 @@ def test_a_failed_stage_fails_the_flow_and_only_what_depends_on_it(project: Proj
 def test_wrong_settings_stop_the_run_before_anything_is_done(project: Project) -> None:
     original = (project.folder / "params.yaml").read_text()
     (project.folder / "params.yaml").write_text(original + "\nrewrad_model: {}\n")
-    assert "params.yaml: unknown key 'rewrad_model' - did you mean 'reward_model'?" in project.run("gradus", "run", expect=2)
+    assert "params.yaml: unknown key 'rewrad_model' - did you mean 'reward_model'?" in project.run(
+        "gradus", "run", expect=2
+    )
     (project.folder / "params.yaml").write_text(original.replace("vocabulary: 600", "vocabulary: 600\n  vocab: 1"))
     output = project.run("dvc", "repro", expect=255)
     assert "tokenizer: error: params.yaml: unknown key 'tokenizer.vocab' - did you mean 'vocabulary'?" in output
     (project.folder / "params.yaml").write_text(original)
-    assert project.would_run() == {"tokenizer", *project.would_run()}  # its old output was removed by dvc, and is made again
+    assert project.would_run() == {
+        "tokenizer",
+        *project.would_run(),
+    }  # its old output was removed by dvc, and is made again
     project.run("dvc", "repro")
     assert project.would_run() == set()
 

@@ -43,5 +43,9 @@ def test_every_stage_file_is_a_stage_of_the_graph() -> None:
 
 
 def test_files_have_one_subject() -> None:
-    long = {str(p.relative_to(PROJECT)) for p in PROJECT.glob("*/**/*.py") if ".venv" not in p.parts and len(p.read_text().splitlines()) > 400}
+    long = {
+        str(p.relative_to(PROJECT))
+        for p in PROJECT.glob("*/**/*.py")
+        if ".venv" not in p.parts and len(p.read_text().splitlines()) > 400
+    }
     assert not long

@@ -32,13 +32,12 @@ def write_collection(rankings: Iterable[Ranking], folder: Path) -> int:
     Raises:
         InputError: there was none.
     """
-    with finished_folder(folder) as partial:
-        with tempfile.TemporaryDirectory(dir=partial.parent) as cache:
-            stored = stored_rows((r.model_dump() for r in rankings), _FEATURES, Path(cache))
-            count = len(stored)
-            if not count:
-                raise InputError(f"{folder}: no ranking to store.")
-            stored.save_to_disk(partial)
+    with finished_folder(folder) as partial, tempfile.TemporaryDirectory(dir=partial.parent) as cache:
+        stored = stored_rows((r.model_dump() for r in rankings), _FEATURES, Path(cache))
+        count = len(stored)
+        if not count:
+            raise InputError(f"{folder}: no ranking to store.")
+        stored.save_to_disk(partial)
     return count
 
 
@@ -47,7 +46,9 @@ def read_collection(folder: Path) -> datasets.Dataset:
     try:
         rows = datasets.load_from_disk(str(folder))
     except Exception as error:
-        raise InputError(f"{folder}: no comparison collection ({error}). Make one: gradus comparisons import FILE --output {folder}") from None
+        raise InputError(
+            f"{folder}: no comparison collection ({error}). Make one: gradus comparisons import FILE --output {folder}"
+        ) from None
     missing = set(_FEATURES) - set(rows.column_names)
     if missing:
         raise InputError(f"{folder}: not a comparison collection: it lacks {', '.join(sorted(missing))}.")

@@ -37,7 +37,9 @@ def read_jsonl(path: Path) -> Iterator[Ranking]:
     if errors:
         raise InputError("\n".join([*errors, "Nothing was imported. Mend or remove these lines and import again."]))
     if not count:
-        raise InputError(f"{path}: the file is empty. Put one ranking on each line (see gradus comparisons import --help).")
+        raise InputError(
+            f"{path}: the file is empty. Put one ranking on each line (see gradus comparisons import --help)."
+        )
 
 
 def _record(line: bytes, origin: str) -> object:
@@ -58,6 +60,7 @@ def write_jsonl(rankings: Iterable[Ranking], path: Path) -> int:
     """Writes a file that `read_jsonl` reads back to equal records; it appears when it is complete."""
     count = 0
     with finished_file(path) as partial, open(partial, "w", encoding="utf-8") as file:
-        for count, record in enumerate(rankings, start=1):
+        for record in rankings:
+            count += 1
             file.write(record.model_dump_json(exclude_none=True) + "\n")
     return count

@@ -7,7 +7,9 @@ from sacrebleu.metrics import CHRF
 from data.comparisons.ranking import REFERENCE_LABELER, Ranking
 
 
-def rank_by_reference(prompt: str, responses: list[str], reference: str, origin: str, systems: list[list[str]], tie_margin: float) -> Ranking:
+def rank_by_reference(
+    prompt: str, responses: list[str], reference: str, origin: str, systems: list[list[str]], tie_margin: float
+) -> Ranking:
     """A ranking by sentence chrF against the reference, always marked with the labeler `reference`.
 
     Responses within `tie_margin` chrF points of the best of their rank are tied with it.

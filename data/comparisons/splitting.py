@@ -12,7 +12,9 @@ def split_by_prompt(rows: datasets.Dataset, validation: float, test: float) -> d
     """All rankings of a prompt go into one part, by a hash of its normalised text: case, punctuation and spaces do not count."""
     shares = np.array([_share(prompt) for prompt in rows["prompt"]])
     bounds = {"test": (0.0, test), "validation": (test, test + validation), "train": (test + validation, 1.0)}
-    return {part: rows.select(np.flatnonzero((shares >= low) & (shares < high))) for part, (low, high) in bounds.items()}
+    return {
+        part: rows.select(np.flatnonzero((shares >= low) & (shares < high))) for part, (low, high) in bounds.items()
+    }
 
 
 def _share(prompt: str) -> float:

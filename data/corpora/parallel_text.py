@@ -45,7 +45,9 @@ def read_parallel(source: Path, target: Path, split: str | None) -> Iterator[Pai
     for count, (a, b) in enumerate(itertools.zip_longest(_lines(source), _lines(target), fillvalue=end), start=1):
         if a is end or b is end:
             short, long = (source, target) if a is end else (target, source)
-            raise InputError(f"{short}: ends after {count - 1} lines, but {long} goes on. Parallel files need equal numbers of lines.")
+            raise InputError(
+                f"{short}: ends after {count - 1} lines, but {long} goes on. Parallel files need equal numbers of lines."
+            )
         if a and b:  # an empty side has nothing to learn from
             yield Pair(f"{source.name}:{count}", str(a), str(b), split)
     if count == 0:
@@ -63,7 +65,9 @@ def _locate(path: Path) -> Path:
     base = mirror.root()
     if base and (base / path).is_file():
         return base / path
-    raise InputError(f"{path}: no such file" + (f", nor in the mirror {base}" if base else f" (and {mirror.VARIABLE} is not set)"))
+    raise InputError(
+        f"{path}: no such file" + (f", nor in the mirror {base}" if base else f" (and {mirror.VARIABLE} is not set)")
+    )
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -72,9 +76,12 @@ def _lines(path: Path) -> Iterator[str]:
     number = 0
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as stream:
-            for number, line in enumerate(stream, start=1):
+            for line in stream:
+                number += 1
                 yield line.decode("utf-8").strip()
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}:{number}: not UTF-8 ({error.reason} at byte {error.start}). Convert the file to UTF-8.") from None
+        raise InputError(
+            f"{path}:{number}: not UTF-8 ({error.reason} at byte {error.start}). Convert the file to UTF-8."
+        ) from None
     except (EOFError, gzip.BadGzipFile, OSError) as error:
         raise InputError(f"{path}: broken after line {number} ({error}). Fetch the file again.") from None

@@ -36,12 +36,24 @@ def test_a_wrong_ranking_says_what_is_wrong(case: str) -> None:
 
 def test_a_file_with_wrong_lines_names_each_and_imports_nothing(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
-    lines = [json.dumps(GOOD), "{not json", json.dumps({**GOOD, "responses": ["a"], "ranks": [1]}), json.dumps({**GOOD, "ranks": [1, 2, float("nan")]}), "[1]"]
+    lines = [
+        json.dumps(GOOD),
+        "{not json",
+        json.dumps({**GOOD, "responses": ["a"], "ranks": [1]}),
+        json.dumps({**GOOD, "ranks": [1, 2, float("nan")]}),
+        "[1]",
+    ]
     path.write_bytes("\n".join(lines).encode() + b"\n\xff\n")
     with pytest.raises(InputError) as error:
         write_collection(read_jsonl(path), tmp_path / "out")
     message = str(error.value)
-    for number, what in ((2, "not JSON"), (3, "K = 1"), (4, "NaN is not a number"), (5, "a JSON object expected"), (6, "not UTF-8")):
+    for number, what in (
+        (2, "not JSON"),
+        (3, "K = 1"),
+        (4, "NaN is not a number"),
+        (5, "a JSON object expected"),
+        (6, "not UTF-8"),
+    ):
         assert any(line.startswith(f"{path}:{number}: ") and what in line for line in message.splitlines()), message
     assert "Nothing was imported" in message
     assert not list(tmp_path.glob("out*"))
@@ -82,11 +94,20 @@ def test_the_reference_labeler_ranks_by_chrf_and_signs_with_its_name() -> None:
 
 
 def test_all_rankings_of_a_prompt_are_in_one_part(tmp_path: Path) -> None:
-    records = [Ranking(**{**GOOD, "prompt": f"{style}prompt {i}{end}"}) for i in range(200) for style, end in (("", ""), ("The ", "!"), ("the  ", " ?"))]
+    records = [
+        Ranking(**{**GOOD, "prompt": f"{style}prompt {i}{end}"})
+        for i in range(200)
+        for style, end in (("", ""), ("The ", "!"), ("the  ", " ?"))
+    ]
     write_collection(records, tmp_path / "c")
     parts = split_by_prompt(read_collection(tmp_path / "c"), 0.2, 0.3)
     assert sum(map(len, parts.values())) == 600
     assert 0.2 < len(parts["test"]) / 600 < 0.4
     for i in range(200):
-        homes = {name for name, rows in parts.items() for p in rows["prompt"] if p in (f"The prompt {i}!", f"the  prompt {i} ?")}
+        homes = {
+            name
+            for name, rows in parts.items()
+            for p in rows["prompt"]
+            if p in (f"The prompt {i}!", f"the  prompt {i} ?")
+        }
         assert len(homes) == 1

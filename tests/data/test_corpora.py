@@ -1,6 +1,7 @@
 """Corpora: what they hold, and what they say of broken input."""
 
 import gzip
+import itertools
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,9 @@ def test_kjv_bbe_has_at_least_20000_pairs_of_the_same_verse(bible: list[Pair]) -
     assert by_document["1:1"][0].source == "In the beginning God created the heaven and the earth."
     assert by_document["1:1"][0].target == "At the first God made the heaven and the earth."
     # Where the numberings differ: KJV Genesis 43:1 is 42:39 in the Basic English text.
-    assert by_document["1:43"][0] == Pair("1:43", "And the famine was sore in the land.", "Now the land was in bitter need of food.")
+    assert by_document["1:43"][0] == Pair(
+        "1:43", "And the famine was sore in the land.", "Now the land was in bitter need of food."
+    )
     # A psalm's title is not part of its first verse.
     assert by_document["19:3"][0].target.startswith("Lord, how greatly are they increased")
     assert by_document["66:22"][-1].source == "The grace of our Lord Jesus Christ be with you all. Amen."
@@ -36,7 +39,7 @@ def test_kjv_bbe_has_at_least_20000_pairs_of_the_same_verse(bible: list[Pair]) -
 
 def test_kjv_bbe_check_of_correspondence_finds_moved_chapters(bible: list[Pair]) -> None:
     genesis = [(p.source, p.target) for p in bible if p.document == "1:1"]
-    moved = [(source, target) for (source, _), (_, target) in zip(genesis, genesis[1:], strict=False)]
+    moved = [(source, target) for (source, _), (_, target) in itertools.pairwise(genesis)]
     minimum = kjv_bbe.Settings(name="kjv_bbe").min_lead
     assert kjv_bbe.lead(genesis) > minimum
     assert kjv_bbe.lead(moved) < minimum
@@ -59,7 +62,8 @@ def test_multi30k_keeps_its_official_splits(mirror: Path, tmp_path: Path) -> Non
     assert counts["train"] + counts["prompts"] == 60
     assert counts["prompts"] > 5
     assert read_split(tmp_path / "out", "test")[0] == {
-        "document": "test_2016_flickr.en.gz:1", "source": "A dog runs, number test_2016_flickr 0.", "target": "Un chien court, numéro test_2016_flickr 0.",
+        "document": "test_2016_flickr.en.gz:1", "source": "A dog runs, number test_2016_flickr 0.",
+        "target": "Un chien court, numéro test_2016_flickr 0.",
     }  # fmt: skip
 
 
@@ -71,23 +75,34 @@ def test_e2e_keeps_references_of_a_meaning_together(mirror: Path) -> None:
 
 
 def test_plain_text_files_relative_to_the_mirror(mirror: Path) -> None:
-    files = {"train_files": ["multi30k/train.de.gz", "multi30k/train.en.gz"], "test_files": ["multi30k/val.de.gz", "multi30k/val.en.gz"]}
+    files = {
+        "train_files": ["multi30k/train.de.gz", "multi30k/train.en.gz"],
+        "test_files": ["multi30k/val.de.gz", "multi30k/val.en.gz"],
+    }
     pairs = list(read_pairs(corpus(name="parallel_text", **files)))
     assert [p.split for p in pairs] == ["train"] * 60 + ["test"] * 5
 
 
 def test_a_folder_of_the_mirror_stands_for_a_hub_data_set(mirror: Path) -> None:
     (mirror / "mine").mkdir()
-    (mirror / "mine" / "train.jsonl").write_text('{"translation": {"en": "yes", "de": "ja"}}\n{"translation": {"en": "no", "de": "nein"}}\n')
-    pairs = list(read_pairs(corpus(name="hub", path="mine", source_column="translation.en", target_column="translation.de")))
+    (mirror / "mine" / "train.jsonl").write_text(
+        '{"translation": {"en": "yes", "de": "ja"}}\n{"translation": {"en": "no", "de": "nein"}}\n'
+    )
+    pairs = list(
+        read_pairs(corpus(name="hub", path="mine", source_column="translation.en", target_column="translation.de"))
+    )
     assert [(p.source, p.target) for p in pairs] == [("yes", "ja"), ("no", "nein")]
     with pytest.raises(InputError, match=r"mine has no column 'translation.fr'; it has: translation"):
-        list(read_pairs(corpus(name="hub", path="mine", source_column="translation.en", target_column="translation.fr")))
+        list(
+            read_pairs(corpus(name="hub", path="mine", source_column="translation.en", target_column="translation.fr"))
+        )
 
 
 def test_a_missing_mirror_names_variable_and_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GRADUS_DATA", raising=False)
-    with pytest.raises(InputError, match=r"corpus 'multi30k': GRADUS_DATA is not set\. Set GRADUS_DATA to a data mirror"):
+    with pytest.raises(
+        InputError, match=r"corpus 'multi30k': GRADUS_DATA is not set\. Set GRADUS_DATA to a data mirror"
+    ):
         list(read_pairs(corpus(name="multi30k")))
     monkeypatch.setenv("GRADUS_DATA", "/no/such/folder")
     with pytest.raises(InputError, match=r"GRADUS_DATA=/no/such/folder: no such folder"):

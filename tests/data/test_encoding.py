@@ -12,13 +12,27 @@ from data.batching import causal_loader, translation_loader
 from data.encoding import EncodingSettings, piece_counts, references_by_source, unigram_perplexity, write_encoded
 from data.errors import InputError
 from data.splits import read_split, write_splits
-from data.tokenizer import BEGIN, END, PAD, SEPARATOR, TokenizerSettings, decode, encode, load_tokenizer, save_tokenizer, train_tokenizer
+from data.tokenizer import (
+    BEGIN,
+    END,
+    PAD,
+    SEPARATOR,
+    TokenizerSettings,
+    decode,
+    encode,
+    load_tokenizer,
+    save_tokenizer,
+    train_tokenizer,
+)
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
-    write_splits(corpora.settings({"name": "kjv_bbe", "limit": 1500, "prompts": 0.2, "validation": 0.1, "test": 0.1}, "test"), folder)
+    write_splits(
+        corpora.settings({"name": "kjv_bbe", "limit": 1500, "prompts": 0.2, "validation": 0.1, "test": 0.1}, "test"),
+        folder,
+    )
     return folder
 
 

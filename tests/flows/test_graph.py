@@ -15,7 +15,13 @@ def test_it_is_that_of_dvc_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
     assert graph.upstream["tokenizer"] == {"corpus"}
     assert graph.upstream["comparisons"] == {"responses@luong", "responses@transformer"}
     assert graph.upstream["reward_model"] == {"comparisons", "language_model"}
-    assert graph.closure(["prefix_tuning"]) == {"corpus", "base_model", "prefix_tuning@none", "prefix_tuning@embedding", "prefix_tuning@prefix"}
+    assert graph.closure(["prefix_tuning"]) == {
+        "corpus",
+        "base_model",
+        "prefix_tuning@none",
+        "prefix_tuning@embedding",
+        "prefix_tuning@prefix",
+    }
     assert graph.closure(graph.upstream) == set(graph.upstream)
     assert graph.downstream(["reward_model"]) == {"reward_model", "report"}
 

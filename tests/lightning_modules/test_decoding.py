@@ -8,7 +8,15 @@ import torch
 
 from data.batching import padded
 from data.tokenizer import BEGIN, END, PAD
-from lightning_modules.decoding import DecodingSettings, Hypothesis, alignment, beam_search, length_penalty, sample, translate
+from lightning_modules.decoding import (
+    DecodingSettings,
+    Hypothesis,
+    alignment,
+    beam_search,
+    length_penalty,
+    sample,
+    translate,
+)
 from lightning_modules.translation import log_probability
 from lightning_modules.translator import Translator
 
@@ -113,7 +121,7 @@ def test_samples_follow_the_models_distribution(translator: Translator) -> None:
     p = torch.softmax(torch.tensor(next_log_p(translator, [5], [])) / 0.8, -1)
     counts = torch.bincount(torch.tensor([h.pieces[0] if h.pieces else END for h in samples]), minlength=len(p))
     assert (counts / 4000 - p).abs().max() < 0.03
-    other, _ = (sample(translator, padded([[5, END]] * 2), settings.model_copy(update={"n_best": 20, "seed": 9})))
+    other, _ = sample(translator, padded([[5, END]] * 2), settings.model_copy(update={"n_best": 20, "seed": 9}))
     assert [h.pieces for h in other] != [h.pieces for h in samples[:20]]
 
 
@@ -122,7 +130,9 @@ def test_alignment_is_that_of_the_given_translation(translator: Translator) -> N
     weights = alignment(translator, source, target)
     assert weights.shape == (2, 3, 3)
     torch.testing.assert_close(weights.sum(2), torch.ones(2, 3))
-    torch.testing.assert_close(weights[1, :2, :2], alignment(translator, source[1:, :2], target[1:, :3])[0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        weights[1, :2, :2], alignment(translator, source[1:, :2], target[1:, :3])[0], rtol=1e-5, atol=1e-6
+    )
 
 
 def test_decoding_leaves_the_training_mode_as_it_was(translator: Translator) -> None:

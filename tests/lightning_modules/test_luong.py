@@ -5,14 +5,17 @@ import torch
 from torch import Tensor, nn
 
 from data.tokenizer import BEGIN, END
-from lightning_modules.luong import Luong, Settings, lstm_cell, reversal
+from lightning_modules.luong import Luong, LuongSettings, lstm_cell, reversal
 
 
 def naive(model: Luong, source: list[int], target: list[int]) -> Tensor:
     """h~_t for each target position of one sentence, one piece and one source state at a time."""
     s = model.settings
     encoder = [nn.LSTMCell(s.embedding if i == 0 else s.hidden, s.hidden) for i in range(s.layers)]
-    decoder = [nn.LSTMCell((s.embedding + s.hidden * s.input_feeding) if i == 0 else s.hidden, s.hidden) for i in range(s.layers)]
+    decoder = [
+        nn.LSTMCell((s.embedding + s.hidden * s.input_feeding) if i == 0 else s.hidden, s.hidden)
+        for i in range(s.layers)
+    ]
     for cells, stacked in ((encoder, model.encoder), (decoder, model.decoder)):
         for i, cell in enumerate(cells):
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
@@ -57,11 +60,15 @@ def naive(model: Luong, source: list[int], target: list[int]) -> Tensor:
 @pytest.mark.parametrize("reverse", [True, False])
 def test_it_equals_the_naive_loop(score: str, feeding: bool, layers: int, reverse: bool) -> None:
     torch.manual_seed(1)
-    settings = Settings(embedding=6, hidden=8, layers=layers, score=score, input_feeding=feeding, reverse_source=reverse, init=0.6)
+    settings = LuongSettings(
+        embedding=6, hidden=8, layers=layers, score=score, input_feeding=feeding, reverse_source=reverse, init=0.6
+    )
     model = Luong(settings, 20).eval()
     source, target = [5, 6, 7, END], [BEGIN, 8, 9]
     with torch.no_grad():
-        torch.testing.assert_close(model(torch.tensor([source]), torch.tensor([target]))[0], naive(model, source, target), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            model(torch.tensor([source]), torch.tensor([target]))[0], naive(model, source, target), rtol=1e-5, atol=1e-6
+        )
 
 
 def test_the_cell_equals_pytorchs() -> None:
@@ -78,7 +85,7 @@ def test_reversal_leaves_padding_where_it_is() -> None:
 
 def test_paper_sizes_have_the_papers_weights_in_each_part() -> None:
     h = 8
-    model = Luong(Settings(layers=4, embedding=h, hidden=h), 50)
+    model = Luong(LuongSettings(layers=4, embedding=h, hidden=h), 50)
     # Four layers, each 4 gates over input and state with two bias vectors; the decoder's first also reads h~.
     assert sum(p.numel() for p in model.encoder.parameters()) == 4 * (4 * h * 2 * h + 8 * h)
     assert sum(p.numel() for p in model.decoder.parameters()) == 4 * (4 * h * 2 * h + 8 * h) + 4 * h * h

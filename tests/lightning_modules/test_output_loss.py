@@ -19,7 +19,9 @@ def test_loss_and_gradients_equal_pytorchs(smoothing: float, with_bias: bool, mo
     mine = projected_cross_entropy(h, w, b if with_bias else None, y, smoothing)
     textbook = F.cross_entropy(F.linear(h, w, b if with_bias else None), y, reduction="sum", label_smoothing=smoothing)
     assert mine.item() == pytest.approx(textbook.item(), rel=1e-12)
-    for got, expected in zip(torch.autograd.grad(mine * 3, inputs), torch.autograd.grad(textbook * 3, inputs), strict=True):
+    for got, expected in zip(
+        torch.autograd.grad(mine * 3, inputs), torch.autograd.grad(textbook * 3, inputs), strict=True
+    ):
         torch.testing.assert_close(got, expected)
 
 
@@ -32,4 +34,6 @@ def test_label_smoothing_is_the_papers_formula() -> None:
 
 def test_it_has_no_gradient_to_keep_in_evaluation() -> None:
     with torch.inference_mode():
-        assert projected_cross_entropy(torch.zeros(2, 3), torch.zeros(5, 3), None, torch.tensor([0, 1])).item() == pytest.approx(2 * torch.tensor(5.0).log().item())
+        assert projected_cross_entropy(
+            torch.zeros(2, 3), torch.zeros(5, 3), None, torch.tensor([0, 1])
+        ).item() == pytest.approx(2 * torch.tensor(5.0).log().item())

@@ -7,7 +7,17 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedModel
 
 from lightning_modules.optimization import OptimizationSettings
-from lightning_modules.prefix_tuning import EmbeddingPrompt, NoPrefix, Prefix, PrefixSettings, PrefixTuning, build, cache_shape, example_loader, generate
+from lightning_modules.prefix_tuning import (
+    EmbeddingPrompt,
+    NoPrefix,
+    Prefix,
+    PrefixSettings,
+    PrefixTuning,
+    build,
+    cache_shape,
+    example_loader,
+    generate,
+)
 
 WORDS = [3, 4, 5, 6]
 EXAMPLES = [([7, 8], [9, 10, 2]), ([11], [12, 2]), ([13, 14, 15], [16, 2])]
@@ -17,9 +27,19 @@ EXAMPLES = [([7, 8], [9, 10, 2]), ([11], [12, 2]), ([13, 14, 15], [16, 2])]
 def base(request: pytest.FixtureRequest) -> PreTrainedModel:
     torch.manual_seed(0)
     if request.param == "multi-head GPT-2":
-        config = GPT2Config(vocab_size=20, n_embd=16, n_layer=2, n_head=4, n_positions=64, bos_token_id=1, eos_token_id=2)
+        config = GPT2Config(
+            vocab_size=20, n_embd=16, n_layer=2, n_head=4, n_positions=64, bos_token_id=1, eos_token_id=2
+        )
     else:
-        config = LlamaConfig(vocab_size=20, hidden_size=16, intermediate_size=32, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True)
+        config = LlamaConfig(
+            vocab_size=20,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            tie_word_embeddings=True,
+        )
     return AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
 
 
@@ -38,14 +58,22 @@ def test_at_step_0_it_equals_prompting_with_the_words(base: PreTrainedModel, rep
 
 def test_parameter_count_follows_from_the_cache(base: PreTrainedModel) -> None:
     layers, heads, size = cache_shape(base)
-    assert Prefix(base, PrefixSettings(length=5, mlp_input=8, mlp_hidden=12)).flat().numel() == 5 * layers * 2 * heads * size
+    assert (
+        Prefix(base, PrefixSettings(length=5, mlp_input=8, mlp_hidden=12)).flat().numel()
+        == 5 * layers * 2 * heads * size
+    )
     assert EmbeddingPrompt(base, PrefixSettings(length=5)).flat().numel() == 5 * 16
 
 
 @pytest.mark.parametrize("variant", ["prefix", "embedding"])
 def test_training_lowers_the_loss_and_leaves_the_base_as_it_was(base: PreTrainedModel, variant: str) -> None:
     before = {k: v.clone() for k, v in base.state_dict().items()}
-    module = PrefixTuning(base, build(variant, base, PrefixSettings(length=4, mlp_input=8, mlp_hidden=12), WORDS), OptimizationSettings(), 1)
+    module = PrefixTuning(
+        base,
+        build(variant, base, PrefixSettings(length=4, mlp_input=8, mlp_hidden=12), WORDS),
+        OptimizationSettings(),
+        1,
+    )
     assert not [n for n, _ in module.named_parameters() if not n.startswith("adapter.")]
     batches = list(example_loader(EXAMPLES, 100, shuffle=False))
     optimizer = torch.optim.Adam(module.parameters(), lr=0.02)

@@ -8,7 +8,16 @@ import torch
 from transformers import AutoModelForSequenceClassification, LlamaConfig, PreTrainedModel
 
 from lightning_modules.optimization import OptimizationSettings
-from lightning_modules.reward_model import Group, RewardModel, batch_groups, comparisons, group_loader, pairwise_metrics, ranking_loss, rewards
+from lightning_modules.reward_model import (
+    Group,
+    RewardModel,
+    batch_groups,
+    comparisons,
+    group_loader,
+    pairwise_metrics,
+    ranking_loss,
+    rewards,
+)
 
 GROUPS = [
     Group([5, 6], [[7], [8, 9], [10], [11, 12]], [1, 2, 2, 4]),
@@ -20,7 +29,16 @@ GROUPS = [
 @pytest.fixture
 def model() -> PreTrainedModel:
     torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=20, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, pad_token_id=0, num_labels=1)
+    config = LlamaConfig(
+        vocab_size=20,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        pad_token_id=0,
+        num_labels=1,
+    )
     return AutoModelForSequenceClassification.from_config(config).eval()
 
 
@@ -81,10 +99,17 @@ def test_it_learns_a_ranking(model: PreTrainedModel) -> None:
 
 
 def test_metrics_by_hand() -> None:
-    found = pairwise_metrics([(torch.tensor([[2.0, 1.0, 1.0]]), torch.tensor([[1, 2, 3]])), (torch.tensor([[0.0, 5.0]]), torch.tensor([[1, 2]]))])
+    found = pairwise_metrics(
+        [
+            (torch.tensor([[2.0, 1.0, 1.0]]), torch.tensor([[1, 2, 3]])),
+            (torch.tensor([[0.0, 5.0]]), torch.tensor([[1, 2]])),
+        ]
+    )
     assert found["comparisons"] == 4
     assert found["accuracy"] == pytest.approx((1 + 1 + 0.5 + 0) / 4)
-    assert found["log_loss"] == pytest.approx((2 * math.log1p(math.exp(-1)) + math.log(2) + math.log1p(math.exp(5))) / 4)
+    assert found["log_loss"] == pytest.approx(
+        (2 * math.log1p(math.exp(-1)) + math.log(2) + math.log1p(math.exp(5))) / 4
+    )
     assert pairwise_metrics([])["log_loss"] == pytest.approx(math.log(2))
 
 

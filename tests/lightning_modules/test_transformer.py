@@ -7,11 +7,18 @@ from torch import nn
 
 from data.tokenizer import PAD
 from lightning_modules.language_model import count_parameters
-from lightning_modules.transformer import Attention, EncoderLayer, Settings, Transformer, feed_forward, sinusoids
+from lightning_modules.transformer import (
+    Attention,
+    EncoderLayer,
+    Transformer,
+    TransformerSettings,
+    feed_forward,
+    sinusoids,
+)
 
 
 def test_base_and_big_have_the_papers_weight_counts() -> None:
-    base = Transformer(Settings(layers=6, d_model=512, d_ff=2048, heads=8), 37_000)
+    base = Transformer(TransformerSettings(layers=6, d_model=512, d_ff=2048, heads=8), 37_000)
     # 44,089,344 weights besides the embedding: attention 18 x 4 d^2, feed-forward 12 x (2 d d_ff + d + d_ff), norms 30 x 2 d.
     d, f = 512, 2048
     assert count_parameters(base) == 37_000 * d + 18 * 4 * d * d + 12 * (2 * d * f + d + f) + 30 * 2 * d
@@ -23,7 +30,7 @@ def test_base_and_big_have_the_papers_weight_counts() -> None:
 
 def test_attention_equals_pytorchs() -> None:
     torch.manual_seed(0)
-    settings = Settings(d_model=16, heads=4)
+    settings = TransformerSettings(d_model=16, heads=4)
     mine, theirs = Attention(settings), nn.MultiheadAttention(16, 4, bias=False, batch_first=True)
     theirs.in_proj_weight.data = torch.cat([mine.query.weight, mine.key_value.weight])
     theirs.out_proj.weight.data = mine.out.weight.data
@@ -37,14 +44,14 @@ def test_attention_equals_pytorchs() -> None:
 
 def test_post_norm_layer_is_written_out() -> None:
     torch.manual_seed(0)
-    layer = EncoderLayer(Settings(d_model=16, heads=4, d_ff=32)).eval()
+    layer = EncoderLayer(TransformerSettings(d_model=16, heads=4, d_ff=32)).eval()
     x, visible = torch.randn(2, 3, 16), torch.ones(2, 1, 1, 3, dtype=torch.bool)
     middle = layer.norms[0](x + layer.attention(x, x, visible))
     torch.testing.assert_close(layer(x, visible), layer.norms[1](middle + layer.feed_forward(middle)))
 
 
 def test_feed_forward_is_two_layers_with_relu() -> None:
-    net = feed_forward(Settings(d_model=4, d_ff=8))
+    net = feed_forward(TransformerSettings(d_model=4, d_ff=8))
     x = torch.randn(3, 4)
     expected = torch.relu(x @ net[0].weight.t() + net[0].bias) @ net[2].weight.t() + net[2].bias
     torch.testing.assert_close(net(x), expected)
@@ -60,7 +67,7 @@ def test_positions_are_the_papers_sinusoids() -> None:
 
 
 def test_embedding_is_scaled_and_shared_three_ways() -> None:
-    model = Transformer(Settings(d_model=16, heads=4, d_ff=32), 20).eval()
+    model = Transformer(TransformerSettings(d_model=16, heads=4, d_ff=32), 20).eval()
     pieces = torch.tensor([[5, 6]])
     expected = model.embedding.weight[pieces] * 4 + sinusoids(0, 2, 16, model.embedding.weight)
     torch.testing.assert_close(model.embed(pieces), expected)

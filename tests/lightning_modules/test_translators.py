@@ -51,7 +51,9 @@ def test_padding_changes_nothing(translator: Translator, batch: dict[str, Tensor
 def test_the_loss_counts_target_pieces_once(translator: Translator, batch: dict[str, Tensor]) -> None:
     loss, tokens = cross_entropy(translator, batch)
     assert tokens == 8
-    assert loss.item() == pytest.approx(-log_probability(translator, batch["source"], batch["target"]).sum().item(), rel=1e-5)
+    assert loss.item() == pytest.approx(
+        -log_probability(translator, batch["source"], batch["target"]).sum().item(), rel=1e-5
+    )
 
 
 def test_every_weight_learns(translator: Translator, batch: dict[str, Tensor]) -> None:

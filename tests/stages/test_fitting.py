@@ -11,7 +11,7 @@ import torch
 
 from data.batching import TokenBudgetLoader, translation_loader
 from gradus.tracking import StageRun
-from lightning_modules.transformer import Settings, Training, Transformer
+from lightning_modules.transformer import Training, Transformer, TransformerSettings
 from lightning_modules.translation import Translation
 from stages import fitting
 from stages.fitting import fit, inputs_key
@@ -28,15 +28,20 @@ def stage(project: Path) -> Stage:
 
 def loaders() -> tuple[TokenBudgetLoader, TokenBudgetLoader]:
     random = np.random.default_rng(0)
-    rows = {side: [random.integers(4, 30, random.integers(2, 9)).tolist() for _ in range(60)] for side in ("source", "target")}
-    encoded = datasets.Dataset.from_dict(rows, features=datasets.Features({side: datasets.List(datasets.Value("int32")) for side in rows}))
+    rows = {
+        side: [random.integers(4, 30, random.integers(2, 9)).tolist() for _ in range(60)]
+        for side in ("source", "target")
+    }
+    encoded = datasets.Dataset.from_dict(
+        rows, features=datasets.Features({side: datasets.List(datasets.Value("int32")) for side in rows})
+    )
     return translation_loader(encoded, 40, seed=1), translation_loader(encoded, 40, shuffle=False)
 
 
 def train(stage: Stage, killed_at: int | None = None) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Trains a model with dropout from a fixed seed; may break off before an update."""
     pl.seed_everything(5, verbose=False)
-    model = Transformer(Settings(layers=1, d_model=16, d_ff=32, heads=2, dropout=0.3), 30)
+    model = Transformer(TransformerSettings(layers=1, d_model=16, d_ff=32, heads=2, dropout=0.3), 30)
     loader, validation = loaders()
 
     class Killed(Translation):
@@ -49,7 +54,9 @@ def train(stage: Stage, killed_at: int | None = None) -> tuple[dict[str, torch.T
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 2])
-def test_a_killed_training_ends_with_the_same_weights_and_curve(stage: Stage, epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_training_ends_with_the_same_weights_and_curve(
+    stage: Stage, epoch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fitting, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     expected, learned = train(stage)
     steps = learned["curve"][0]["step"]

@@ -10,9 +10,18 @@ from data.errors import InputError
 from stages.params import Params, load_params
 
 WRONG = {
-    "an unknown section": (lambda p: p.update(reward_modle={}), r"unknown key 'reward_modle' - did you mean 'reward_model'\?"),
-    "an unknown key": (lambda p: p["reward_model"]["training"].update(lerning_rate=1), r"unknown key 'reward_model\.training\.lerning_rate' - did you mean 'learning_rate'\?"),
-    "a wrong type": (lambda p: p["tokenizer"].update(vocabulary="many"), r"tokenizer\.vocabulary: .*integer.* \(found 'many'\)"),
+    "an unknown section": (
+        lambda p: p.update(reward_modle={}),
+        r"unknown key 'reward_modle' - did you mean 'reward_model'\?",
+    ),
+    "an unknown key": (
+        lambda p: p["reward_model"]["training"].update(lerning_rate=1),
+        r"unknown key 'reward_model\.training\.lerning_rate' - did you mean 'learning_rate'\?",
+    ),
+    "a wrong type": (
+        lambda p: p["tokenizer"].update(vocabulary="many"),
+        r"tokenizer\.vocabulary: .*integer.* \(found 'many'\)",
+    ),
     "an unknown architecture": (
         lambda p: p["pretraining"]["architectures"].update(transfromer={}),
         r"params\.yaml: pretraining\.architectures: unknown architecture 'transfromer' - did you mean 'transformer'\?",
@@ -21,10 +30,16 @@ WRONG = {
         lambda p: p["pretraining"]["architectures"].update(luong={"hiden": 3}),
         r"params\.yaml: pretraining\.architectures\.luong: unknown key 'hiden' - did you mean 'hidden'\?",
     ),
-    "an unknown corpus": (lambda p: p.update(corpus={"name": "multi30"}), r"params\.yaml: corpus: name: unknown corpus 'multi30' - did you mean 'multi30k'\?"),
+    "an unknown corpus": (
+        lambda p: p.update(corpus={"name": "multi30"}),
+        r"params\.yaml: corpus: name: unknown corpus 'multi30' - did you mean 'multi30k'\?",
+    ),
     "no corpus name": (lambda p: p.update(corpus={}), r"unknown corpus None - known: e2e"),
     "a missing section": (lambda p: p.pop("encoding"), r"key 'encoding' is missing"),
-    "a template without its place": (lambda p: p["prefix_tuning"].update(template="x"), r"the template must contain \{source\}"),
+    "a template without its place": (
+        lambda p: p["prefix_tuning"].update(template="x"),
+        r"the template must contain \{source\}",
+    ),
     "no slots": (lambda p: p["pipeline"].update(slots=0), r"pipeline\.slots: .*greater than or equal to 1"),
 }
 

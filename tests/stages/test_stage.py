@@ -28,7 +28,9 @@ def test_it_writes_its_output_and_its_run(project: Path) -> None:
     assert parent.info.status == "FINISHED"
 
 
-def test_an_input_error_is_one_line_and_leaves_the_old_output(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_input_error_is_one_line_and_leaves_the_old_output(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = Path("artifacts/corpus")
     out.mkdir(parents=True)
     (out / "old").touch()
