@@ -84,12 +84,10 @@ def unigram_perplexity(train: np.ndarray, validation: np.ndarray) -> float:
     return math.exp(-float((validation * log_p).sum() / validation.sum()))
 
 
-def references_by_source(rows: datasets.Dataset, limit: int | None = None) -> dict[str, list[str]]:
+def references_by_source(rows: datasets.Dataset) -> dict[str, list[str]]:
     """Targets of each distinct source, in the order of first appearance: several references where a corpus gives them."""
     found: dict[str, list[str]] = collections.defaultdict(list)
     for source, target in zip(rows["source"], rows["target"], strict=True):
-        if limit and source not in found and len(found) >= limit:
-            continue
         found[source].append(target)
     return dict(found)
 

@@ -27,10 +27,11 @@ def main() -> None:
         folder, settings = layout.TRANSLATORS / name, this.params.evaluation
         this.read(folder, layout.CORPUS / "test")
         model, tokenizer, _ = load_translator(folder)
-        cases = references_by_source(read_split(layout.CORPUS, "test"), settings.sentences)
+        cases = references_by_source(read_split(layout.CORPUS, "test"))
         # Sources longer than what the model was trained on are left out here as in training, and counted.
         pieces = encode(tokenizer, list(cases))
         kept = [i for i, ids in enumerate(pieces) if len(ids) <= this.params.encoding.max_pieces]
+        too_long, kept = len(pieces) - len(kept), kept[: settings.sentences]
         sources = [list(cases)[i] for i in kept]
         references = [cases[source] for source in sources]
         ids = [pieces[i] for i in kept]
@@ -56,7 +57,7 @@ def main() -> None:
                 **copied[0],
                 "copy_of_source": copied[1],
                 "sentences": len(ids),
-                "too_long": len(pieces) - len(ids),
+                "too_long": too_long,
                 "sentences_per_second": len(ids) / seconds,
             }
         )

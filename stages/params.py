@@ -43,7 +43,7 @@ class PretrainingSettings(Settings):
 class EvaluationSettings(Settings):
     """How translators are tested."""
 
-    sentences: int | None = None  # of the test split; None is all
+    sentences: int | None = None  # distinct sources of the test split; None is all
     decoding: DecodingSettings = DecodingSettings()
 
 

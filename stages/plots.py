@@ -58,7 +58,7 @@ def reward(curve: Curve, summary: Mapping[str, Any], path: Path) -> None:
         "reward\nmodel": summary["accuracy"],
     }
     left.bar(list(bars), [100 * v for v in bars.values()], color=["lightgrey", "grey", "tab:blue"])
-    left.set(ylabel="comparisons right, %", ylim=(40, None), title="Held-out prompts")
+    left.set(ylabel="comparisons right, %", title="Held-out prompts")
     names = {
         "mean": "mean_chrf",
         "first\nchoice": "first_choice_chrf",
@@ -67,8 +67,7 @@ def reward(curve: Curve, summary: Mapping[str, Any], path: Path) -> None:
     }
     if gains:
         right.bar(list(names), [gains[v] for v in names.values()], color=["lightgrey", "grey", "tab:blue", "lightgrey"])
-        low = min(gains.values())
-        right.set(ylabel="chrF of the response", ylim=(max(0, low - 5), None), title="Best of n")
+        right.set(ylabel="chrF of the response", title="Best of n")
     _save(figure, path)
 
 

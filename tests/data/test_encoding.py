@@ -91,4 +91,3 @@ def test_references_of_equal_sources_are_joined() -> None:
 
     rows = datasets.Dataset.from_dict({"source": ["a", "b", "a"], "target": ["1", "2", "3"]})
     assert references_by_source(rows) == {"a": ["1", "3"], "b": ["2"]}
-    assert references_by_source(rows, limit=1) == {"a": ["1", "3"]}
