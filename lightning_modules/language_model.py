@@ -1,16 +1,15 @@
 """A small causal language model of the corpus: a `transformers` model from a configuration, so any tool loads it."""
 
-from typing import Any
+from typing import cast
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from data.settings import Settings
 from data.tokenizer import BEGIN, END, PAD
-from lightning_modules.optimization import OptimizationSettings, optimization
+from lightning_modules.likelihood import MaximumLikelihood
+from lightning_modules.optimization import OptimizationSettings
 from lightning_modules.output_loss import projected_cross_entropy
 
 
@@ -40,34 +39,17 @@ def build_language_model(settings: LanguageModelSettings, vocabulary: int) -> Pr
     return model
 
 
-class LanguageModel(pl.LightningModule):
+class LanguageModel(MaximumLikelihood):
     """Next-piece prediction over the texts [begin] source [separator] target [end]."""
 
     def __init__(self, model: PreTrainedModel, settings: OptimizationSettings, steps_per_epoch: int) -> None:
-        super().__init__()
-        self.model, self.settings, self.steps_per_epoch = model, settings, steps_per_epoch
-        self.validation_loss = MeanMetric()
+        super().__init__(model, settings, steps_per_epoch)
 
     def loss(self, text: Tensor) -> tuple[Tensor, int]:
         """Summed cross entropy of all pieces of `text` (B, T) after the first, and their number."""
-        states = self.model.base_model(text, use_cache=False).last_hidden_state
-        return next_piece_loss(states, self.model.get_output_embeddings().weight, text, text != PAD)
-
-    def training_step(self, batch: Tensor, batch_idx: int) -> dict[str, Any]:
-        loss, tokens = self.loss(batch)
-        return {"loss": loss / tokens, "tokens": tokens}
-
-    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        loss, tokens = self.loss(batch)
-        self.validation_loss.update(loss / tokens, weight=tokens)
-
-    def on_validation_epoch_end(self) -> None:
-        loss = self.validation_loss.compute()
-        self.validation_loss.reset()
-        self.log_dict({"validation_loss": loss, "validation_perplexity": loss.exp()})
-
-    def configure_optimizers(self) -> Any:
-        return optimization(self.model.parameters(), self.settings, self.steps_per_epoch)
+        model = cast(PreTrainedModel, self.trained)
+        states = model.base_model(text, use_cache=False).last_hidden_state
+        return next_piece_loss(states, cast(Tensor, model.get_output_embeddings().weight), text, text != PAD)
 
 
 def next_piece_loss(states: Tensor, weight: Tensor, text: Tensor, counted: Tensor) -> tuple[Tensor, int]:

@@ -12,16 +12,15 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 from transformers import DynamicCache, PreTrainedModel
 
 from data.batching import TokenBudgetLoader, padded
 from data.settings import Settings
 from lightning_modules.language_model import next_piece_loss
-from lightning_modules.optimization import OptimizationSettings, optimization
+from lightning_modules.likelihood import MaximumLikelihood
+from lightning_modules.optimization import OptimizationSettings
 
 
 class PrefixSettings(Settings):
@@ -172,16 +171,18 @@ def build(variant: str, base: PreTrainedModel, settings: PrefixSettings, initial
     return NoPrefix()
 
 
-class PrefixTuning(pl.LightningModule):
+class PrefixTuning(MaximumLikelihood):
     """Cross entropy of the target only; the base is frozen and stays outside the module, so checkpoints hold the prefix alone."""
 
     def __init__(
         self, base: PreTrainedModel, adapter: Adapter, settings: OptimizationSettings, steps_per_epoch: int
     ) -> None:
-        super().__init__()
+        super().__init__(adapter, settings, steps_per_epoch)
         self.base = (base.requires_grad_(False).eval(),)
-        self.adapter, self.settings, self.steps_per_epoch = adapter, settings, steps_per_epoch
-        self.validation_loss = MeanMetric()
+
+    @property
+    def adapter(self) -> Adapter:
+        return cast(Adapter, self.trained)
 
     def on_fit_start(self) -> None:
         self.base[0].to(self.device)
@@ -193,22 +194,6 @@ class PrefixTuning(pl.LightningModule):
         return next_piece_loss(
             states, cast(Tensor, base.get_output_embeddings().weight), batch["text"], batch["counted"]
         )
-
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
-        loss, tokens = self.loss(batch)
-        return {"loss": loss / tokens, "tokens": tokens}
-
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        loss, tokens = self.loss(batch)
-        self.validation_loss.update(loss / tokens, weight=tokens)
-
-    def on_validation_epoch_end(self) -> None:
-        loss = self.validation_loss.compute()
-        self.validation_loss.reset()
-        self.log_dict({"validation_loss": loss, "validation_perplexity": loss.exp()})
-
-    def configure_optimizers(self) -> Any:
-        return optimization(self.adapter.parameters(), self.settings, self.steps_per_epoch)
 
 
 def example_loader(

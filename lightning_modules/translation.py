@@ -1,41 +1,29 @@
 """How every translator is trained and scored."""
 
-from typing import Any
+from typing import cast
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric
 
 from data.tokenizer import PAD
-from lightning_modules.optimization import optimization
+from lightning_modules.likelihood import MaximumLikelihood
 from lightning_modules.output_loss import projected_cross_entropy
 from lightning_modules.translator import Translator, TranslatorTraining
 
 
-class Translation(pl.LightningModule):
-    """Maximum likelihood of the target given the source, the mean over target pieces (the end piece included)."""
+class Translation(MaximumLikelihood):
+    """Maximum likelihood of the target given the source, over its pieces and the end piece; label smoothing in training."""
 
     def __init__(self, model: Translator, settings: TranslatorTraining, steps_per_epoch: int) -> None:
-        super().__init__()
-        self.model, self.settings, self.steps_per_epoch = model, settings, steps_per_epoch
-        self.validation_loss = MeanMetric()
+        super().__init__(model, settings, steps_per_epoch, model.width)
+        self.label_smoothing = settings.label_smoothing
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Any]:
-        loss, tokens = cross_entropy(self.model, batch, self.settings.label_smoothing)
-        return {"loss": loss / tokens, "tokens": tokens}
+    @property
+    def model(self) -> Translator:
+        return cast(Translator, self.trained)
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        loss, tokens = cross_entropy(self.model, batch)
-        self.validation_loss.update(loss / tokens, weight=tokens)
-
-    def on_validation_epoch_end(self) -> None:
-        loss = self.validation_loss.compute()
-        self.validation_loss.reset()
-        self.log_dict({"validation_loss": loss, "validation_perplexity": loss.exp()})
-
-    def configure_optimizers(self) -> Any:
-        return optimization(self.model.parameters(), self.settings, self.steps_per_epoch, self.model.width)
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
+        return cross_entropy(self.model, batch, self.label_smoothing if self.training else 0.0)
 
 
 def cross_entropy(model: Translator, batch: dict[str, Tensor], smoothing: float = 0.0) -> tuple[Tensor, int]:

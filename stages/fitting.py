@@ -30,15 +30,16 @@ def fit(
     settings: OptimizationSettings,
     key: str,
 ) -> dict[str, Any]:
-    """Trains `module`; returns its learning curve and speed.
+    """Trains `module`; returns its speed and quality.
 
     Checkpoints go to a folder that belongs to `key`, a hash of everything the result depends on: a stage that was killed
     continues where it was, bit by bit the same, and one whose inputs changed starts anew. The folder goes when the training
     is done.
 
+    The learning curve (one entry an epoch: step, training loss, validation metrics) becomes a file of the stage's output.
+
     Returns:
-        `curve`: one entry an epoch (step, training loss, validation metrics); `seconds` of training, `tokens` and
-        `tokens_per_second` as the module counts tokens.
+        `seconds` of training, `tokens` and `tokens_per_second` as the module counts tokens, the last validation metrics.
     """
     folder = layout.WORK / "checkpoints" / f"{stage.name.replace('@', '-')}-{key[:16]}"
     curve = LearningCurve(stage, settings.epochs * len(train))
@@ -62,11 +63,12 @@ def fit(
         print(f"{stage.name}: continues from {resumed}", flush=True)
     trainer.fit(module, train, validation, ckpt_path=resumed, weights_only=True)
     checkpoints.remove()
+    stage.write_json(layout.CURVE, curve.epochs)
     return {
-        "curve": curve.epochs,
         "seconds": curve.seconds,
         "tokens": curve.tokens,
         "tokens_per_second": curve.tokens / max(curve.seconds, 1e-9),
+        **{name: value for name, value in curve.epochs[-1].items() if name.startswith("validation")},
     }
 
 

@@ -26,11 +26,7 @@ def main() -> None:
         learned = fit(this, module, train, validation, settings.training, key)
         model.save_pretrained(this.out)
         copy_tokenizer(layout.TOKENIZER, this.out)
-        last = {k: v for k, v in learned["curve"][-1].items() if k.startswith("validation")}
-        this.write_json(layout.CURVE, learned["curve"])
-        this.summarise(
-            {"parameters": count_parameters(model), **{k: v for k, v in learned.items() if k != "curve"}, **last}
-        )
+        this.summarise({"parameters": count_parameters(model), **learned})
 
 
 if __name__ == "__main__":

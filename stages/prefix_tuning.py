@@ -42,7 +42,7 @@ def main() -> None:
         loader = example_loader([e[:2] for e in train], variant.training.tokens_per_batch, seed=seed)
         held_out = example_loader([e[:2] for e in validation], 1024, shuffle=False)
         module = PrefixTuning(base, adapter, variant.training, len(loader))
-        learned: dict[str, Any] = {"curve": [], "seconds": 0.0, "tokens": 0, "tokens_per_second": 0.0}
+        learned: dict[str, Any] = {"seconds": 0.0}
         if not isinstance(adapter, NoPrefix):
             key = inputs_key(
                 {"seed": seed, "kind": variant.kind, **this.params.prefix_tuning.model_dump(mode="json")},
@@ -52,7 +52,6 @@ def main() -> None:
             learned = fit(this, module, loader, held_out, variant.training, key)
         module.to(base.device).eval()  # a trainer gives it back on the CPU
         save_prefix(this.out, variant.kind, adapter, layout.BASE_MODEL, task.template)
-        this.write_json(layout.CURVE, learned["curve"])
         measured = _test(this, module, tokenizer, tested)
         kept = adapter.flat().numel()
         share = kept / count_parameters(base)
@@ -60,7 +59,7 @@ def main() -> None:
             {
                 "kept_parameters": kept,
                 "share_of_base": share,
-                **{k: v for k, v in learned.items() if k != "curve"},
+                **learned,
                 **measured,
             }
         )

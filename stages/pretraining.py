@@ -29,11 +29,7 @@ def main() -> None:
         key = inputs_key({"seed": seed, **settings.model_dump(mode="json")}, layout.ENCODED)
         learned = fit(this, module, train, validation, settings.training, key)
         save_translator(this.out, name, model, settings, layout.TOKENIZER)
-        last = {k: v for k, v in learned["curve"][-1].items() if k.startswith("validation")}
-        this.write_json(layout.CURVE, learned["curve"])
-        this.summarise(
-            {"parameters": count_parameters(model), **{k: v for k, v in learned.items() if k != "curve"}, **last}
-        )
+        this.summarise({"parameters": count_parameters(model), **learned})
 
 
 if __name__ == "__main__":

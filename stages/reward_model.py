@@ -60,7 +60,6 @@ def main() -> None:
         ]
         bias = -sum(score(model, shown)) / max(1, len(shown))
         this.write_json("reward.json", {"bias": bias})
-        this.write_json(layout.CURVE, learned["curve"])
         tested, examples = test(model, parts, groups, bias)
         this.write_json(layout.EXAMPLES, examples)
         this.summarise(

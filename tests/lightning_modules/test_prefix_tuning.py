@@ -74,7 +74,7 @@ def test_training_lowers_the_loss_and_leaves_the_base_as_it_was(base: PreTrained
         OptimizationSettings(),
         1,
     )
-    assert not [n for n, _ in module.named_parameters() if not n.startswith("adapter.")]
+    assert not [n for n, _ in module.named_parameters() if not n.startswith("trained.")]
     batches = list(example_loader(EXAMPLES, 100, shuffle=False))
     optimizer = torch.optim.Adam(module.parameters(), lr=0.02)
     losses = []

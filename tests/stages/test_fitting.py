@@ -13,10 +13,10 @@ from data.batching import TokenBudgetLoader, translation_loader
 from gradus.tracking import StageRun
 from lightning_modules.transformer import Training, Transformer, TransformerSettings
 from lightning_modules.translation import Translation
-from stages import fitting
+from stages import fitting, layout
 from stages.fitting import fit, inputs_key
 from stages.params import load_params
-from stages.stage import Stage
+from stages.stage import Stage, read_json
 
 TRAINING = Training(epochs=3, schedule="cosine", learning_rate=0.01, warmup_steps=3, tokens_per_batch=40)
 
@@ -50,6 +50,7 @@ def train(stage: Stage, killed_at: int | None = None) -> tuple[dict[str, torch.T
                 raise ConnectionAbortedError("killed")
 
     learned = fit(stage, Killed(model, TRAINING, len(loader)), loader, validation, TRAINING, "0123456789abcdef")
+    learned["curve"] = read_json(stage.out / layout.CURVE)
     return {k: v.clone() for k, v in model.state_dict().items()}, learned
 
 

@@ -1,0 +1,42 @@
+"""Maximum likelihood, as translators, language models and prefixes are all trained."""
+
+from abc import abstractmethod
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from lightning_modules.optimization import OptimizationSettings, optimization
+
+
+class MaximumLikelihood(pl.LightningModule):
+    """Minimises the mean cross entropy of the pieces to predict; validation gives its exponential, the perplexity."""
+
+    def __init__(
+        self, trained: nn.Module, settings: OptimizationSettings, steps_per_epoch: int, width: int = 1
+    ) -> None:
+        """`trained` has the parameters to optimize; `width` is d_model, for the schedule "noam"."""
+        super().__init__()
+        self.trained, self.settings, self.steps_per_epoch, self.width = trained, settings, steps_per_epoch, width
+        self.validation_loss = MeanMetric()
+
+    @abstractmethod
+    def loss(self, batch: Any) -> tuple[Tensor, int]:
+        """Summed cross entropy of a batch, and the number of pieces in the sum."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        loss, tokens = self.loss(batch)
+        return {"loss": loss / tokens, "tokens": tokens}
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        loss, tokens = self.loss(batch)
+        self.validation_loss.update(loss / tokens, weight=tokens)
+
+    def on_validation_epoch_end(self) -> None:
+        loss = self.validation_loss.compute()
+        self.validation_loss.reset()
+        self.log_dict({"validation_loss": loss, "validation_perplexity": loss.exp()})
+
+    def configure_optimizers(self) -> Any:
+        return optimization(self.trained.parameters(), self.settings, self.steps_per_epoch, self.width)
