@@ -1,6 +1,5 @@
 """The command `gradus`: what users do by hand. Heavy imports happen inside the commands, so `--help` is quick."""
 
-import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ import typer
 
 from data.errors import InputError
 from gradus import comparisons
+from gradus.errors import taught_errors
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,19 +23,6 @@ app = typer.Typer(
 app.add_typer(comparisons.app, name="comparisons")
 
 BATCH = 64  # lines decoded together; the first output comes before the last input
-
-
-@contextlib.contextmanager
-def taught_errors() -> Iterator[None]:
-    """Prints an InputError without a traceback and exits with code 2."""
-    try:
-        yield
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
-    except BrokenPipeError:  # the reader of our output has gone
-        sys.stderr.close()
-        raise typer.Exit(1) from None
 
 
 @app.command()

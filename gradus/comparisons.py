@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from data.errors import InputError
+from gradus.errors import taught_errors
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,7 +39,7 @@ def import_(
         for file in files:
             yield from read_jsonl(file)
 
-    with _errors():
+    with taught_errors():
         if output.exists():
             raise InputError(f"{output} exists: choose another folder, or remove it first.")
         typer.echo(f"{output}: {write_collection(rankings(), output):,} rankings")
@@ -50,7 +50,7 @@ def validate(files: Annotated[list[Path], typer.Argument(help="JSON Lines files 
     """Check files and write nothing; every wrong line is named with what is wrong in it."""
     from data.comparisons.jsonl import read_jsonl
 
-    with _errors():
+    with taught_errors():
         for file in files:
             typer.echo(f"{file}: {sum(1 for _ in read_jsonl(file)):,} rankings, all valid")
 
@@ -64,7 +64,7 @@ def export(
     from data.comparisons.collection import rankings, read_collection
     from data.comparisons.jsonl import write_jsonl
 
-    with _errors():
+    with taught_errors():
         typer.echo(f"{output}: {write_jsonl(rankings(read_collection(collection)), output):,} rankings")
 
 
@@ -73,11 +73,5 @@ def stats(collection: Collection) -> None:
     """Print counts of a collection as JSON: rankings, K, comparisons, ties, labelers, origins."""
     from data.comparisons.collection import read_collection, statistics
 
-    with _errors():
+    with taught_errors():
         typer.echo(json.dumps(statistics(read_collection(collection)), indent=2, ensure_ascii=False))
-
-
-def _errors() -> AbstractContextManager[None]:
-    from gradus.cli import taught_errors
-
-    return taught_errors()
