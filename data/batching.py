@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.encoding import piece_counts
+from data.arrow import piece_counts
 from data.tokenizer import BEGIN, END, PAD, SEPARATOR
 
 
@@ -19,7 +19,7 @@ class TokenBudgetLoader:
     the order of batches. Batch boundaries depend on lengths alone: every epoch has the same number of batches.
 
     Its state (epoch, position) makes a resumed run see exactly the batches that the killed one would have seen. Lightning
-    saves it through `state_dict`. Under data parallelism each process takes every `world`-th batch.
+    saves it through `state_dict`.
     """
 
     def __init__(
@@ -29,31 +29,30 @@ class TokenBudgetLoader:
         budget: int,
         *,
         secondary: np.ndarray | None = None,  # (items,) second sorting key: the other side's length
+        rows: np.ndarray | None = None,  # (items,) rows of a batch that an item takes, 1 unless given
         shuffle: bool = True,
         seed: int = 0,
-        rank: int = 0,
-        world: int = 1,
     ) -> None:
         self.lengths, self.collate, self.shuffle, self.seed = lengths, collate, shuffle, seed
         self.secondary = np.zeros_like(lengths) if secondary is None else secondary
-        self.rank, self.world = rank, world
-        self.boundaries = _boundaries(np.sort(lengths), budget)
+        self.rows = np.ones_like(lengths) if rows is None else rows
+        order = np.lexsort((self.secondary, self.rows, lengths))
+        self.boundaries = _boundaries(lengths[order], self.rows[order], budget)
         self.epoch = 0
         self.position = 0
 
     def __len__(self) -> int:
-        count = len(self.boundaries) - 1
-        return count // self.world if self.shuffle else -(-max(0, count - self.rank) // self.world)
+        return len(self.boundaries) - 1
 
     def batches(self, epoch: int) -> list[np.ndarray]:
-        """Item indices of each batch of an epoch, in order, for this process."""
+        """Item indices of each batch of an epoch, in order."""
         random = np.random.default_rng([self.seed, epoch])
         ties = random.random(len(self.lengths)) if self.shuffle else np.arange(len(self.lengths))
-        order = np.lexsort((ties, self.secondary, self.lengths))
+        order = np.lexsort((ties, self.secondary, self.rows, self.lengths))
         batches = [order[a:b] for a, b in zip(self.boundaries, self.boundaries[1:], strict=False)]
         if self.shuffle:
             batches = [batches[i] for i in random.permutation(len(batches))]
-        return batches[self.rank :: self.world][: len(self)]
+        return batches
 
     def __iter__(self) -> Iterator[Any]:
         if self.position >= len(self):  # the epoch before was read to its end
@@ -70,12 +69,14 @@ class TokenBudgetLoader:
         self.epoch, self.position = state["epoch"], state["position"]
 
 
-def _boundaries(lengths: np.ndarray, budget: int) -> list[int]:
-    """Cuts ascending `lengths` where one more item would make longest x count exceed the budget."""
-    boundaries = [0]
-    for i, length in enumerate(lengths.tolist()):
-        if i > boundaries[-1] and length * (i + 1 - boundaries[-1]) > budget:
+def _boundaries(lengths: np.ndarray, rows: np.ndarray, budget: int) -> list[int]:
+    """Cuts ascending `lengths` where one more item would make longest x rows exceed the budget."""
+    boundaries, taken = [0], 0
+    for i, (length, count) in enumerate(zip(lengths.tolist(), rows.tolist(), strict=True)):
+        if taken and length * (taken + count) > budget:
             boundaries.append(i)
+            taken = 0
+        taken += count
     return [*boundaries, len(lengths)]
 
 
@@ -92,7 +93,7 @@ def padded(rows: list[list[int]] | list[np.ndarray], left: bool = False) -> Tens
 
 
 def translation_loader(
-    rows: datasets.Dataset, budget: int, *, shuffle: bool = True, seed: int = 0, rank: int = 0, world: int = 1
+    rows: datasets.Dataset, budget: int, *, shuffle: bool = True, seed: int = 0
 ) -> TokenBudgetLoader:
     """Batches of an encoded set: a dictionary of source (B, S) with its end piece, and target (B, T) as [begin] pieces [end].
 
@@ -114,8 +115,6 @@ def translation_loader(
         secondary=piece_counts(rows, "source"),
         shuffle=shuffle,
         seed=seed,
-        rank=rank,
-        world=world,
     )
 
 

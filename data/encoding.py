@@ -1,6 +1,5 @@
 """Encoded sets: pairs as piece ids, ready to batch."""
 
-import collections
 import math
 import tempfile
 from pathlib import Path
@@ -8,11 +7,13 @@ from typing import Any
 
 import datasets
 import numpy as np
+from pydantic import Field
 from tokenizers import Tokenizer
 
+from data.arrow import chunks, piece_counts, read_split
 from data.errors import InputError
 from data.settings import Settings
-from data.splits import SPLITS, read_split
+from data.splits import SPLITS
 from data.tokenizer import END, encode
 
 _FEATURES = datasets.Features(
@@ -23,7 +24,7 @@ _FEATURES = datasets.Features(
 class EncodingSettings(Settings):
     """Settings of the stage `encoding`."""
 
-    max_pieces: int = 64  # pairs with a longer side are left out, and counted
+    max_pieces: int = Field(default=64, ge=1)  # pairs with a longer side are left out, and counted
 
 
 def write_encoded(corpus: Path, tokenizer: Tokenizer, settings: EncodingSettings, folder: Path) -> dict[str, Any]:
@@ -62,17 +63,10 @@ def write_encoded(corpus: Path, tokenizer: Tokenizer, settings: EncodingSettings
     return summary
 
 
-def piece_counts(rows: datasets.Dataset, column: str) -> np.ndarray:
-    """(rows,) numbers of pieces, read from the offsets of the Arrow column without touching the pieces."""
-    return np.concatenate(
-        [np.diff(chunk.offsets.to_numpy()) for chunk in _chunks(rows, column)] or [np.zeros(0, np.int64)]
-    )
-
-
 def piece_frequencies(rows: datasets.Dataset, column: str, vocabulary: int) -> np.ndarray:
     """(vocabulary,) how often each piece stands in the column, with one end piece for each row."""
     total = np.zeros(vocabulary, np.int64)
-    for chunk in _chunks(rows, column):
+    for chunk in chunks(rows, column):
         total += np.bincount(chunk.flatten().to_numpy(), minlength=vocabulary)
     total[END] += len(rows)
     return total
@@ -82,19 +76,3 @@ def unigram_perplexity(train: np.ndarray, validation: np.ndarray) -> float:
     """Perplexity of the counts `validation` under the add-one-smoothed frequencies of `train`."""
     log_p = np.log((train + 1) / (train + 1).sum())
     return math.exp(-float((validation * log_p).sum() / validation.sum()))
-
-
-def references_by_source(rows: datasets.Dataset) -> dict[str, list[str]]:
-    """Targets of each distinct source, in the order of first appearance: several references where a corpus gives them."""
-    found: dict[str, list[str]] = collections.defaultdict(list)
-    for source, target in zip(rows["source"], rows["target"], strict=True):
-        found[source].append(target)
-    return dict(found)
-
-
-def _chunks(rows: datasets.Dataset, column: str) -> list[Any]:
-    table = rows.with_format("arrow")
-    size = 100_000
-    return [
-        chunk for i in range(0, len(rows), size) for chunk in table[i : min(i + size, len(rows))].column(column).chunks
-    ]

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -46,11 +46,14 @@ def _explain(model: type[BaseModel], error: Any, where: str) -> str:
 
 
 def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
-    """Field names of the settings at `path` inside `model` (of `model` itself where the path leads elsewhere)."""
+    """Field names of the settings at `path` inside `model` (of the last settings on the way where the path leaves them)."""
+    inner: Any = model
     for part in path:
-        field = model.model_fields.get(part)
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            break
-        model = inner
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            field = inner.model_fields.get(part)
+            inner = field.annotation if field else None
+        elif get_origin(inner) is dict:  # the part is a key of a mapping to settings
+            inner = get_args(inner)[1]
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            model = inner
     return list(model.model_fields)

@@ -9,9 +9,9 @@ from typing import Any
 import datasets
 import numpy as np
 
+from data.arrow import stored_rows
 from data.corpora import CorpusSettings, Pair, read_pairs
 from data.errors import InputError
-from data.streaming import stored_rows
 
 SPLITS = ("train", "prompts", "validation", "test")
 
@@ -19,7 +19,7 @@ SPLITS = ("train", "prompts", "validation", "test")
 def write_splits(corpus: CorpusSettings, folder: Path) -> dict[str, Any]:
     """Writes the corpus' pairs as one Arrow folder per split (columns document, source, target); returns counts.
 
-    Pairs stream to disk, so memory stays flat as a corpus grows (17 bytes a pair are kept). A document lies in one split.
+    Pairs stream to disk, so memory stays flat as a corpus grows (9 bytes a pair are kept). A document lies in one split.
     Training pairs whose source also stands in a held-out split are left out, except where official splits overlap: these
     stay as published, and the overlap is counted.
 
@@ -29,11 +29,9 @@ def write_splits(corpus: CorpusSettings, folder: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=folder) as cache:
         rows = stored_rows(_rows(corpus), _FEATURES, Path(cache))
         columns = rows.with_format("numpy")
-        split, key, official = (np.asarray(columns[name][:]) for name in ("split", "key", "official"))
+        split, key = (np.asarray(columns[name][:]) for name in ("split", "key"))
         train = split == 0
-        held_out = split == SPLITS.index("prompts")
-        if not official.any():
-            held_out |= split >= SPLITS.index("validation")
+        held_out = np.isin(split, [SPLITS.index(name) for name in SPLITS[1:] if name not in corpus.official])
         repeated = train & np.isin(key, key[held_out])
         overlap = int((train & ~repeated & np.isin(key, key[~train])).sum())
         split[repeated] = -1
@@ -42,9 +40,13 @@ def write_splits(corpus: CorpusSettings, folder: Path) -> dict[str, Any]:
             chosen = np.flatnonzero(split == code)
             counts[name] = len(chosen)
             if not len(chosen):
+                remedy = (
+                    f"Raise corpus.{name} in params.yaml"
+                    if name in SPLITS[1:]
+                    else "Lower the held-out shares in params.yaml"
+                )
                 raise InputError(
-                    f"corpus '{corpus.name}': no pair fell into the split '{name}'. "
-                    f"Raise its share in params.yaml (corpus.{name}) or give a larger corpus."
+                    f"corpus '{corpus.name}': no pair fell into the split '{name}'. {remedy}, or give a larger corpus."
                 )
             rows.select(chosen).select_columns(["document", "source", "target"]).save_to_disk(folder / name)
     return {
@@ -55,14 +57,6 @@ def write_splits(corpus: CorpusSettings, folder: Path) -> dict[str, Any]:
     }
 
 
-def read_split(folder: Path, name: str) -> datasets.Dataset:
-    """One split of a folder of splits. Raises InputError when it is not there."""
-    path = Path(folder) / name
-    if not path.is_dir():
-        raise InputError(f"{path}: no such split. Run the stage that makes {folder} (dvc repro).")
-    return datasets.load_from_disk(str(path))
-
-
 _FEATURES = datasets.Features(
     {
         "document": datasets.Value("string"),
@@ -70,7 +64,6 @@ _FEATURES = datasets.Features(
         "target": datasets.Value("string"),
         "split": datasets.Value("int8"),
         "key": datasets.Value("int64"),
-        "official": datasets.Value("bool"),
     }
 )
 
@@ -85,7 +78,6 @@ def _rows(corpus: CorpusSettings) -> Iterator[dict[str, Any]]:
             "target": pair.target,
             "split": SPLITS.index(place(pair, corpus)),
             "key": _hash(" ".join(pair.source.lower().split())),
-            "official": pair.split in ("validation", "test"),
         }
     if empty:
         raise InputError(f"corpus '{corpus.name}': it holds no pair of non-empty texts.")
@@ -94,15 +86,16 @@ def _rows(corpus: CorpusSettings) -> Iterator[dict[str, Any]]:
 def place(pair: Pair, corpus: CorpusSettings) -> str:
     """The split of a pair: the official one if it has one, else by a hash of its document, the same on every machine.
 
-    Prompts for responses are always taken out of what would be training text.
+    Prompts for responses, and the splits that the corpus lacks, are taken out of what would be training text.
     """
-    if pair.split in ("validation", "test"):
-        return pair.split
+    if pair.split in corpus.official:
+        return str(pair.split)
     share = (_hash(pair.document) % 10_000) / 10_000
-    for name in ("prompts",) if pair.split else ("prompts", "validation", "test"):
-        share -= getattr(corpus, name)
-        if share < 0:
-            return name
+    for name in SPLITS[1:]:
+        if name not in corpus.official:
+            share -= getattr(corpus, name)
+            if share < 0:
+                return name
     return "train"
 
 

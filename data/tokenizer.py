@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from pydantic import Field
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from data.errors import InputError
 from data.settings import Settings
@@ -17,8 +18,8 @@ FILE = "tokenizer.json"
 class TokenizerSettings(Settings):
     """Settings of the stage `tokenizer`."""
 
-    vocabulary: int = 4000  # pieces, the four special ones and 256 bytes included
-    min_frequency: int = 2  # a merge must occur this often
+    vocabulary: int = Field(default=4000, ge=260)  # pieces, the four special ones and 256 bytes included
+    min_frequency: int = Field(default=2, ge=1)  # a merge must occur this often
 
 
 def train_tokenizer(texts: Iterable[str], settings: TokenizerSettings) -> Tokenizer:
@@ -41,9 +42,13 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     """Writes `tokenizer.json` and what `transformers.AutoTokenizer` needs beside it."""
     from transformers import PreTrainedTokenizerFast
 
-    begin, end = SPECIAL[BEGIN], SPECIAL[END]
+    begin, end, separator = SPECIAL[BEGIN], SPECIAL[END], SPECIAL[SEPARATOR]
+    # Other tools add what the language model reads around a prompt; our own encoding adds nothing by itself.
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{begin} $A {separator}", special_tokens=[(begin, BEGIN), (separator, SEPARATOR)]
+    )
     PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=SPECIAL[PAD], bos_token=begin, eos_token=end, sep_token=SPECIAL[SEPARATOR]
+        tokenizer_object=tokenizer, pad_token=SPECIAL[PAD], bos_token=begin, eos_token=end, sep_token=separator
     ).save_pretrained(folder)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from prefect import get_run_logger
 from prefect.context import FlowRunContext
-from prefect.states import State
+from prefect.states import Failed, State
 
 from flows.graph import Graph, changed_stages, read_graph
 from flows.settings import PipelineSettings, load_settings
@@ -49,9 +49,8 @@ class Execution:
     async def _stage(self, stage: str) -> State[Any]:
         ended = self.ended[stage]
         try:
-            upstream = [
-                await self.ended[needed] for needed in sorted(self.graph.upstream[stage]) if needed in self.ended
-            ]
+            needed = [self.ended[n] for n in sorted(self.graph.upstream[stage]) if n in self.ended]
+            upstream = [await asyncio.shield(future) for future in needed]  # cancelling one that waits cancels no other
             slot = await self.slots.acquire(len(self.graph.downstream([stage])))
             try:
                 # With a failed upstream state Prefect does not start the task: its state is then NotReady.
@@ -60,21 +59,23 @@ class Execution:
                 )
             finally:
                 self.slots.release(slot)
-            ended.set_result(state)
-            return state
-        finally:
-            if not ended.done():  # cancelled or broken: nobody may wait for it for ever
-                ended.cancel()
+        except Exception as error:  # Prefect's own, such as a server that is gone
+            state = Failed(message=f"stage {stage} could not be run: {type(error).__name__}: {error}")
+        except asyncio.CancelledError:
+            ended.cancel()  # nobody may wait for it for ever
+            raise
+        ended.set_result(state)
+        return state
 
     def _variables(self, slot: int) -> dict[str, str]:
-        threads = max(1, (os.cpu_count() or 1) // self.settings.slots)
+        threads = max(1, len(os.sched_getaffinity(0)) // self.settings.slots)
         variables = {
             "OMP_NUM_THREADS": str(threads),
             "RAYON_NUM_THREADS": str(threads),
             tracking.PARENT_VARIABLE: self.parent,
         }
-        if _gpus():
-            variables["CUDA_VISIBLE_DEVICES"] = str(slot)
+        if gpus := _gpus():
+            variables["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
         return variables
 
 
@@ -117,17 +118,20 @@ class start_execution:
             f"{len(graph.upstream)} stages, {up_to_date} up to date"
             + (f", to run: {', '.join(sorted(to_run))}" if to_run else "")
         )
-        parent = tracking.start_parent(name, identity) if to_run else ""
-        execution = Execution(graph, to_run, load_settings(), parent)
+        settings = load_settings()
+        self.parent = tracking.safely(lambda: tracking.start_parent(name, identity), "") if to_run else ""
+        execution = Execution(graph, to_run, settings, self.parent)
         self.token = _current.set(execution)
-        self.parent = parent
         return execution
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         _current.reset(self.token)
         if self.parent:
-            tracking.finish(self.parent, kind is None)
+            tracking.safely(lambda: tracking.finish(self.parent, kind is None), None)
 
 
-def _gpus() -> bool:
-    return Path("/proc/driver/nvidia/gpus").is_dir() and "CUDA_VISIBLE_DEVICES" not in os.environ
+def _gpus() -> list[str]:
+    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name]
+    return [str(i) for i, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]

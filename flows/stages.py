@@ -57,11 +57,16 @@ async def run_stage(stage: str, timeout_minutes: float, variables: dict[str, str
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Ends the process group of a stage that is still running: asks, waits, kills."""
+    """Ends what is left of a stage's process group, whether or not its leader still runs: asks, waits, kills."""
     for signum in (signal.SIGTERM, signal.SIGKILL):
-        if process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
+        try:
             os.killpg(process.pid, signum)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), GRACE_SECONDS)
+            for _ in range(int(GRACE_SECONDS / 0.1)):
+                if process.returncode is None:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(process.wait(), 0.1)
+                else:
+                    await asyncio.sleep(0.1)
+                os.killpg(process.pid, 0)
+        except ProcessLookupError:  # nobody is left in the group
+            return

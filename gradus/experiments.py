@@ -54,7 +54,8 @@ def names() -> list[str]:
 def listing() -> str:
     """Every experiment with the first line of its file."""
     return "\n".join(
-        f"{n:16} {(FOLDER / f'{n}.yaml').read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}" for n in names()
+        f"{n:16} {(FOLDER / f'{n}.yaml').read_text(encoding='utf-8').partition(chr(10))[0].lstrip('# ')}"
+        for n in names()
     )
 
 
@@ -67,7 +68,7 @@ def rendered(name: str) -> str:
         return text
     path = FOLDER / f"{name}.yaml"
     base = _load(text, FOLDER / f"{DEFAULT}.yaml")
-    _override(base, _load(path.read_text(encoding="utf-8"), path), "", path)
+    _override(base, _load(path.read_text(encoding="utf-8"), path))
     out = io.StringIO()
     _yaml.dump(base, out)
     return (
@@ -76,16 +77,19 @@ def rendered(name: str) -> str:
     )
 
 
-def _override(base: Any, values: Any, where: str, path: Path) -> None:
+def _override(base: Any, values: Any) -> None:
     for key, value in values.items():
         if key in REPLACED or not (isinstance(value, dict) and isinstance(base.get(key), dict)):
             base[key] = value
         else:
-            _override(base[key], value, f"{where}{key}.", path)
+            _override(base[key], value)
 
 
 def _load(text: str, path: Path) -> Any:
     try:
-        return _yaml.load(text)
+        values = _yaml.load(text)
     except YAMLError as error:
         raise InputError(f"{path}: not YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: sections expected, found {type(values).__name__}")
+    return values

@@ -10,12 +10,13 @@ import functools
 import hashlib
 import logging
 import os
+import re
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -62,12 +63,15 @@ def experiment() -> str:
     return str(found.experiment_id)
 
 
-def start_parent(name: str, invocation: str) -> str:
-    """A new parent run; `invocation` says which flow run or dvc process it belongs to. Marks runs of dead processes first."""
+def start_parent(name: str, invocation: str, process: psutil.Process | None = None) -> str:
+    """A new parent run; `invocation` says which flow run or dvc process it belongs to. Marks runs of dead processes first.
+
+    The run counts as alive while `process` (this one unless given) is.
+    """
     mark_killed()
     return str(
         client()
-        .create_run(experiment(), run_name=name, tags={**_origin_tags(), "gradus.invocation": invocation})
+        .create_run(experiment(), run_name=name, tags={**_origin_tags(process), "gradus.invocation": invocation})
         .info.run_id
     )
 
@@ -85,6 +89,18 @@ def mark_killed() -> None:
             client().set_terminated(run.info.run_id, "KILLED")
 
 
+T = TypeVar("T")
+
+
+def safely(call: Callable[[], T], default: T) -> T:
+    """What `call` returns, or `default` with a warning if tracking does not work: a run does not stop for that."""
+    try:
+        return call()
+    except Exception as error:  # whatever the tracking server or its client does
+        log.warning("tracking does not work: %s: %s (%s)", type(error).__name__, str(error)[:200], uri())
+        return default
+
+
 class StageRun:
     """The MLflow run of one stage; every call is safe to make whether or not tracking works."""
 
@@ -97,14 +113,11 @@ class StageRun:
         self.parent = os.environ.get(PARENT_VARIABLE, "")
         if not self.parent:
             self.parent, self.owns_parent = _parent_of_invocation(), True
-        siblings = client().search_runs(
-            [experiment()], f"tags.`mlflow.parentRunId` = '{self.parent}' and tags.`gradus.stage` = '{self.stage}'"
-        )
         tags = {
             **_origin_tags(),
             "mlflow.parentRunId": self.parent,
             "gradus.stage": self.stage,
-            "gradus.attempt": str(len(siblings) + 1),
+            "gradus.attempt": str(1 + _unfinished(self.stage)),
         }
         self.run_id = client().create_run(experiment(), run_name=self.stage, tags=tags).info.run_id
 
@@ -120,7 +133,7 @@ class StageRun:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        flat = [Metric(k, float(v), now, step) for k, v in _flatten(values) if isinstance(v, (int, float))]
+        flat = [Metric(_allowed(k), float(v), now, step) for k, v in _flatten(values) if isinstance(v, (int, float))]
         self._attempt(lambda: client().log_batch(self.run_id, metrics=flat))
 
     def inputs(self, digests: Mapping[str, str]) -> None:
@@ -136,9 +149,17 @@ class StageRun:
 
     def finish(self, succeeded: bool) -> None:
         """Ends the run, and the parent with it if no flow looks after that."""
-        self._attempt(lambda: finish(self.run_id, succeeded))
-        if self.owns_parent:
-            self._attempt(lambda: finish(self.parent, succeeded))
+        if self.run_id:
+            self._broken = False  # whatever went wrong before, this is worth a try
+            self._attempt(lambda: finish(self.run_id, succeeded))
+            if self.owns_parent:
+                self._attempt(self._finish_parent)
+
+    def _finish_parent(self) -> None:
+        children = client().search_runs(
+            [experiment()], f"tags.`mlflow.parentRunId` = '{self.parent}'", max_results=1000
+        )
+        finish(self.parent, all(c.info.status not in ("FAILED", "KILLED") for c in children))
 
     def _attempt(self, call: Callable[[], Any]) -> None:
         if self._broken:
@@ -148,6 +169,15 @@ class StageRun:
         except Exception as error:  # whatever the tracking server or its client does, training goes on
             self._broken = True
             log.warning("tracking is off for this stage: %s: %s (%s)", type(error).__name__, str(error)[:200], uri())
+
+
+def _unfinished(stage: str) -> int:
+    """How many runs of a stage have failed or been killed since it last finished."""
+    runs = client().search_runs(
+        [experiment()], f"tags.`gradus.stage` = '{stage}'", order_by=["attributes.start_time DESC"], max_results=100
+    )
+    statuses = [run.info.status for run in runs]
+    return statuses.index("FINISHED") if "FINISHED" in statuses else len(statuses)
 
 
 def _parent_of_invocation() -> str:
@@ -161,7 +191,7 @@ def _parent_of_invocation() -> str:
         parent = str(known[0].info.run_id)
         client().update_run(parent, status="RUNNING")
         return parent
-    return start_parent("dvc repro" if above else f"python -m {me.name()}", invocation)
+    return start_parent("dvc repro" if above else "a stage alone", invocation, process)
 
 
 def _command(process: psutil.Process) -> list[str]:
@@ -183,7 +213,7 @@ def _alive(identity: str) -> bool:
         return False
 
 
-def _origin_tags() -> dict[str, str]:
+def _origin_tags(process: psutil.Process | None = None) -> dict[str, str]:
     lock = Path("dvc.lock")
     return {
         "mlflow.user": os.environ.get("USER", "unknown"),
@@ -193,7 +223,7 @@ def _origin_tags() -> dict[str, str]:
         if lock.exists()
         else "none",
         "gradus.host": socket.gethostname(),
-        "gradus.process": _identity(psutil.Process()),
+        "gradus.process": _identity(process or psutil.Process()),
     }
 
 
@@ -205,6 +235,11 @@ def _git_commit() -> str:
     return (git("rev-parse", "HEAD") or "none") + (
         "+changes" if git("status", "--porcelain", "--untracked-files=no") else ""
     )
+
+
+def _allowed(name: str) -> str:
+    """A metric's name with what MLflow refuses replaced."""
+    return re.sub(r"[^\w\-. /:]", "_", name)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

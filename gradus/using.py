@@ -11,8 +11,10 @@ from data.errors import InputError
 from data.tokenizer import decode, encode
 from lightning_modules.decoding import DecodingSettings, translate
 from lightning_modules.prefix_tuning import NoPrefix, generate
-from stages.model_folders import SavedPrefix, load_causal_model, load_prefix, load_reward_model, load_translator
+from stages.language_model_folder import load_causal_model, load_reward_model
+from stages.prefix_folder import SavedPrefix, load_prefix
 from stages.reward_model import score
+from stages.translator_folder import load_translator
 
 T = TypeVar("T")
 
@@ -37,7 +39,9 @@ def translations(
         found = dict(translate(model, sources, settings))
         for i in range(len(chunk)):
             hypotheses = (found[i] + [found[i][-1]] * n_best)[:n_best]  # an empty line has one hypothesis
-            texts = decode(tokenizer, [h.pieces for h in hypotheses])
+            texts = [
+                " ".join(text.split()) for text in decode(tokenizer, [h.pieces for h in hypotheses])
+            ]  # a line stays one
             yield (
                 texts if n_best == 1 else [f"{h.score:.4f}\t{text}" for h, text in zip(hypotheses, texts, strict=True)]
             )

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from data.batching import padded
@@ -23,13 +24,21 @@ class DecodingSettings(Settings):
     """How to decode. A beam of 1 is greedy search."""
 
     method: Literal["beam", "sample"] = "beam"
-    beam: int = 5
-    n_best: int = 1  # hypotheses given for each sentence; with method "sample", samples
+    beam: int = Field(default=5, ge=1)
+    n_best: int = Field(default=1, ge=1)  # hypotheses given for each sentence; with method "sample", samples
     length_penalty: float = 0.6  # alpha of Wu et al. (2016), eq. 14; 0 ranks by log probability alone
-    extra_pieces: int = 50  # a translation may be this much longer than its source (Vaswani et al. 2017, 6.1)
-    temperature: float = 1.0  # method "sample"
+    extra_pieces: int = Field(
+        default=50, ge=0
+    )  # a translation may be this much longer than its source (Vaswani et al. 2017, 6.1)
+    temperature: float = Field(default=1.0, gt=0)  # method "sample"
     seed: int = 0  # method "sample"
-    batch_pieces: int = 2048  # padded source pieces of one batch
+    batch_pieces: int = Field(default=2048, ge=1)  # padded source pieces of one batch
+
+    @model_validator(mode="after")
+    def _beam_is_wide_enough(self) -> "DecodingSettings":
+        if self.method == "beam" and self.n_best > self.beam:
+            raise ValueError(f"n_best ({self.n_best}) needs a beam of that width or more (found {self.beam})")
+        return self
 
 
 @dataclass(frozen=True)

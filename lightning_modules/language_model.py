@@ -2,7 +2,7 @@
 
 from typing import cast
 
-import torch
+from pydantic import Field, model_validator
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
@@ -16,15 +16,21 @@ from lightning_modules.output_loss import projected_cross_entropy
 class LanguageModelSettings(Settings):
     """Sizes of a Llama-type model, and its training."""
 
-    layers: int = 4
-    hidden: int = 192
-    feed_forward: int = 512
-    heads: int = 4
-    key_value_heads: int = 4
-    max_positions: int = 512
+    layers: int = Field(default=4, ge=1)
+    hidden: int = Field(default=192, ge=1)
+    feed_forward: int = Field(default=512, ge=1)
+    heads: int = Field(default=4, ge=1)
+    key_value_heads: int = Field(default=4, ge=1)
+    max_positions: int = Field(default=512, ge=1)
     training: OptimizationSettings = OptimizationSettings(
         optimizer="adamw", learning_rate=2e-3, schedule="cosine", warmup_steps=50, weight_decay=0.01
     )
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "LanguageModelSettings":
+        if self.hidden % (2 * self.heads) or self.heads % self.key_value_heads:
+            raise ValueError("hidden must be a multiple of 2 x heads, and heads one of key_value_heads")
+        return self
 
 
 def build_language_model(settings: LanguageModelSettings, vocabulary: int) -> PreTrainedModel:
@@ -64,8 +70,3 @@ def next_piece_loss(states: Tensor, weight: Tensor, text: Tensor, counted: Tenso
     real = counted[:, 1:]
     features = states[:, :-1][real]
     return projected_cross_entropy(features, weight, None, text[:, 1:][real]), len(features)
-
-
-def count_parameters(model: torch.nn.Module) -> int:
-    """Number of weights, shared ones once."""
-    return sum(p.numel() for p in model.parameters())

@@ -6,6 +6,7 @@ Differences from the paper: none in the equations. The local variants and the sc
 from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -28,14 +29,14 @@ class Training(TranslatorTraining):
 class LuongSettings(TranslatorSettings):
     """Sizes; the paper's: 4 layers of 1000 cells, embeddings of 1000, dropout .2, weights uniform in +-.1."""
 
-    layers: int = 1
-    embedding: int = 256
-    hidden: int = 256
-    dropout: float = 0.2
+    layers: int = Field(default=1, ge=1)
+    embedding: int = Field(default=256, ge=1)
+    hidden: int = Field(default=256, ge=1)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
     score: Literal["dot", "general", "concat"] = "general"
     input_feeding: bool = True
     reverse_source: bool = True
-    init: float = 0.1
+    init: float = Field(default=0.1, gt=0)
     training: Training = Training()
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from data.settings import Settings
@@ -16,18 +17,18 @@ Schedule = Literal["constant", "noam", "cosine", "linear", "halving"]
 class OptimizationSettings(Settings):
     """How long and how to optimize; every trained model has one."""
 
-    epochs: int = 1
-    tokens_per_batch: int = 2048  # padded cells of one update
+    epochs: int = Field(default=1, ge=1)
+    tokens_per_batch: int = Field(default=2048, ge=1)  # padded cells of one update
     optimizer: Optimizer = "adam"
-    learning_rate: float = 1e-3  # for the schedule "noam" a factor before its formula
+    learning_rate: float = Field(default=1e-3, gt=0)  # for the schedule "noam" a factor before its formula
     betas: tuple[float, float] = (0.9, 0.98)
-    weight_decay: float = 0.0
+    weight_decay: float = Field(default=0.0, ge=0)
     schedule: Schedule = "constant"
-    warmup_steps: int = 0
+    warmup_steps: int = Field(default=0, ge=0)
     final_share: float = 0.1  # "cosine": the share of the learning rate reached at the end
     halve_after: float = 5  # "halving": epochs at the full rate
-    halve_every: float = 1  # "halving": epochs between two halvings after that
-    clip_norm: float | None = 1.0
+    halve_every: float = Field(default=1, gt=0)  # "halving": epochs between two halvings after that
+    clip_norm: float | None = Field(default=1.0, gt=0)
 
 
 def optimization(

@@ -32,32 +32,39 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float
     ) -> Tensor:
-        needs = any(ctx.needs_input_grad)
-        types = weight.shape[0]
-        wide = torch.promote_types(features.dtype, torch.float32)  # sums are kept in at least single precision
+        device = features.device.type
+        # Under autocast the products are in its type, as any linear layer's; sums are in at least single precision.
+        compute = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
+        wide = torch.promote_types(features.dtype, torch.float32)
+        needs, types = any(ctx.needs_input_grad), weight.shape[0]
         loss = features.new_zeros((), dtype=wide)
         d_features = torch.empty_like(features if needs else features[:0])
         d_weight = torch.zeros_like(weight if needs else weight[:0])
         d_bias = torch.zeros_like(bias) if needs and bias is not None else None
-        for start in range(0, len(features), CHUNK):
-            rows = slice(start, start + CHUNK)
-            h, y = features[rows], targets[rows, None]
-            scores = h @ weight.t() if bias is None else torch.addmm(bias, h, weight.t())
-            normalizer = torch.logsumexp(scores.to(wide), dim=1, keepdim=True)
-            loss += normalizer.sum() - (1 - smoothing) * scores.gather(1, y).sum()
-            if smoothing:
-                loss -= smoothing / types * scores.sum()
-            if not needs:
-                continue
-            # d loss / d scores = softmax - (1 - epsilon) onehot - epsilon / V
-            gradient = scores.sub_(normalizer.to(scores.dtype)).exp_()
-            if smoothing:
-                gradient -= smoothing / types
-            gradient.scatter_add_(1, y, gradient.new_full(y.shape, smoothing - 1))
-            torch.mm(gradient, weight, out=d_features[rows])
-            d_weight.addmm_(gradient.t(), h)
-            if d_bias is not None:
-                d_bias += gradient.sum(0)
+        with torch.autocast(device, enabled=False):
+            w = weight.to(compute)
+            for start in range(0, len(features), CHUNK):
+                rows = slice(start, start + CHUNK)
+                h, y = features[rows].to(compute), targets[rows, None]
+                scores = (h @ w.t()).to(wide)
+                if bias is not None:
+                    scores += bias
+                normalizer = torch.logsumexp(scores, dim=1, keepdim=True)
+                loss += normalizer.sum() - (1 - smoothing) * scores.gather(1, y).sum()
+                if smoothing:
+                    loss -= smoothing / types * scores.sum()
+                if not needs:
+                    continue
+                # d loss / d scores = softmax - (1 - epsilon) onehot - epsilon / V
+                gradient = scores.sub_(normalizer).exp_()
+                if smoothing:
+                    gradient -= smoothing / types
+                gradient.scatter_add_(1, y, gradient.new_full(y.shape, smoothing - 1))
+                if d_bias is not None:
+                    d_bias += gradient.sum(0)
+                gradient = gradient.to(compute)
+                d_features[rows] = gradient @ w
+                d_weight += gradient.t() @ h
         ctx.save_for_backward(d_features, d_weight, d_bias)
         return loss
 

@@ -3,7 +3,8 @@
 `Prefix` is the paper's method: key and value vectors before the input at every layer, from an MLP while training. Its
 ablation `EmbeddingPrompt` (7.2, "embedding-only") trains vectors before the input embeddings and nothing above.
 
-Differences from the paper: none named here; initial values may be the activations of real words (7.4), and then reach the
+Differences from the paper: the base is any causal model with a key/value cache, grouped-query ones included; batches have a budget
+of pieces, not 5 examples. Initial values may be the activations of real words (7.4), and then reach the
 keys and values through the MLP as well, so that training starts where prompting with these words stands.
 """
 
@@ -13,6 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
@@ -26,10 +28,10 @@ from lightning_modules.optimization import OptimizationSettings
 class PrefixSettings(Settings):
     """A prefix and its training."""
 
-    length: int = 10  # virtual positions
+    length: int = Field(default=10, ge=1)  # virtual positions
     reparametrisation: bool = True  # P = MLP(P') while training; False trains P itself ("flat")
-    mlp_input: int = 512  # width of P'
-    mlp_hidden: int = 512
+    mlp_input: int = Field(default=512, ge=1)  # width of P'
+    mlp_hidden: int = Field(default=512, ge=1)
     initial_text: str | None = None  # start from the activations of these words, cut or repeated to `length` pieces
     training: OptimizationSettings = OptimizationSettings(
         optimizer="adamw", learning_rate=5e-5, schedule="linear", epochs=10, betas=(0.9, 0.999), tokens_per_batch=512
@@ -71,7 +73,7 @@ class Prefix(Adapter):
 
     @torch.no_grad()
     def _fit(self, initial: Tensor) -> None:
-        """Chooses W_2, the least change to it, so that the MLP gives `initial`: fewer rows than hidden units, so exactly."""
+        """Chooses W_2, the least change to it, so that the MLP gives `initial`: exactly, while it has as many hidden units as rows."""
         assert self.mlp is not None
         hidden, last = self.mlp[:2](self.seed).double(), self.mlp.get_submodule("2")
         assert isinstance(last, nn.Linear)
@@ -151,11 +153,11 @@ def cache(flat: Tensor, shape: tuple[int, int, int], batch: int) -> DynamicCache
 @torch.no_grad()
 def activations(base: PreTrainedModel, pieces: Tensor) -> Tensor:
     """The keys and values of real words (L,) at every layer, in the layout of P (L, layers * 2 * heads * head size)."""
-    layers = base.base_model(pieces[None], use_cache=True).past_key_values.layers
+    layers = base.base_model(pieces[None].to(base.device), use_cache=True).past_key_values.layers
     both = torch.stack(
         [torch.stack([layer.keys[0], layer.values[0]]) for layer in layers]
     )  # (layers, 2, heads, L, size)
-    return both.permute(3, 0, 1, 2, 4).flatten(1)
+    return both.permute(3, 0, 1, 2, 4).flatten(1).cpu()
 
 
 def build(variant: str, base: PreTrainedModel, settings: PrefixSettings, initial_pieces: list[int] | None) -> Adapter:
@@ -167,7 +169,7 @@ def build(variant: str, base: PreTrainedModel, settings: PrefixSettings, initial
         case "prefix":
             return Prefix(base, settings, None if pieces is None else activations(base, pieces))
         case "embedding":
-            return EmbeddingPrompt(base, settings, None if pieces is None else embeddings(base)[pieces].detach())
+            return EmbeddingPrompt(base, settings, None if pieces is None else embeddings(base).detach().cpu()[pieces])
     return NoPrefix()
 
 

@@ -1,6 +1,6 @@
 """The reward model trained on whole rankings (Ouyang et al. 2022, InstructGPT, 3.5).
 
-Differences from the paper: the body is whatever language model is given.
+Differences from the paper: the body is whatever language model is given, and an update has a budget of pieces, not 64 prompts.
 """
 
 import math
@@ -53,12 +53,12 @@ class GroupBatch:
 def group_loader(groups: Sequence[Group], budget: int, *, shuffle: bool = True, seed: int = 0) -> TokenBudgetLoader:
     """Batches of whole groups; `budget` counts padded pieces."""
     longest = np.array([max(len(r) for r in g.responses) + len(g.prompt) + 3 for g in groups])
-    sizes = longest * np.array([len(g.responses) for g in groups])
+    responses = np.array([len(g.responses) for g in groups])
     return TokenBudgetLoader(
-        sizes,
+        longest,
         lambda chosen: batch_groups([groups[i] for i in chosen]),
         budget,
-        secondary=longest,
+        rows=responses,
         shuffle=shuffle,
         seed=seed,
     )

@@ -1,6 +1,6 @@
 """The Transformer (Vaswani et al. 2017).
 
-Differences from the paper: none with `norm: post`. `norm: pre` (Xiong et al. 2020) is a named option.
+Differences from the paper: checkpoints are not averaged. `norm: pre` (Xiong et al. 2020) is a named option beside the paper's `post`.
 """
 
 import math
@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from data.tokenizer import PAD
@@ -30,13 +31,19 @@ class Training(TranslatorTraining):
 class TransformerSettings(TranslatorSettings):
     """Sizes in the paper's symbols (section 3); `paper` values are those of the base model."""
 
-    layers: int = 2  # N; paper: 6
-    d_model: int = 128  # paper: 512
-    d_ff: int = 512  # paper: 2048
-    heads: int = 4  # h; paper: 8
-    dropout: float = 0.1  # P_drop
+    layers: int = Field(default=2, ge=1)  # N; paper: 6
+    d_model: int = Field(default=128, ge=2, multiple_of=2)  # paper: 512
+    d_ff: int = Field(default=512, ge=1)  # paper: 2048
+    heads: int = Field(default=4, ge=1)  # h; paper: 8
+    dropout: float = Field(default=0.1, ge=0, lt=1)  # P_drop
     norm: Literal["post", "pre"] = "post"
     training: Training = Training()
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> "TransformerSettings":
+        if self.d_model % self.heads:
+            raise ValueError(f"d_model ({self.d_model}) must be a multiple of heads ({self.heads})")
+        return self
 
 
 class Transformer(Translator):

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from data.errors import InputError
@@ -26,7 +27,7 @@ State = dict[str, Tensor]
 class TranslatorTraining(OptimizationSettings):
     """How a translator is trained."""
 
-    label_smoothing: float = 0.0
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
 
 
 class TranslatorSettings(Settings):

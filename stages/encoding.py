@@ -7,8 +7,7 @@ from stages.stage import stage
 
 
 def main() -> None:
-    with stage("encoding", layout.ENCODED, "encoding") as this:
-        this.read(layout.CORPUS, layout.TOKENIZER)
+    with stage("encoding", layout.ENCODED) as this:
         this.summarise(write_encoded(layout.CORPUS, load_tokenizer(layout.TOKENIZER), this.params.encoding, this.out))
 
 

@@ -3,29 +3,27 @@
 import time
 from typing import Any
 
-import sacrebleu.metrics
 import torch
 
+from data.arrow import read_split, references_by_source
 from data.batching import padded
-from data.encoding import references_by_source
-from data.splits import read_split
 from data.tokenizer import BEGIN, END, decode, encode
 from lightning_modules.decoding import alignment, translate
 from stages import layout
-from stages.model_folders import DEVICE, load_translator
-from stages.params import load_params
+from stages.model_files import DEVICE
 from stages.progress import Progress
-from stages.stage import item, stage
+from stages.scoring import corpus_scores
+from stages.stage import stage
+from stages.translator_folder import load_translator
 
 EXAMPLES = 5
 HEAT_MAP_PIECES = (6, 16)  # length of a source that makes a readable heat map
 
 
 def main() -> None:
-    name = item(load_params().pretraining.architectures)
-    with stage(f"evaluation@{name}", layout.EVALUATION / name, "evaluation") as this:
+    with stage("evaluation", layout.EVALUATION, "pretraining.architectures") as this:
+        name = this.item
         folder, settings = layout.TRANSLATORS / name, this.params.evaluation
-        this.read(folder, layout.CORPUS / "test")
         model, tokenizer, _ = load_translator(folder)
         cases = references_by_source(read_split(layout.CORPUS, "test"))
         # Sources longer than what the model was trained on are left out here as in training, and counted.
@@ -61,17 +59,6 @@ def main() -> None:
                 "sentences_per_second": len(ids) / seconds,
             }
         )
-
-
-def corpus_scores(texts: list[str], references: list[list[str]]) -> dict[str, Any]:
-    """Cased sacreBLEU and chrF with their signatures; each text has one or more references."""
-    most = max(map(len, references))
-    columns = [[r[i] if i < len(r) else None for r in references] for i in range(most)]
-    found: dict[str, Any] = {}
-    for key, metric in (("bleu", sacrebleu.metrics.BLEU()), ("chrf", sacrebleu.metrics.CHRF())):
-        found[key] = metric.corpus_score(texts, columns).score  # type: ignore[arg-type]
-        found[f"{key}_signature"] = str(metric.get_signature())
-    return found
 
 
 def heat_map(model: Any, tokenizer: Any, sources: list[list[int]], outputs: list[list[int]]) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """Training with Lightning: resumable at any moment, followed by progress bars, tracking and a learning curve."""
 
 import contextlib
-import hashlib
-import json
 import os
 import time
 from pathlib import Path
@@ -12,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 
 from data.batching import TokenBudgetLoader
-from data.folders import content_hash, file_hash, finished_file
+from data.folders import file_hash, finished_file
 from lightning_modules.optimization import OptimizationSettings
 from stages import layout
 from stages.progress import Progress
@@ -28,11 +26,10 @@ def fit(
     train: TokenBudgetLoader,
     validation: TokenBudgetLoader,
     settings: OptimizationSettings,
-    key: str,
 ) -> dict[str, Any]:
     """Trains `module`; returns its speed and quality.
 
-    Checkpoints go to a folder that belongs to `key`, a hash of everything the result depends on: a stage that was killed
+    Checkpoints go to a folder named by the stage's key, a hash of everything the result depends on: a stage that was killed
     continues where it was, bit by bit the same, and one whose inputs changed starts anew. The folder goes when the training
     is done.
 
@@ -41,7 +38,7 @@ def fit(
     Returns:
         `seconds` of training, `tokens` and `tokens_per_second` as the module counts tokens, the last validation metrics.
     """
-    folder = layout.WORK / "checkpoints" / f"{stage.name.replace('@', '-')}-{key[:16]}"
+    folder = layout.WORK / "checkpoints" / f"{stage.name.replace('@', '-')}-{stage.key}"
     curve = LearningCurve(stage, settings.epochs * len(train))
     checkpoints = Checkpoints(folder)
     trainer = pl.Trainer(
@@ -199,10 +196,3 @@ class Checkpoints(pl.Callback):
 
 def _checksum(path: Path) -> Path:
     return path.with_suffix(".hash")
-
-
-def inputs_key(settings: dict[str, Any], *inputs: Path) -> str:
-    """A hash of settings, input folders and the code that trains: what a checkpoint must agree with to be continued."""
-    code = content_hash(Path("lightning_modules"), Path("data/batching.py"))
-    text = json.dumps([settings, content_hash(*inputs), code, torch.__version__], sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -2,19 +2,18 @@
 
 import pytorch_lightning as pl
 
+from data.arrow import read_split
 from data.batching import causal_loader
-from data.splits import read_split
 from data.tokenizer import load_tokenizer
-from lightning_modules.language_model import LanguageModel, build_language_model, count_parameters
+from lightning_modules.language_model import LanguageModel, build_language_model
 from stages import layout
-from stages.fitting import fit, inputs_key
-from stages.model_folders import copy_tokenizer
+from stages.fitting import fit
+from stages.model_files import copy_tokenizer, count_parameters
 from stages.stage import stage
 
 
 def main() -> None:
-    with stage("language_model", layout.LANGUAGE_MODEL, "language_model") as this:
-        this.read(layout.ENCODED, layout.TOKENIZER)
+    with stage("language_model", layout.LANGUAGE_MODEL) as this:
         settings, seed = this.params.language_model, this.params.seed
         pl.seed_everything(seed, verbose=False)
         model = build_language_model(settings, load_tokenizer(layout.TOKENIZER).get_vocab_size())
@@ -22,8 +21,7 @@ def main() -> None:
         train = causal_loader(read_split(layout.ENCODED, "train"), budget, seed=seed)
         validation = causal_loader(read_split(layout.ENCODED, "validation"), budget, shuffle=False)
         module = LanguageModel(model, settings.training, len(train))
-        key = inputs_key({"seed": seed, **settings.model_dump(mode="json")}, layout.ENCODED)
-        learned = fit(this, module, train, validation, settings.training, key)
+        learned = fit(this, module, train, validation, settings.training)
         model.save_pretrained(this.out)
         copy_tokenizer(layout.TOKENIZER, this.out)
         this.summarise({"parameters": count_parameters(model), **learned})

@@ -1,11 +1,12 @@
 """params.yaml, as a whole: every section's settings stand beside what they configure, or here where that is a stage."""
 
+import string
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, SerializeAsAny, field_validator
+from pydantic import Field, SerializeAsAny, StringConstraints, field_validator, model_validator
 
 from data import corpora
 from data.corpora import CorpusSettings
@@ -20,13 +21,15 @@ from lightning_modules.prefix_tuning import PrefixSettings
 from lightning_modules.reward_model import RewardModelSettings
 from lightning_modules.translator import TranslatorSettings, architecture
 
+ItemName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]  # it is part of a stage's command
+
 FILE = Path("params.yaml")
 
 
 class PretrainingSettings(Settings):
     """The translators: one line per architecture."""
 
-    architectures: dict[str, SerializeAsAny[TranslatorSettings]] = Field(min_length=1)
+    architectures: dict[ItemName, SerializeAsAny[TranslatorSettings]] = Field(min_length=1)
 
     @field_validator("architectures", mode="before")
     @classmethod
@@ -43,30 +46,40 @@ class PretrainingSettings(Settings):
 class EvaluationSettings(Settings):
     """How translators are tested."""
 
-    sentences: int | None = None  # distinct sources of the test split; None is all
+    sentences: int | None = Field(default=None, ge=1)  # distinct sources of the test split; None is all
     decoding: DecodingSettings = DecodingSettings()
 
 
 class ResponsesSettings(Settings):
     """What each translator answers to a prompt: hypotheses of one beam search, and samples."""
 
-    prompts: int | None = None  # None is all
+    prompts: int | None = Field(default=None, ge=1)  # None is all
     beam_responses: int = Field(default=2, ge=1)
     samples: int = Field(default=2, ge=0)
-    beam: int = 4
-    temperature: float = 0.7
-    extra_pieces: int = 15
+    beam: int = Field(default=4, ge=1)
+    temperature: float = Field(default=0.7, gt=0)
+    extra_pieces: int = Field(default=15, ge=0)
 
 
 class ComparisonsSettings(Settings):
     """How the comparison collection is made."""
 
     reference_labeler: bool = True  # rank the pipeline's own responses by chrF against the reference
-    tie_margin: float = 2.0  # chrF points
+    tie_margin: float = Field(default=2.0, ge=0)  # chrF points
     min_responses: int = Field(default=4, ge=2)
     max_responses: int = Field(default=9, ge=2)
-    validation: float = 0.1  # shares of the prompts
-    test: float = 0.2
+    validation: float = Field(default=0.1, gt=0, lt=1)  # shares of the prompts
+    test: float = Field(default=0.2, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _bounds_are_in_order(self) -> "ComparisonsSettings":
+        if self.min_responses > self.max_responses:
+            raise ValueError(
+                f"min_responses ({self.min_responses}) is greater than max_responses ({self.max_responses})"
+            )
+        if self.validation + self.test >= 1:
+            raise ValueError("validation + test must be less than 1: the rest of the prompts is for training")
+        return self
 
 
 class BaseModelSettings(Settings):
@@ -75,29 +88,33 @@ class BaseModelSettings(Settings):
     source: str = "package"
 
 
-class PrefixTuningSettings(Settings):
-    """The adaptation task and its variants."""
-
-    template: str = "{source}"  # what the model reads before the target
-    examples: int = 300
-    validation_examples: int = 40
-    test_examples: int = 40
-    max_pieces: int = 64  # of prompt and target together; longer examples are left out and counted
-    generated_pieces: int = 48
-    variants: dict[str, "VariantSettings"] = Field(min_length=1)
-
-    @field_validator("template")
-    @classmethod
-    def _has_source(cls, value: str) -> str:
-        if "{source}" not in value:
-            raise ValueError("the template must contain {source}")
-        return value
-
-
 class VariantSettings(PrefixSettings):
     """One row of the comparison of variants."""
 
     kind: Literal["none", "prefix", "embedding"]
+
+
+class PrefixTuningSettings(Settings):
+    """The adaptation task and its variants."""
+
+    template: str = "{source}"  # what the model reads before the target
+    examples: int = Field(default=300, ge=1)
+    validation_examples: int = Field(default=40, ge=1)
+    test_examples: int = Field(default=40, ge=1)
+    max_pieces: int = Field(default=64, ge=2)  # of prompt and target together; longer examples are left out and counted
+    generated_pieces: int = Field(default=48, ge=1)
+    variants: dict[ItemName, VariantSettings] = Field(min_length=1)
+
+    @field_validator("template")
+    @classmethod
+    def _has_source(cls, value: str) -> str:
+        try:
+            fields = {name for _, name, _, _ in string.Formatter().parse(value) if name is not None}
+        except ValueError as error:
+            raise ValueError(f"no template: {error}") from None
+        if fields != {"source"}:
+            raise ValueError("the template must contain {source} and no other field; {{ and }} stand for braces")
+        return value
 
 
 class Params(Settings):

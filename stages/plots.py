@@ -48,7 +48,7 @@ def attention(heat_map: Mapping[str, Any], title: str, path: Path) -> None:
     _save(figure, path)
 
 
-def reward(curve: Curve, summary: Mapping[str, Any], path: Path) -> None:
+def reward(summary: Mapping[str, Any], path: Path) -> None:
     """Accuracy beside chance and length alone; chrF of what best-of-n picks."""
     gains = summary["best_of_n"]
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2))

@@ -5,28 +5,26 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from data.arrow import read_split
 from data.errors import InputError
-from data.splits import read_split
-from lightning_modules.language_model import count_parameters
 from lightning_modules.prefix_tuning import NoPrefix, PrefixTuning, build, example_loader, generate
 from stages import layout
-from stages.evaluation import corpus_scores
-from stages.fitting import fit, inputs_key
-from stages.model_folders import load_causal_model, save_prefix
-from stages.params import load_params
+from stages.fitting import fit
+from stages.language_model_folder import load_causal_model
+from stages.model_files import count_parameters
+from stages.prefix_folder import save_prefix
 from stages.progress import Progress
-from stages.stage import Stage, item, stage
+from stages.scoring import corpus_scores
+from stages.stage import Stage, stage
 
 GENERATED_AT_ONCE = 20
 SHOWN = 3
 
 
 def main() -> None:
-    name = item(load_params().prefix_tuning.variants)
-    with stage(f"prefix_tuning@{name}", layout.PREFIXES / name, f"prefix_tuning.variants.{name}") as this:
-        this.read(layout.BASE_MODEL, layout.CORPUS)
+    with stage("prefix_tuning", layout.PREFIXES, "prefix_tuning.variants") as this:
         task, seed = this.params.prefix_tuning, this.params.seed
-        variant = task.variants[name]
+        variant = task.variants[this.item]
         pl.seed_everything(seed, verbose=False)
         base, tokenizer = load_causal_model(layout.BASE_MODEL)
         train, validation, tested = (
@@ -44,12 +42,7 @@ def main() -> None:
         module = PrefixTuning(base, adapter, variant.training, len(loader))
         learned: dict[str, Any] = {"seconds": 0.0}
         if not isinstance(adapter, NoPrefix):
-            key = inputs_key(
-                {"seed": seed, "kind": variant.kind, **this.params.prefix_tuning.model_dump(mode="json")},
-                layout.BASE_MODEL,
-                layout.CORPUS,
-            )
-            learned = fit(this, module, loader, held_out, variant.training, key)
+            learned = fit(this, module, loader, held_out, variant.training)
         module.to(base.device).eval()  # a trainer gives it back on the CPU
         save_prefix(this.out, variant.kind, adapter, layout.BASE_MODEL, task.template)
         measured = _test(this, module, tokenizer, tested)

@@ -59,7 +59,6 @@ def _facts(this: Stage) -> dict[str, Any]:
         "comparisons": read_json(layout.COMPARISONS / layout.SUMMARY),
         "language_model": read_json(layout.LANGUAGE_MODEL / layout.SUMMARY),
         "reward": read_json(layout.REWARD_MODEL / layout.SUMMARY),
-        "reward_curve": read_json(layout.REWARD_MODEL / layout.CURVE),
         "reward_examples": read_json(layout.REWARD_MODEL / layout.EXAMPLES),
         "variants": variants,
     }
@@ -80,7 +79,7 @@ def _plots(facts: dict[str, Any], folder: Path) -> dict[str, Path]:
     for name, translator in translators.items():
         paths[f"attention_{name}"] = folder / f"attention_{name}.png"
         plots.attention(translator["attention"], name, paths[f"attention_{name}"])
-    plots.reward(facts["reward_curve"], facts["reward"], paths["reward"])
+    plots.reward(facts["reward"], paths["reward"])
     plots.losses({n: v["summary"]["test_loss"] for n, v in facts["variants"].items()}, paths["prefix"])
     return paths
 

@@ -4,22 +4,19 @@ from typing import Any
 
 import datasets
 
-from data.encoding import references_by_source
-from data.splits import read_split
+from data.arrow import read_split, references_by_source
 from data.tokenizer import decode, encode
 from lightning_modules.decoding import DecodingSettings, translate
 from stages import layout
-from stages.model_folders import load_translator
-from stages.params import load_params
 from stages.progress import Progress
-from stages.stage import item, stage
+from stages.stage import stage
+from stages.translator_folder import load_translator
 
 
 def main() -> None:
-    name = item(load_params().pretraining.architectures)
-    with stage(f"responses@{name}", layout.RESPONSES / name, "responses") as this:
+    with stage("responses", layout.RESPONSES, "pretraining.architectures") as this:
+        name = this.item
         folder, settings, seed = layout.TRANSLATORS / name, this.params.responses, this.params.seed
-        this.read(folder, layout.CORPUS / "prompts")
         model, tokenizer, _ = load_translator(folder)
         cases = references_by_source(read_split(layout.CORPUS, "prompts"))
         pieces = encode(tokenizer, list(cases))

@@ -13,20 +13,18 @@ from data.comparisons.reference_labeler import sentence_chrf
 from data.comparisons.splitting import PARTS, split_by_prompt
 from data.errors import InputError
 from data.tokenizer import encode, load_tokenizer
-from lightning_modules.language_model import count_parameters
 from lightning_modules.reward_model import Group, RewardModel, group_loader, pairwise_metrics, rewards
 from stages import layout
-from stages.fitting import fit, inputs_key
-from stages.model_folders import copy_tokenizer
+from stages.fitting import fit
+from stages.model_files import copy_tokenizer, count_parameters
 from stages.stage import stage
 
 SCORED_AT_ONCE = 128
 
 
 def main() -> None:
-    with stage("reward_model", layout.REWARD_MODEL, "reward_model") as this:
+    with stage("reward_model", layout.REWARD_MODEL) as this:
         collection = layout.COMPARISONS / "rankings"
-        this.read(collection, layout.LANGUAGE_MODEL)
         settings, seed = this.params.reward_model, this.params.seed
         pl.seed_everything(seed, verbose=False)
         parts = split_by_prompt(
@@ -46,8 +44,7 @@ def main() -> None:
         train = group_loader(groups["train"], budget, seed=seed)
         validation = group_loader(groups["validation"], budget, shuffle=False)
         module = RewardModel(model, settings.training, len(train))
-        key = inputs_key({"seed": seed, **settings.model_dump(mode="json")}, collection, layout.LANGUAGE_MODEL)
-        learned = fit(this, module, train, validation, settings.training, key)
+        learned = fit(this, module, train, validation, settings.training)
 
         model.eval()
         model.save_pretrained(this.out)

@@ -1,6 +1,8 @@
 """What all stages do alike: settings, tracking, an output that appears when it is finished, errors that teach."""
 
 import contextlib
+import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -9,24 +11,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from data.errors import InputError
 from data.folders import content_hash, finished_folder
 from gradus.tracking import StageRun
 from stages import layout
+from stages.declared import declared, value
 from stages.params import Params, load_params
 
 EXIT_INPUT_ERROR = 2
 
 
 class Stage:
-    """A running stage: its parameters, its unfinished output folder, its MLflow run."""
+    """A running stage: its parameters, its unfinished output folder, its MLflow run.
 
-    def __init__(self, name: str, params: Params, out: Path, run: StageRun) -> None:
-        self.name, self.params, self.out, self.run = name, params, out, run
+    `item` is the item of a matrix stage, "" elsewhere; `key` a hash of everything that dvc.yaml says the result depends on.
+    """
 
-    def read(self, *inputs: Path) -> None:
-        """Declares what the stage reads; the content goes to tracking."""
-        self.run.inputs({str(path): content_hash(path) for path in inputs})
+    def __init__(self, name: str, item: str, params: Params, out: Path, run: StageRun, key: str) -> None:
+        self.name, self.item, self.params, self.out, self.run, self.key = name, item, params, out, run, key
 
     def write_json(self, name: str, values: Any) -> None:
         """Writes a file of the output."""
@@ -41,24 +45,43 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage(name: str, out: Path, *sections: str) -> Iterator[Stage]:
-    """Runs the body of a stage that makes the folder `out` from the given sections of params.yaml.
+def stage(name: str, out: Path, items: str | None = None) -> Iterator[Stage]:
+    """Runs the body of the stage `name` of dvc.yaml, which makes the folder `out`.
 
-    `out` appears only if the body ends well. An InputError is printed without a traceback; exit code 2.
+    A matrix stage names the parameter whose keys are its `items`; which one it is, is the command line's first argument, and
+    it makes the folder `out/ITEM`. The output appears only if the body ends well. An InputError is printed without a
+    traceback; exit code 2. The same stage runs once at a time: a second process waits.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     run: StageRun | None = None
     succeeded = False
+    full_name = name
     try:
         params = load_params()
-        run = StageRun(name)
-        run.parameters({"seed": params.seed, **{s: _section(params, s) for s in sections}})
-        with finished_folder(out, beside=layout.WORK / "partial") as folder:
-            yield Stage(name, params, folder, run)
-        succeeded = True
+        item = _item(name, value(params, items)) if items else ""
+        full_name, out = (f"{name}@{item}", out / item) if items else (name, out)
+        with _only_one(full_name):
+            names, files = declared(name, item)
+            settings = {n: value(params, n) for n in names}
+            digests = {str(path): content_hash(path) for path in files if path.exists()}
+            run = StageRun(full_name)
+            run.parameters({"seed": params.seed, **settings})
+            run.inputs(
+                {
+                    path: d
+                    for path, d in digests.items()
+                    if Path(path).parts[0] in (str(layout.ARTIFACTS), str(layout.LABELED))
+                }
+            )
+            key = json.dumps([settings, digests, torch.__version__], sort_keys=True)
+            with finished_folder(out, beside=layout.WORK / "partial") as folder:
+                yield Stage(
+                    full_name, item, params, folder, run, hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
+                )
+            succeeded = True
     except InputError as error:
-        print(f"{name}: error: {error}", file=sys.stderr, flush=True)
+        print(f"{full_name}: error: {error}", file=sys.stderr, flush=True)
         sys.exit(EXIT_INPUT_ERROR)
     finally:
         if run:
@@ -75,32 +98,36 @@ def read_json(path: Path) -> Any:
         ) from None
 
 
-def item(known: Any) -> str:
-    """The item of a matrix stage, given as the first argument: `python -m stages.pretraining luong`."""
-    name = sys.argv[1] if len(sys.argv) > 1 else ""
-    if name not in known:
-        print(f"usage: python -m stages.{Path(sys.argv[0]).stem} ITEM - one of {', '.join(known)}", file=sys.stderr)
-        sys.exit(EXIT_INPUT_ERROR)
-    return name
+def _item(name: str, known: Any) -> str:
+    given = sys.argv[1] if len(sys.argv) > 1 else ""
+    if given not in known:
+        raise InputError(f"no item {given!r}: python -m stages.{name} ITEM, with one of {', '.join(known)}")
+    return given
 
 
-def threads() -> int:
-    """Threads this stage may use: what its scheduler gave it, else all cores."""
-    return int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-
-
-def _section(params: Params, path: str) -> Any:
-    value: Any = params
-    for part in path.split("."):
-        value = value[part] if isinstance(value, dict) else getattr(value, part)
-    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+@contextlib.contextmanager
+def _only_one(name: str) -> Iterator[None]:
+    """Holds the stage's lock. A dvc that was killed may have left its stage running: its output must not mix with ours."""
+    path = layout.WORK / "locks" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            print(f"{name}: waits for process {lock.read().strip() or '?'}, which is running this stage", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
 
 
 def _facts(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _facts(value, f"{prefix}{key}.")
-        elif isinstance(value, float):
-            yield f"{prefix}{key} {value:,.4g}"
-        elif isinstance(value, int):
-            yield f"{prefix}{key} {value:,}"
+    for key, found in values.items():
+        if isinstance(found, dict):
+            yield from _facts(found, f"{prefix}{key}.")
+        elif isinstance(found, float):
+            yield f"{prefix}{key} {found:,.4g}"
+        elif isinstance(found, int):
+            yield f"{prefix}{key} {found:,}"

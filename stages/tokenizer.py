@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator
 
-from data.splits import read_split
+from data.arrow import read_split
 from data.tokenizer import save_tokenizer, train_tokenizer
 from stages import layout
 from stages.stage import stage
 
 
 def main() -> None:
-    with stage("tokenizer", layout.TOKENIZER, "tokenizer") as this:
-        this.read(layout.CORPUS / "train")
+    with stage("tokenizer", layout.TOKENIZER) as this:
         rows = read_split(layout.CORPUS, "train")
 
         def texts() -> Iterator[str]:
@@ -20,7 +19,7 @@ def main() -> None:
 
         tokenizer = train_tokenizer(texts(), this.params.tokenizer)
         save_tokenizer(tokenizer, this.out)
-        print(f"tokenizer: {tokenizer.get_vocab_size():,} pieces")
+        this.summarise({"pieces": tokenizer.get_vocab_size()})
 
 
 if __name__ == "__main__":

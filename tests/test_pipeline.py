@@ -41,7 +41,13 @@ class Project:
         home = folder.parent / "home"
         home.mkdir()
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        unwanted = {"MLFLOW_TRACKING_URI", "PREFECT_API_URL", "GRADUS_PARENT_RUN", "GRADUS_DATA"}
+        unwanted = {
+            "MLFLOW_TRACKING_URI",
+            "PREFECT_API_URL",
+            "GRADUS_PARENT_RUN",
+            "GRADUS_DATA",
+            "PYTHONDONTWRITEBYTECODE",
+        }
         self.environment = {k: v for k, v in os.environ.items() if k not in unwanted} | {
             "PATH": path,
             "HOME": str(home),

@@ -8,10 +8,10 @@ from typing import Any
 
 import datasets
 
+from data.arrow import stored_rows
 from data.comparisons.ranking import REFERENCE_LABELER, Ranking
 from data.errors import InputError
 from data.folders import finished_folder
-from data.streaming import stored_rows
 
 _FEATURES = datasets.Features(
     {
@@ -27,16 +27,12 @@ _FEATURES = datasets.Features(
 
 
 def write_collection(rankings: Iterable[Ranking], folder: Path) -> int:
-    """Stores rankings as they come (memory stays flat); `folder` appears when all are stored. Returns their number.
-
-    Raises:
-        InputError: there was none.
-    """
+    """Stores rankings as they come (memory stays flat); `folder` appears when all are stored. Returns their number."""
     with finished_folder(folder) as partial, tempfile.TemporaryDirectory(dir=partial.parent) as cache:
         stored = stored_rows((r.model_dump() for r in rankings), _FEATURES, Path(cache))
         count = len(stored)
         if not count:
-            raise InputError(f"{folder}: no ranking to store.")
+            raise InputError("there is no ranking to store.")
         stored.save_to_disk(partial)
     return count
 

@@ -49,6 +49,8 @@ def _record(line: bytes, origin: str) -> object:
         raise ValueError(f"not UTF-8 ({error.reason} at byte {error.start})") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON ({error.msg} at column {error.colno})") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     return {"origin": origin, **values} if isinstance(values, dict) else values
 
 

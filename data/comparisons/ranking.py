@@ -16,10 +16,10 @@ class Ranking(BaseModel):
 
     prompt: Text
     responses: tuple[Text, ...] = Field(min_length=2)
-    ranks: tuple[Annotated[int, Field(ge=1, strict=True)], ...]  # 1 is best; equal ranks are ties
+    ranks: tuple[Annotated[int, Field(ge=1, le=2**31 - 1, strict=True)], ...]  # 1 is best; equal ranks are ties
     labeler: Text  # who ranked; "reference" where a similarity to the reference did
     origin: Text  # where the ranking comes from: the pipeline's own responses, or an import's file
-    reference: str | None = None
+    reference: Text | None = None
     systems: tuple[tuple[str, ...], ...] | None = None  # which systems gave each response
 
     @model_validator(mode="after")

@@ -5,11 +5,13 @@ comes with official splits its pairs name theirs; else `data.splits` places whol
 """
 
 import importlib
-import itertools
 import pkgutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
+
+from pydantic import Field, model_validator
 
 from data.errors import InputError
 from data.settings import Settings, nearest, validated
@@ -28,10 +30,23 @@ class CorpusSettings(Settings):
     """What every corpus can be told."""
 
     name: str
-    limit: int | None = None  # read this many pairs only, for a quick try
-    prompts: float = 0.08  # share of the training documents held out as prompts for responses
-    validation: float = 0.03  # share held out where the corpus has no official split
-    test: float = 0.03
+    limit: int | None = Field(default=None, ge=1)  # read this many pairs of each official split only, for a quick try
+    prompts: float = Field(
+        default=0.08, gt=0, lt=1
+    )  # share of the training documents held out as prompts for responses
+    validation: float = Field(default=0.03, gt=0, lt=1)  # share held out where the corpus has no such split of its own
+    test: float = Field(default=0.03, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _leaves_something_to_train_on(self) -> "CorpusSettings":
+        if self.prompts + self.validation + self.test >= 1:
+            raise ValueError("prompts + validation + test must be less than 1: the rest is for training")
+        return self
+
+    @property
+    def official(self) -> frozenset[str]:
+        """Which of "validation" and "test" the corpus comes with."""
+        return frozenset()
 
 
 def names() -> list[str]:
@@ -47,7 +62,13 @@ def settings(values: Mapping[str, Any], where: str) -> CorpusSettings:
 def read_pairs(corpus: CorpusSettings) -> Iterator[Pair]:
     """The pairs of a corpus, as far as its limit."""
     pairs: Callable[[CorpusSettings], Iterator[Pair]] = _module(corpus.name, "corpus").pairs
-    yield from itertools.islice(pairs(corpus), corpus.limit)
+    seen = Counter[str | None]()
+    for pair in pairs(corpus):
+        seen[pair.split] += 1
+        if corpus.limit is None or seen[pair.split] <= corpus.limit:
+            yield pair
+        elif not corpus.official:
+            return
 
 
 def _module(name: Any, where: str) -> ModuleType:

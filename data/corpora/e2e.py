@@ -2,13 +2,15 @@
 
 import csv
 import gzip
+import zlib
 from collections.abc import Iterator
 from typing import Literal
 
 from data import mirror
-from data.corpora import CorpusSettings, Pair
+from data.corpora import CorpusSettings, Pair, hub
 from data.errors import InputError
 
+HUB = "tuetschek/e2e_nlg"
 FILES = {"train": "trainset.csv.gz", "validation": "devset.csv.gz", "test": "testset_w_refs.csv.gz"}
 
 
@@ -17,10 +19,17 @@ class Settings(CorpusSettings):
 
     name: Literal["e2e"]
 
+    @property
+    def official(self) -> frozenset[str]:
+        return frozenset({"validation", "test"})
+
 
 def pairs(settings: CorpusSettings) -> Iterator[Pair]:
     """Pairs (meaning representation, text) with their official splits; the document is the meaning representation."""
-    folder = mirror.require("e2e")
+    folder = mirror.folder("e2e")
+    if folder is None:
+        yield from hub.official_pairs("e2e", HUB, "meaning_representation", "human_reference")
+        return
     for split, name in FILES.items():
         path = folder / name
         line = 0
@@ -34,5 +43,5 @@ def pairs(settings: CorpusSettings) -> Iterator[Pair]:
                     if not row["mr"] or not row["ref"]:
                         raise InputError(f"{path}:{line}: empty 'mr' or 'ref'.")
                     yield Pair(row["mr"], row["mr"], row["ref"], split)
-        except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
             raise InputError(f"{path}: broken after line {line} ({error}). Fetch the file again.") from None

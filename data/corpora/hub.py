@@ -18,7 +18,11 @@ class Settings(CorpusSettings):
     config: str | None = None
     source_column: str
     target_column: str
-    splits: dict[str, str] = Field(default={"train": "train"})  # our split: theirs
+    splits: dict[Literal["train", "validation", "test"], str] = Field(default={"train": "train"})  # our split: theirs
+
+    @property
+    def official(self) -> frozenset[str]:
+        return frozenset(self.splits) - {"train"}
 
 
 def pairs(settings: CorpusSettings) -> Iterator[Pair]:
@@ -31,19 +35,44 @@ def pairs(settings: CorpusSettings) -> Iterator[Pair]:
     import datasets
 
     local = mirror.folder(settings.path)
-    official = set(settings.splits) != {"train"}
     for ours, theirs in settings.splits.items():
         try:
             rows = datasets.load_dataset(str(local or settings.path), settings.config, split=theirs, streaming=True)
+            yield from _read(rows, settings, theirs, ours)
+        except InputError:
+            raise
         except Exception as error:  # the hub's client raises whatever its transport does
             raise InputError(
                 f"corpus 'hub': {settings.path}, split '{theirs}': {type(error).__name__}: {error}. "
                 f"Check corpus.path and corpus.splits in params.yaml, or put a copy into {mirror.VARIABLE}/{settings.path}."
             ) from error
-        for number, row in enumerate(rows):
-            source, target = (_column(row, c, settings.path) for c in (settings.source_column, settings.target_column))
-            if source and target:
-                yield Pair(f"{theirs}:{number}", source, target, ours if official else None)
+
+
+def official_pairs(corpus: str, path: str, source_column: str, target_column: str) -> Iterator[Pair]:
+    """Pairs of a corpus that Gradus knows by name, from its place on the hub; for when no mirror has it.
+
+    Raises:
+        InputError: the hub cannot be reached or has it in another form; says how to use a mirror.
+    """
+    splits = {name: name for name in ("train", "validation", "test")}
+    try:
+        yield from pairs(
+            Settings(name="hub", path=path, source_column=source_column, target_column=target_column, splits=splits)
+        )
+    except InputError as error:
+        place = mirror.root()
+        missing = f"{mirror.VARIABLE}={place} has no folder '{corpus}'" if place else f"{mirror.VARIABLE} is not set"
+        raise InputError(
+            f"corpus '{corpus}': {missing}, and the hub did not give it either ({str(error)[:300]}). Set {mirror.VARIABLE} to a data mirror "
+            f"that holds '{corpus}/' (export {mirror.VARIABLE}=/path/to/mirror), or choose another corpus (gradus use default)."
+        ) from None
+
+
+def _read(rows: Any, settings: Settings, theirs: str, ours: str) -> Iterator[Pair]:
+    for number, row in enumerate(rows):
+        source, target = (_column(row, c, settings.path) for c in (settings.source_column, settings.target_column))
+        if source and target:
+            yield Pair(f"{theirs}:{number}", source, target, ours)
 
 
 def _column(row: Any, name: str, path: str) -> str:

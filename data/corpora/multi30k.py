@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from typing import Literal
 
 from data import mirror
-from data.corpora import CorpusSettings, Pair
+from data.corpora import CorpusSettings, Pair, hub
 from data.corpora.parallel_text import read_parallel
 
+HUB = "bentrevett/multi30k"  # English and German only
 FILES = {"train": "train", "validation": "val", "test": "test_2016_flickr"}
 
 
@@ -17,11 +18,18 @@ class Settings(CorpusSettings):
     source: Literal["en", "de", "fr"] = "en"
     target: Literal["en", "de", "fr"] = "de"
 
+    @property
+    def official(self) -> frozenset[str]:
+        return frozenset({"validation", "test"})
+
 
 def pairs(settings: CorpusSettings) -> Iterator[Pair]:
-    """29,000 / 1,014 / 1,000 pairs with their official splits, from the mirror's folder `multi30k`."""
+    """29,000 / 1,014 / 1,000 pairs with their official splits, from the mirror's folder `multi30k`, else from the hub."""
     assert isinstance(settings, Settings)
-    folder = mirror.require("multi30k")
+    folder = mirror.folder("multi30k")
+    if folder is None:
+        yield from hub.official_pairs("multi30k", HUB, settings.source, settings.target)
+        return
     for split, stem in FILES.items():
         yield from read_parallel(
             folder / f"{stem}.{settings.source}.gz", folder / f"{stem}.{settings.target}.gz", split

@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -22,12 +23,16 @@ class Settings(CorpusSettings):
     validation_files: tuple[Path, Path] | None = None
     test_files: tuple[Path, Path] | None = None
 
+    @property
+    def official(self) -> frozenset[str]:
+        given = {"validation": self.validation_files, "test": self.test_files}
+        return frozenset(name for name, files in given.items() if files)
+
 
 def pairs(settings: CorpusSettings) -> Iterator[Pair]:
     """Pairs of all the files, each a document of its own."""
     assert isinstance(settings, Settings)
-    official = settings.validation_files is not None or settings.test_files is not None
-    yield from _split(settings.train_files, "train" if official else None)
+    yield from _split(settings.train_files, "train")
     if settings.validation_files:
         yield from _split(settings.validation_files, "validation")
     if settings.test_files:
@@ -83,5 +88,5 @@ def _lines(path: Path) -> Iterator[str]:
         raise InputError(
             f"{path}:{number}: not UTF-8 ({error.reason} at byte {error.start}). Convert the file to UTF-8."
         ) from None
-    except (EOFError, gzip.BadGzipFile, OSError) as error:
+    except (EOFError, zlib.error, OSError) as error:
         raise InputError(f"{path}: broken after line {number} ({error}). Fetch the file again.") from None

@@ -49,13 +49,6 @@ def test_it_can_be_stopped_after_its_length_as_lightning_does() -> None:
     assert sorted(i for b in batches for i in b) == list(range(500))
 
 
-def test_processes_share_an_epoch_without_overlap() -> None:
-    parts = [list(loader(rank=rank, world=2)) for rank in (0, 1)]
-    assert len(parts[0]) == len(parts[1])
-    items = [i for part in parts for b in part for i in b]
-    assert len(items) == len(set(items))
-
-
 def test_padding_on_either_side() -> None:
     assert padded([[5, 6], [7]]).tolist() == [[5, 6], [7, PAD]]
     assert padded([[5, 6], [7]], left=True).tolist() == [[5, 6], [PAD, 7]]

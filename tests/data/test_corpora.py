@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from data import corpora
+from data.arrow import read_split
 from data.corpora import Pair, kjv_bbe, read_pairs
 from data.errors import InputError
-from data.splits import SPLITS, place, read_split, write_splits
+from data.splits import SPLITS, place, write_splits
 
 
 def corpus(**values: object) -> corpora.CorpusSettings:
@@ -74,6 +75,19 @@ def test_e2e_keeps_references_of_a_meaning_together(mirror: Path) -> None:
     assert place(pairs[0], corpus(name="e2e", prompts=0.5)) == place(pairs[1], corpus(name="e2e", prompts=0.5))
 
 
+def test_splits_that_a_corpus_lacks_are_drawn_and_a_limit_is_for_each_split(mirror: Path, tmp_path: Path) -> None:
+    files = {
+        "train_files": ["multi30k/train.de.gz", "multi30k/train.en.gz"],
+        "validation_files": ["multi30k/val.de.gz", "multi30k/val.en.gz"],
+    }
+    counts = write_splits(corpus(name="parallel_text", prompts=0.2, test=0.3, **files), tmp_path)["pairs"]
+    assert counts["validation"] == 5
+    assert counts["test"] > 8
+    assert sum(counts.values()) == 65
+    limited = list(read_pairs(corpus(name="multi30k", limit=3)))
+    assert [p.split for p in limited] == ["train"] * 3 + ["validation"] * 3 + ["test"] * 3
+
+
 def test_plain_text_files_relative_to_the_mirror(mirror: Path) -> None:
     files = {
         "train_files": ["multi30k/train.de.gz", "multi30k/train.en.gz"],
@@ -98,12 +112,16 @@ def test_a_folder_of_the_mirror_stands_for_a_hub_data_set(mirror: Path) -> None:
         )
 
 
-def test_a_missing_mirror_names_variable_and_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_mirror_and_a_hub_the_error_names_variable_and_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GRADUS_DATA", raising=False)
-    with pytest.raises(
-        InputError, match=r"corpus 'multi30k': GRADUS_DATA is not set\. Set GRADUS_DATA to a data mirror"
-    ):
-        list(read_pairs(corpus(name="multi30k")))
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for name in ("multi30k", "e2e"):
+        with pytest.raises(
+            InputError,
+            match=rf"corpus '{name}': GRADUS_DATA is not set, and the hub .*Set GRADUS_DATA to a data mirror",
+        ):
+            list(read_pairs(corpus(name=name)))
     monkeypatch.setenv("GRADUS_DATA", "/no/such/folder")
     with pytest.raises(InputError, match=r"GRADUS_DATA=/no/such/folder: no such folder"):
         list(read_pairs(corpus(name="multi30k")))

@@ -8,10 +8,11 @@ import pytest
 from tokenizers import Tokenizer
 
 from data import corpora
+from data.arrow import piece_counts, read_split, references_by_source
 from data.batching import causal_loader, translation_loader
-from data.encoding import EncodingSettings, piece_counts, references_by_source, unigram_perplexity, write_encoded
+from data.encoding import EncodingSettings, unigram_perplexity, write_encoded
 from data.errors import InputError
-from data.splits import read_split, write_splits
+from data.splits import write_splits
 from data.tokenizer import (
     BEGIN,
     END,

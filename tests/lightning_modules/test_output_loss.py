@@ -37,3 +37,19 @@ def test_it_has_no_gradient_to_keep_in_evaluation() -> None:
         assert projected_cross_entropy(
             torch.zeros(2, 3), torch.zeros(5, 3), None, torch.tensor([0, 1])
         ).item() == pytest.approx(2 * torch.tensor(5.0).log().item())
+
+
+@pytest.mark.parametrize("features_type", [torch.float32, torch.bfloat16])
+def test_under_autocast_it_works_in_half_precision(features_type: torch.dtype) -> None:
+    torch.manual_seed(0)
+    h, w, y = (
+        torch.randn(6, 8).to(features_type).requires_grad_(),
+        torch.randn(20, 8, requires_grad=True),
+        torch.arange(6),
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = projected_cross_entropy(h, w, None, y)
+    loss.backward()
+    exact = F.cross_entropy(h.float() @ w.t(), y, reduction="sum")
+    assert loss.item() == pytest.approx(exact.item(), rel=0.02)
+    assert (h.grad.dtype, w.grad.dtype) == (features_type, torch.float32)

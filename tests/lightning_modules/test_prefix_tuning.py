@@ -126,7 +126,7 @@ def test_greedy_generation_is_the_argmax_at_each_step(base: PreTrainedModel) -> 
 
 def test_a_saved_prefix_refuses_another_base(base: PreTrainedModel, tmp_path: Path) -> None:
     from data.errors import InputError
-    from stages.model_folders import load_prefix, save_prefix
+    from stages.prefix_folder import load_prefix, save_prefix
 
     base.save_pretrained(tmp_path / "base")
     adapter = build("prefix", base, PrefixSettings(length=4, mlp_input=8, mlp_hidden=12), WORDS)

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from data.tokenizer import PAD
-from lightning_modules.language_model import count_parameters
 from lightning_modules.transformer import (
     Attention,
     EncoderLayer,
@@ -15,6 +14,7 @@ from lightning_modules.transformer import (
     feed_forward,
     sinusoids,
 )
+from stages.model_files import count_parameters
 
 
 def test_base_and_big_have_the_papers_weight_counts() -> None:

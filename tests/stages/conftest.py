@@ -23,7 +23,8 @@ def empty_tracking(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def project(empty_tracking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The working directory, with this project's params.yaml and an empty MLflow data base."""
-    (tmp_path / "params.yaml").write_text((PROJECT / "params.yaml").read_text())
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(PROJECT / name, tmp_path / name)
     (tmp_path / "tracking").mkdir()
     shutil.copy(empty_tracking, tmp_path / "tracking" / "mlflow.db")
     monkeypatch.chdir(tmp_path)

@@ -14,7 +14,7 @@ from gradus.tracking import StageRun
 from lightning_modules.transformer import Training, Transformer, TransformerSettings
 from lightning_modules.translation import Translation
 from stages import fitting, layout
-from stages.fitting import fit, inputs_key
+from stages.fitting import fit
 from stages.params import load_params
 from stages.stage import Stage, read_json
 
@@ -23,7 +23,9 @@ TRAINING = Training(epochs=3, schedule="cosine", learning_rate=0.01, warmup_step
 
 @pytest.fixture
 def stage(project: Path) -> Stage:
-    return Stage("pretraining@transformer", load_params(), project, StageRun("pretraining@transformer"))
+    return Stage(
+        "pretraining@transformer", "transformer", load_params(), project, StageRun("pretraining@transformer"), "key"
+    )
 
 
 def loaders() -> tuple[TokenBudgetLoader, TokenBudgetLoader]:
@@ -49,7 +51,7 @@ def train(stage: Stage, killed_at: int | None = None) -> tuple[dict[str, torch.T
             if killed_at is not None and self.trainer.global_step == killed_at:
                 raise ConnectionAbortedError("killed")
 
-    learned = fit(stage, Killed(model, TRAINING, len(loader)), loader, validation, TRAINING, "0123456789abcdef")
+    learned = fit(stage, Killed(model, TRAINING, len(loader)), loader, validation, TRAINING)
     learned["curve"] = read_json(stage.out / layout.CURVE)
     return {k: v.clone() for k, v in model.state_dict().items()}, learned
 
@@ -89,14 +91,3 @@ def test_every_epoch_trains_on_all_pairs(stage: Stage) -> None:
     assert learned["tokens"] == 3 * int(loader.lengths.sum())
     assert learned["curve"][-1]["step"] == 3 * len(loader)
     assert learned["curve"][-1]["validation_perplexity"] < learned["curve"][0]["validation_perplexity"]
-
-
-def test_the_key_changes_with_settings_and_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(Path(__file__).parents[2])
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a").write_text("1")
-    first = inputs_key({"lr": 1}, tmp_path / "in")
-    assert inputs_key({"lr": 1}, tmp_path / "in") == first
-    assert inputs_key({"lr": 2}, tmp_path / "in") != first
-    (tmp_path / "in" / "a").write_text("2")
-    assert inputs_key({"lr": 1}, tmp_path / "in") != first

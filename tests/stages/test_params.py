@@ -40,6 +40,22 @@ WRONG = {
         lambda p: p["prefix_tuning"].update(template="x"),
         r"the template must contain \{source\}",
     ),
+    "another field in the template": (lambda p: p["prefix_tuning"].update(template="{source} {x}"), r"no other field"),
+    "a wrong key in a mapping": (
+        lambda p: p["prefix_tuning"]["variants"]["prefix"].update(lenght=3),
+        r"unknown key 'prefix_tuning\.variants\.prefix\.lenght' - did you mean 'length'\?",
+    ),
+    "a name that is no name": (
+        lambda p: p["prefix_tuning"]["variants"].update({"a; touch x": {"kind": "none"}}),
+        r"pattern",
+    ),
+    "heads that do not divide": (
+        lambda p: p["pretraining"]["architectures"]["transformer"].update(heads=5),
+        r"must be a multiple of heads",
+    ),
+    "no epochs": (lambda p: p["language_model"]["training"].update(epochs=0), r"epochs: .*greater than or equal to 1"),
+    "no beam": (lambda p: p["evaluation"]["decoding"].update(beam=0), r"beam: .*greater than or equal to 1"),
+    "shares that leave nothing": (lambda p: p["corpus"].update(prompts=0.9, test=0.2), r"the rest is for training"),
     "no slots": (lambda p: p["pipeline"].update(slots=0), r"pipeline\.slots: .*greater than or equal to 1"),
 }
 

@@ -1,5 +1,9 @@
 """A stage's output appears when it is finished; errors are one readable line and exit code 2."""
 
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import mlflow
@@ -11,21 +15,74 @@ from stages.stage import stage
 
 
 def test_it_writes_its_output_and_its_run(project: Path) -> None:
-    (project / "in.txt").write_text("input")
-    with stage("tokenizer", Path("artifacts/tokenizer"), "tokenizer") as this:
-        this.read(Path("in.txt"))
-        this.summarise({"pieces": 7, "nested": {"loss": 0.5}, "text": "not a number"})
+    (project / "artifacts/corpus").mkdir(parents=True)
+    with stage("tokenizer", Path("artifacts/tokenizer")) as this:
+        this.summarise({"pieces": 7, "nested": {"loss of (x)": 0.5}, "text": "not a number"})
         assert not Path("artifacts/tokenizer").exists()
     assert Path("artifacts/tokenizer/summary.json").is_file()
     client = mlflow.MlflowClient(tracking.uri())
     (run,) = client.search_runs([tracking.experiment()], "tags.`gradus.stage` = 'tokenizer'")
     assert run.info.status == "FINISHED"
     assert run.data.params == {"seed": "1", "tokenizer.vocabulary": "4000", "tokenizer.min_frequency": "2"}
-    assert run.data.metrics == {"pieces": 7, "nested.loss": 0.5}
-    assert [i.dataset.name for i in run.inputs.dataset_inputs] == ["in.txt"]
+    assert run.data.metrics == {"pieces": 7, "nested.loss of _x_": 0.5}
+    assert [i.dataset.name for i in run.inputs.dataset_inputs] == ["artifacts/corpus"]
     assert {"mlflow.source.git.commit", "gradus.dvc_lock", "gradus.attempt", "mlflow.parentRunId"} <= set(run.data.tags)
     parent = client.get_run(run.data.tags["mlflow.parentRunId"])
     assert parent.info.status == "FINISHED"
+
+
+def test_its_key_changes_with_what_dvc_yaml_declares(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def key(item: str) -> str:
+        monkeypatch.setattr("sys.argv", ["pretraining", item])
+        with stage("pretraining", Path("out"), "pretraining.architectures") as this:
+            assert (this.name, this.item) == (f"pretraining@{item}", item)
+            return this.key
+
+    first = key("luong")
+    assert key("luong") == first
+    assert key("transformer") != first
+    (project / "artifacts/encoded").mkdir(parents=True)
+    (project / "artifacts/encoded/rows").write_text("1")
+    second = key("luong")
+    assert second != first
+    params = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(params.replace("hidden: 128, score: dot", "hidden: 120, score: dot"))
+    assert key("luong") != second
+    (project / "params.yaml").write_text(
+        params.replace("min_frequency", "#").replace("tie_margin: 2.0", "tie_margin: 3.0")
+    )
+    assert key("luong") == second
+
+
+def test_an_unknown_item_is_an_error_that_names_the_known(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["pretraining", "gru"])
+    with pytest.raises(SystemExit), stage("pretraining", Path("out"), "pretraining.architectures"):
+        pass
+    assert "no item 'gru': python -m stages.pretraining ITEM, with one of luong, transformer" in capsys.readouterr().err
+
+
+def test_the_same_stage_runs_once_at_a_time(project: Path) -> None:
+    code = (
+        "import time\nfrom pathlib import Path\nfrom stages.stage import stage\n"
+        "with stage('corpus', Path('out')):\n    print('in', flush=True)\n    time.sleep({})"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    first = subprocess.Popen(
+        [sys.executable, "-c", code.format(60)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert first.stdout
+    assert first.stdout.readline() == "in\n"
+    second = subprocess.Popen(
+        [sys.executable, "-c", code.format(0)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert second.stdout
+    assert second.stdout.readline() == f"corpus: waits for process {first.pid}, which is running this stage\n"
+    first.kill()
+    assert second.wait(60) == 0
+    assert Path("out").is_dir()
+    first.wait()
 
 
 def test_an_input_error_is_one_line_and_leaves_the_old_output(
@@ -54,7 +111,18 @@ def test_a_tracking_server_that_is_gone_stops_nothing(project: Path, monkeypatch
 
 def test_runs_of_dead_processes_are_marked_killed(project: Path) -> None:
     client = tracking.client()
-    tags = {"gradus.host": __import__("socket").gethostname(), "gradus.process": "999999999-1"}
+    tags = {"gradus.host": socket.gethostname(), "gradus.process": "999999999-1"}
     dead = client.create_run(tracking.experiment(), tags=tags).info.run_id
     tracking.start_parent("next", "test")
     assert client.get_run(dead).info.status == "KILLED"
+
+
+def test_an_attempt_counts_the_runs_that_did_not_finish(project: Path) -> None:
+    for attempt, fails in ((1, True), (2, True), (3, False), (1, False)):
+        if fails:
+            with pytest.raises(RuntimeError), stage("corpus", Path("out")) as this:
+                raise RuntimeError
+        else:
+            with stage("corpus", Path("out")) as this:
+                pass
+        assert tracking.client().get_run(this.run.run_id).data.tags["gradus.attempt"] == str(attempt)

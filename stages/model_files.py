@@ -1,0 +1,53 @@
+"""Models between stages: a folder with `model.safetensors`, `config.json` and the tokenizer. Nothing in it is code."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from data.errors import InputError
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+DEVICE = torch.device(
+    "cuda" if torch.cuda.is_available() else "cpu"
+)  # where models are used; training decides by itself
+
+
+def copy_tokenizer(source: Path, folder: Path) -> None:
+    """Puts the tokenizer's files into a model's folder."""
+    for file in source.glob("tokenizer*.json"):
+        shutil.copyfile(file, folder / file.name)
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file. Raises InputError when it is missing or damaged."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: missing or damaged ({error}). Make it again: dvc repro.") from None
+
+
+def read_config(path: Path, what: str) -> dict[str, Any]:
+    """A JSON file of a model folder; `what` says in errors which folder is expected."""
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return values
+    except FileNotFoundError:
+        raise InputError(f"{path.parent}: no {path.name} in it. Give the folder of {what}.") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: damaged ({error}).") from None
+
+
+def write_config(path: Path, values: dict[str, Any]) -> None:
+    """Writes a JSON file of a model folder."""
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of weights, shared ones once."""
+    return sum(p.numel() for p in model.parameters())

@@ -1,0 +1,41 @@
+"""A translator as a model folder."""
+
+from pathlib import Path
+
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+
+from data.errors import InputError
+from data.settings import validated
+from data.tokenizer import load_tokenizer
+from lightning_modules.translator import Translator, TranslatorSettings, architecture
+from stages.model_files import CONFIG, DEVICE, WEIGHTS, copy_tokenizer, read_config, weights, write_config
+
+
+def save_translator(folder: Path, name: str, model: Translator, settings: TranslatorSettings, tokenizer: Path) -> None:
+    """Writes a translator of the architecture `name` with its tokenizer."""
+    copy_tokenizer(tokenizer, folder)
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / WEIGHTS)
+    vocabulary = load_tokenizer(tokenizer).get_vocab_size()
+    write_config(
+        folder / CONFIG, {"architecture": name, "vocabulary": vocabulary, "settings": settings.model_dump(mode="json")}
+    )
+
+
+def load_translator(folder: Path) -> tuple[Translator, Tokenizer, str]:
+    """A translator ready to decode, its tokenizer and its architecture's name.
+
+    Raises:
+        InputError: a file is missing or damaged, or the weights are not those of the architecture in config.json.
+    """
+    config = read_config(folder / CONFIG, f"a translator, e.g. artifacts/translators/{folder.name or 'transformer'}")
+    if "architecture" not in config:
+        raise InputError(f"{folder}: no translator: its {CONFIG} names no architecture of Gradus.")
+    found = architecture(config["architecture"], str(folder / CONFIG))
+    settings = validated(found.Settings, config["settings"], str(folder / CONFIG))
+    model = found(settings, config["vocabulary"])
+    try:
+        model.load_state_dict(weights(folder / WEIGHTS))
+    except RuntimeError as error:
+        raise InputError(f"{folder / WEIGHTS}: not the weights that {CONFIG} describes: {error}") from None
+    return model.to(DEVICE).eval(), load_tokenizer(folder), config["architecture"]
