@@ -4,6 +4,9 @@ import asyncio
 import heapq
 
 
+SETTLING_SECONDS = 0.1
+
+
 class Slots:
     """`count` numbered slots; on a machine with GPUs each is a GPU.
 
@@ -21,8 +24,7 @@ class Slots:
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (-weight, self._arrivals, future))
         self._arrivals += 1
-        # Not at once: stages that became ready in the same moment shall all be waiting before one is chosen.
-        asyncio.get_running_loop().call_soon(self._serve)
+        self._serve_soon()
         try:
             return await future
         except asyncio.CancelledError:
@@ -33,7 +35,11 @@ class Slots:
     def release(self, slot: int) -> None:
         """Gives a slot back."""
         self._free.append(slot)
-        asyncio.get_running_loop().call_soon(self._serve)
+        self._serve_soon()
+
+    def _serve_soon(self) -> None:
+        # Not at once: the stages that the end of another has made ready shall all be waiting before one is chosen.
+        asyncio.get_running_loop().call_later(SETTLING_SECONDS, self._serve)
 
     def _serve(self) -> None:
         while self._free and self._waiting:

@@ -15,7 +15,7 @@ def test_no_more_at_once_than_slots_and_the_heaviest_first() -> None:
         running.append(name)
         order.append(name)
         most = max(most, len(running))
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
         running.remove(name)
         slots.release(slot)
 
