@@ -32,6 +32,7 @@ for _variable, _value in {
 PARENT_VARIABLE = "GRADUS_PARENT_RUN"
 EXPERIMENT = "gradus"
 FOLDER = Path("tracking")
+_KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on training runs, not on GenAI traces
 
 log = logging.getLogger("gradus")
 
@@ -58,7 +59,7 @@ def experiment() -> str:
     if found is None:
         location = (FOLDER / "artifacts").resolve().as_uri() if uri().startswith("sqlite") else None
         with contextlib.suppress(Exception):  # another process may make it at the same moment
-            client().create_experiment(EXPERIMENT, artifact_location=location)
+            client().create_experiment(EXPERIMENT, artifact_location=location, tags=_KIND)
         found = client().get_experiment_by_name(EXPERIMENT)
     return str(found.experiment_id)
 
