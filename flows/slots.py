@@ -3,7 +3,6 @@
 import asyncio
 import heapq
 
-
 SETTLING_SECONDS = 0.1
 
 
