@@ -1,0 +1,1 @@
+"""Measurements that docs refer to; each prints one JSON object."""
