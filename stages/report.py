@@ -14,23 +14,27 @@ TEMPLATE = "report.html.jinja"
 
 def main() -> None:
     with stage("report", layout.REPORT) as this:
-        page = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(Path(__file__).parent),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
         facts = _facts(this)
         images = _plots(facts, this.out)
         for path in images.values():
             this.run.artifact(path)
-        embedded = {name: base64.b64encode(path.read_bytes()).decode() for name, path in images.items()}
-        (this.out / "index.html").write_text(
-            page.get_template(TEMPLATE).render(**facts, images=embedded), encoding="utf-8"
-        )
+        page = render(facts, {name: path.read_bytes() for name, path in images.items()})
+        (this.out / "index.html").write_text(page, encoding="utf-8")
         this.run.artifact(this.out / "index.html")
     print(f"report: {layout.REPORT / 'index.html'}")
+
+
+def render(facts: dict[str, Any], images: dict[str, bytes]) -> str:
+    """The page, with the PNG images in it. Whatever text comes from data is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    embedded = {name: base64.b64encode(image).decode() for name, image in images.items()}
+    return environment.get_template(TEMPLATE).render(**facts, images=embedded)
 
 
 def _facts(this: Stage) -> dict[str, Any]:

@@ -33,7 +33,8 @@ def main() -> None:
         for part in PARTS:
             if not len(parts[part]):
                 raise InputError(
-                    f"{collection}: too few prompts: none fell into the part '{part}'. Add rankings, or raise comparisons.{part} in params.yaml."
+                    f"{collection}: too few prompts: none fell into the part '{part}'. "
+                    f"Add rankings, or change comparisons.validation and comparisons.test in params.yaml."
                 )
         tokenizer = load_tokenizer(layout.LANGUAGE_MODEL)
         groups = {part: _groups(rows, tokenizer) for part, rows in parts.items()}

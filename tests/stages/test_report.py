@@ -1,0 +1,58 @@
+"""The report shows what was measured, and text from data as text."""
+
+from pathlib import Path
+
+from stages import plots
+from stages.report import render
+
+HOSTILE = "<script>alert('x')</script> & $1 <b>"
+EXAMPLE = {"source": HOSTILE, "output": HOSTILE, "references": [HOSTILE]}
+SCORES = {"bleu": 12.3, "chrf": 45.6, "bleu_signature": "nrefs:1|version:2", "chrf_signature": "nrefs:1"}
+FACTS = {
+    "corpus": HOSTILE,
+    "encoded": {"train": {"pairs": 1234, "target_pieces": 5, "too_long": 6}, "unigram_perplexity": 300.0},
+    "translators": {
+        "luong": {
+            "training": {"parameters": 1000, "seconds": 2.0, "tokens_per_second": 3.0, "validation_perplexity": 4.0},
+            "test": {**SCORES, "copy_of_source": SCORES, "sentences": 7, "too_long": 8, "sentences_per_second": 9.0},
+            "examples": [EXAMPLE],
+        }
+    },
+    "comparisons": {"by_reference_labeler": 10, "rankings": 11, "responses_per_ranking": {"4": 11}, "strict_comparisons": 60, "tied_comparisons": 6},
+    "language_model": {"parameters": 12, "validation_perplexity": 13.0},
+    "reward": {
+        "accuracy": 0.7, "log_loss": 0.6, "comparisons": 14, "groups": {"test": 15}, "length_accuracy": 0.55, "length_prefers": "longer",
+        "chance_accuracy": 0.5, "chance_log_loss": 0.693,
+        "best_of_n": {"mean_chrf": 30.0, "first_choice_chrf": 31.0, "picked_chrf": 35.0, "best_possible_chrf": 40.0},
+    },
+    "reward_examples": [{"prompt": HOSTILE, "reference": HOSTILE, "responses": [[0.5, 40.0, HOSTILE]]}],
+    "variants": {
+        "none": {
+            "summary": {"kept_parameters": 0, "share_of_base": 0.0, "seconds": 0.0, "test_loss": 2.5, "test_target_pieces": 16, **SCORES},
+            "examples": [EXAMPLE],
+        }
+    },
+}  # fmt: skip
+
+
+def test_text_from_data_is_escaped() -> None:
+    page = render(FACTS, dict.fromkeys(("learning_curves", "attention_luong", "reward", "prefix"), b"png"))
+    assert "<script" not in page
+    assert "<b>" not in page
+    assert page.count("&lt;script&gt;") == 10
+    for shown in ("1,234", "12.3", "45.6", "70.0 %", "55.0 %", "35.0", "No person judged them", "2.500"):
+        assert shown in page
+
+
+def test_plots_show_any_text(tmp_path: Path) -> None:
+    heat_map = {
+        "source": ["$", "a_b$", "</s>"],
+        "target": ["$x$", "\\frac"],
+        "weights": [[0.1, 0.8, 0.1], [0.3, 0.3, 0.4]],
+    }
+    plots.attention(heat_map, "luong", tmp_path / "a.png")
+    curve = [{"epoch": 1, "validation_perplexity": 40.0}, {"epoch": 2, "validation_perplexity": 20.0}]
+    plots.learning_curves({"luong": curve}, 300.0, tmp_path / "b.png")
+    plots.reward(FACTS["reward"], tmp_path / "c.png")
+    plots.losses({"none": 2.5, "prefix": 1.7}, tmp_path / "d.png")
+    assert all((tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in "abcd")
