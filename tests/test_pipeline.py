@@ -250,7 +250,7 @@ def test_rank_and_generate_use_the_runs_models(project: Project) -> None:
 
 
 def test_a_killed_stage_leaves_no_output_and_completes_when_run_again(project: Project) -> None:
-    project.change("params.yaml", "weight_decay: 0.01, epochs: 1,", "weight_decay: 0.01, epochs: 40,")
+    project.change("params.yaml", "weight_decay: 0.01, epochs: 1,", "weight_decay: 0.01, epochs: 15,")
     dvc = project.start("dvc", "repro", "--single-item", "language_model")
     assert dvc.stdout
     for line in dvc.stdout:
@@ -266,7 +266,7 @@ def test_a_killed_stage_leaves_no_output_and_completes_when_run_again(project: P
     assert not (project.folder / "artifacts/language_model").exists()
     assert "language_model" in project.would_run()
     output = project.run("dvc", "repro", "--single-item", "language_model")
-    assert "epoch 40:" in output
+    assert "epoch 15:" in output
     assert (project.folder / "artifacts/language_model/model.safetensors").is_file()
     statuses = [r.info.status for r in project.runs(parents=False) if r.data.tags["gradus.stage"] == "language_model"]
     assert sorted(statuses) == ["FINISHED", "FINISHED", "KILLED"]
