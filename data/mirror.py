@@ -4,20 +4,39 @@ import os
 from pathlib import Path
 
 from data.errors import InputError
+from data.folders import finished_file
 
 VARIABLE = "GRADUS_DATA"
+REMEMBERED = Path(".gradus/mirror")  # written by `gradus use`, read where the variable is not set
 
 
 def root() -> Path | None:
-    """The mirror's folder, or None when `GRADUS_DATA` is not set. Raises InputError when it is set to no folder."""
+    """The mirror's folder: that of `GRADUS_DATA`, else the remembered one, else None.
+
+    Raises:
+        InputError: the folder does not exist.
+    """
     value = os.environ.get(VARIABLE)
+    source = VARIABLE
+    if not value and REMEMBERED.is_file():
+        value, source = REMEMBERED.read_text(encoding="utf-8").strip(), str(REMEMBERED)
     if not value:
         return None
     path = Path(value).expanduser().resolve()
     if not path.is_dir():
         raise InputError(
-            f"{VARIABLE}={value}: no such folder. Set it to a data mirror (a folder with e.g. multi30k/ in it)."
+            f"{source}={value}: no such folder. Set {VARIABLE} to a data mirror (a folder with e.g. multi30k/ in it)."
         )
+    return path
+
+
+def remember() -> Path | None:
+    """Keeps the mirror of `GRADUS_DATA` for later commands in this project, and returns it; None when it is not set."""
+    if not os.environ.get(VARIABLE):
+        return None
+    path = root()
+    with finished_file(REMEMBERED) as partial:
+        partial.write_text(f"{path}\n", encoding="utf-8")
     return path
 
 

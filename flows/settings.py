@@ -11,7 +11,7 @@ from data.settings import Settings, validated
 class PipelineSettings(Settings):
     """How flows run stages."""
 
-    slots: int = Field(default=2, ge=1)  # stages side by side; on a machine with GPUs, one GPU a slot
+    slots: int = Field(default=2, ge=1)  # stages side by side; on a machine with GPUs, their number
     timeout_minutes: float = Field(default=240, gt=0)  # of one stage
 
 

@@ -7,7 +7,7 @@ SETTLING_SECONDS = 0.1
 
 
 class Slots:
-    """`count` numbered slots; on a machine with GPUs each is a GPU.
+    """`count` numbered slots; on a machine with GPUs they are dealt to these in turn.
 
     When several stages wait, the one with the greatest `weight` is next: the stages that most others depend on come first, so
     the long chain is not left for the end.

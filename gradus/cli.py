@@ -13,6 +13,7 @@ from gradus.errors import taught_errors
 
 app = typer.Typer(
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="""Train the line of models from the LSTM to reward models and prefix-tuning, reproducibly.
@@ -63,12 +64,12 @@ def use(
         str | None, typer.Argument(help="Name of a file of experiments/, without .yaml. Left out: list them.")
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Overwrite edits of params.yaml that no experiment has.")
+        bool, typer.Option("--force", metavar="", help="Overwrite edits of params.yaml that no experiment has.")
     ] = False,
 ) -> None:
     """Write params.yaml: the default settings with those of an experiment over them.
 
-    Example: `GRADUS_DATA=/path/to/mirror gradus use multi30k && gradus run`. Back to the default: `gradus use default`.
+    Example: `GRADUS_DATA=/path/to/mirror gradus use multi30k && gradus run` (the mirror is remembered). Back to the default: `gradus use default`.
     """
     from gradus import experiments
 
@@ -86,7 +87,9 @@ def translate(
     n_best: Annotated[
         int, typer.Option(min=1, help="Hypotheses a line, as tab-separated score and text, at most --beam.")
     ] = 1,
-    samples: Annotated[bool, typer.Option("--sample", help="Draw --n-best samples instead of beam search.")] = False,
+    samples: Annotated[
+        bool, typer.Option("--sample", metavar="", help="Draw --n-best samples instead of beam search.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of --sample.")] = 0,
 ) -> None:
     """Translate standard input, one sentence a line; every line gives one line (or --n-best lines) in the same order.

@@ -15,8 +15,11 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="""Import, check and export comparison collections.
 
-    A ranking is one JSON object on a line: `{"prompt": "...", "responses": ["...", "..."], "ranks": [1, 2], "labeler": "ann"}` -
-    K >= 2 different responses, rank 1 is best, equal ranks are ties; `origin`, `reference` and `systems` (a list of names for
+    A ranking is one JSON object on a line:
+
+        {"prompt": "p", "responses": ["a", "b"], "ranks": [1, 2], "labeler": "ann"}
+
+    K >= 2 different responses; rank 1 is best, equal ranks are ties. `origin`, `reference` and `systems` (a list of names for
     each response) may be given.""",
 )
 

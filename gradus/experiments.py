@@ -6,6 +6,7 @@ from typing import Any
 
 from ruamel.yaml import YAML, YAMLError
 
+from data import mirror
 from data.errors import InputError
 from data.folders import finished_file
 from data.settings import nearest
@@ -40,7 +41,9 @@ def use(name: str, force: bool) -> str:
     check_params(YAML(typ="safe").load(text), str(FOLDER / f"{name}.yaml"))
     with finished_file(PARAMS) as partial:
         partial.write_text(text, encoding="utf-8")
-    return f"{PARAMS} now holds the experiment '{name}'. Next: gradus run, or dvc repro."
+    place = mirror.remember()
+    note = f" Raw data: {place} (remembered in {mirror.REMEMBERED})." if place else ""
+    return f"{PARAMS} now holds the experiment '{name}'.{note} Next: gradus run, or dvc repro."
 
 
 def names() -> list[str]:
@@ -52,11 +55,13 @@ def names() -> list[str]:
 
 
 def listing() -> str:
-    """Every experiment with the first line of its file."""
-    return "\n".join(
-        f"{n:16} {(FOLDER / f'{n}.yaml').read_text(encoding='utf-8').partition(chr(10))[0].lstrip('# ')}"
-        for n in names()
-    )
+    """Every experiment with what its file says of it; the one that params.yaml holds is marked."""
+    current = _load(PARAMS.read_text(encoding="utf-8"), PARAMS) if PARAMS.exists() else None
+    lines = []
+    for name in names():
+        about = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+        lines.append(f"{'*' if _load(rendered(name), FOLDER) == current else ' '} {name:16} {about}")
+    return "\n".join([*lines, "Choose one: gradus use NAME"])
 
 
 def rendered(name: str) -> str:
@@ -73,7 +78,7 @@ def rendered(name: str) -> str:
     _yaml.dump(base, out)
     return (
         f"# Experiment '{name}' ({path} over {FOLDER / DEFAULT}.yaml), written by `gradus use {name}`.\n"
-        + out.getvalue().split("\n", 1)[1]
+        + out.getvalue().split("\n", 2)[2]
     )
 
 

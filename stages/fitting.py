@@ -1,7 +1,6 @@
 """Training with Lightning: resumable at any moment, followed by progress bars, tracking and a learning curve."""
 
-import contextlib
-import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ def fit(
     """Trains `module`; returns its speed and quality.
 
     Checkpoints go to a folder named by the stage's key, a hash of everything the result depends on: a stage that was killed
-    continues where it was, bit by bit the same, and one whose inputs changed starts anew. The folder goes when the training
+    continues where it was, bit by bit the same, and one whose inputs changed starts anew. The folder goes when the stage
     is done.
 
     The learning curve (one entry an epoch: step, training loss, validation metrics) becomes a file of the stage's output.
@@ -59,7 +58,7 @@ def fit(
     if resumed:
         print(f"{stage.name}: continues from {resumed}", flush=True)
     trainer.fit(module, train, validation, ckpt_path=resumed, weights_only=True)
-    checkpoints.remove()
+    stage.when_done.append(checkpoints.remove)
     stage.write_json(layout.CURVE, curve.epochs)
     return {
         "seconds": curve.seconds,
@@ -79,6 +78,9 @@ class LearningCurve(pl.Callback):
         self.progress = Progress(stage.name, steps)
         self.mark = 0.0
         self.losses: list[float] = []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.mark = time.monotonic()  # a resumed epoch does not start again
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.mark = time.monotonic()
@@ -178,11 +180,11 @@ class Checkpoints(pl.Callback):
         return None
 
     def remove(self) -> None:
-        """Removes the folder; the training is done."""
-        for path in self.folder.glob("*"):
-            path.unlink()
-        with contextlib.suppress(OSError):
-            os.rmdir(self.folder)
+        """Removes the folder, and those of the same stage that other inputs have left behind."""
+        stage = self.folder.name.rpartition("-")[0]
+        for folder in self.folder.parent.glob(f"{stage}-*"):
+            if folder.name.rpartition("-")[0] == stage:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def state_dict(self) -> dict[str, Any]:
         return {

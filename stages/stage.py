@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from stages.declared import declared, value
 from stages.params import Params, load_params
 
 EXIT_INPUT_ERROR = 2
+EXIT_TERMINATED = 143
 
 
 class Stage:
@@ -31,6 +32,7 @@ class Stage:
 
     def __init__(self, name: str, item: str, params: Params, out: Path, run: StageRun, key: str) -> None:
         self.name, self.item, self.params, self.out, self.run, self.key = name, item, params, out, run, key
+        self.when_done: list[Callable[[], None]] = []  # called when the output is in its place
 
     def write_json(self, name: str, values: Any) -> None:
         """Writes a file of the output."""
@@ -83,6 +85,8 @@ def stage(name: str, out: Path, items: str | None = None) -> Iterator[Stage]:
     except InputError as error:
         print(f"{full_name}: error: {error}", file=sys.stderr, flush=True)
         sys.exit(EXIT_INPUT_ERROR)
+    except SystemExit as ended:  # Lightning answers SIGTERM with an exit that has no code
+        sys.exit(ended.code or EXIT_TERMINATED)
     finally:
         if run:
             run.finish(succeeded)

@@ -1,5 +1,6 @@
 """Any data set with two text columns: a folder of the mirror, or the Hugging Face hub."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -38,7 +39,7 @@ def pairs(settings: CorpusSettings) -> Iterator[Pair]:
     for ours, theirs in settings.splits.items():
         try:
             rows = datasets.load_dataset(str(local or settings.path), settings.config, split=theirs, streaming=True)
-            yield from _read(rows, settings, theirs, ours)
+            yield from itertools.islice(_read(rows, settings, theirs, ours), settings.limit)
         except InputError:
             raise
         except Exception as error:  # the hub's client raises whatever its transport does
@@ -81,6 +82,8 @@ def _column(row: Any, name: str, path: str) -> str:
         if not isinstance(value, dict) or part not in value:
             raise InputError(f"corpus 'hub': {path} has no column '{name}'; it has: {', '.join(map(str, row))}.")
         value = value[part]
+    if value is None:
+        return ""
     if not isinstance(value, str):
         raise InputError(f"corpus 'hub': {path}: column '{name}' holds {type(value).__name__}, text expected.")
     return value.strip()

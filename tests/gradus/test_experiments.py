@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from data import mirror
 from data.errors import InputError
 from gradus import experiments
 from stages.params import check_params
@@ -57,5 +58,16 @@ def test_unknown_and_wrong_experiments() -> None:
 
 def test_the_listing_has_a_line_for_each() -> None:
     lines = experiments.listing().splitlines()
-    assert len(lines) == len(list(Path("experiments").glob("*.yaml")))
-    assert any(line.startswith("multi30k") and "English to German" in line for line in lines)
+    assert len(lines) == len(list(Path("experiments").glob("*.yaml"))) + 1
+    assert [line.split()[1] for line in lines if line.startswith("*")] == ["default"]
+    assert any(line.startswith("  multi30k") and "English to German" in line for line in lines)
+
+
+def test_the_mirror_is_remembered_for_the_commands_that_follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mirror" / "multi30k").mkdir(parents=True)
+    monkeypatch.delenv("GRADUS_DATA", raising=False)
+    assert mirror.folder("multi30k") is None
+    monkeypatch.setenv("GRADUS_DATA", "mirror")
+    assert "remembered" in experiments.use("multi30k", force=False)
+    monkeypatch.delenv("GRADUS_DATA")
+    assert mirror.folder("multi30k") == tmp_path / "mirror" / "multi30k"

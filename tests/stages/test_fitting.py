@@ -51,6 +51,7 @@ def train(stage: Stage, killed_at: int | None = None) -> tuple[dict[str, torch.T
             if killed_at is not None and self.trainer.global_step == killed_at:
                 raise ConnectionAbortedError("killed")
 
+    stage.when_done = []
     learned = fit(stage, Killed(model, TRAINING, len(loader)), loader, validation, TRAINING)
     learned["curve"] = read_json(stage.out / layout.CURVE)
     return {k: v.clone() for k, v in model.state_dict().items()}, learned
@@ -62,6 +63,7 @@ def test_a_killed_training_ends_with_the_same_weights_and_curve(
 ) -> None:
     monkeypatch.setattr(fitting, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     expected, learned = train(stage)
+    stage.when_done[0]()
     steps = learned["curve"][0]["step"]
     with pytest.raises(ConnectionAbortedError):
         train(stage, killed_at=epoch * steps + steps // 2)
@@ -70,12 +72,17 @@ def test_a_killed_training_ends_with_the_same_weights_and_curve(
     assert all(torch.equal(weights[name], value) for name, value in expected.items())
     assert resumed["curve"] == learned["curve"]
     assert resumed["tokens"] == learned["tokens"]
+    assert resumed["seconds"] < 60
+    assert list(Path(".gradus/checkpoints").glob("*"))
+    for call in stage.when_done:
+        call()
     assert not list(Path(".gradus/checkpoints").glob("*"))
 
 
 def test_a_damaged_checkpoint_is_passed_over(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitting, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     expected, _ = train(stage)
+    stage.when_done[0]()
     with pytest.raises(ConnectionAbortedError):
         train(stage, killed_at=5)
     newest = max(Path(".gradus/checkpoints").glob("*/*.ckpt"))

@@ -126,3 +126,10 @@ def test_an_attempt_counts_the_runs_that_did_not_finish(project: Path) -> None:
             with stage("corpus", Path("out")) as this:
                 pass
         assert tracking.client().get_run(this.run.run_id).data.tags["gradus.attempt"] == str(attempt)
+
+
+def test_an_exit_without_a_code_is_no_success(project: Path) -> None:
+    with pytest.raises(SystemExit) as exit_, stage("corpus", Path("out")):
+        raise SystemExit
+    assert exit_.value.code == 143
+    assert not Path("out").exists()
