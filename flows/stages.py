@@ -41,10 +41,12 @@ async def run_stage(stage: str, timeout_minutes: float, variables: dict[str, str
     try:
         async with asyncio.timeout(timeout_minutes * 60):
             async for raw in process.stdout:
-                for line in raw.decode(errors="replace").replace("\r", "\n").splitlines():
-                    if line.strip():
-                        lines.append(line)
-                        logger.info(line)
+                line = (
+                    raw.decode(errors="replace").rstrip().rpartition("\r")[2]
+                )  # of a bar redrawn in place, the last state
+                if line:
+                    lines.append(line)
+                    logger.info(line)
             code = await process.wait()
     except TimeoutError:
         raise StageFailed(
