@@ -1,0 +1,141 @@
+"""Packed trees against separate rows: the same states, loss and gradient."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+)
+
+from data.errors import InputError
+from lightning_modules import packing
+from lightning_modules.prefix_tuning import Prefix, PrefixSettings, cache, cache_shape
+
+SIZES: dict[str, Any] = {"vocab_size": 90, "num_labels": 1, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+LLAMA = {**SIZES, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+CONFIGS: dict[str, PreTrainedConfig] = {
+    "multi-head": LlamaConfig(**LLAMA, num_key_value_heads=4),
+    "grouped-query": LlamaConfig(**LLAMA, num_key_value_heads=2),
+    "gpt2": GPT2Config(**SIZES, n_embd=32, n_layer=2, n_head=4),
+    "qwen2": Qwen2Config(**LLAMA, num_key_value_heads=1, use_sliding_window=False),
+}
+Tree = tuple[list[int], list[list[int]]]
+
+
+def trees(counts: tuple[int, ...], longest: int = 8, seed: int = 0) -> list[Tree]:
+    random = np.random.default_rng(seed)
+
+    def text() -> list[int]:
+        return random.integers(5, 90, random.integers(1, longest)).tolist()
+
+    return [(text(), [text() for _ in range(k)]) for k in counts]
+
+
+def separate(model: PreTrainedModel, groups: list[Tree]) -> torch.Tensor:
+    """The head's value at the last piece of each trunk and branch, read as a row of its own by the ordinary model."""
+    rows = [torch.tensor([trunk + branch]) for trunk, branches in groups for branch in branches]
+    return torch.cat([model.score(model.base_model(row, use_cache=False).last_hidden_state[0, -1]) for row in rows])
+
+
+def packed(model: PreTrainedModel, groups: list[Tree], **options: Any) -> torch.Tensor:
+    together = packing.pack(groups)
+    found: torch.Tensor = model.score(packing.states(model.base_model, together, **options)[together.ends()])
+    return found[:, 0]
+
+
+@pytest.fixture(params=CONFIGS)
+def model(request: pytest.FixtureRequest) -> PreTrainedModel:
+    torch.manual_seed(0)
+    return AutoModelForSequenceClassification.from_config(copy.deepcopy(CONFIGS[request.param])).eval()
+
+
+@pytest.mark.parametrize("groups", [trees((4, 1, 9, 2)), trees((3,)), [([7, 8], [[9, 10], [11, 12]])]])
+def test_rewards_and_gradients_are_those_of_separate_rows(model: PreTrainedModel, groups: list[Tree]) -> None:
+    weights = torch.randn(sum(len(branches) for _, branches in groups))
+
+    def gradients(values: torch.Tensor) -> dict[str, torch.Tensor]:
+        model.zero_grad()
+        (weights * values).sum().backward()
+        return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+    expected = separate(model, groups)
+    by_rows = gradients(expected)
+    packing.prepare(model)
+    found = packed(model, groups)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    by_trees = gradients(found)
+    assert by_trees.keys() == by_rows.keys()
+    for name, expected_gradient in by_rows.items():
+        torch.testing.assert_close(by_trees[name], expected_gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_a_prompt_is_read_once_and_nothing_is_padded(model: PreTrainedModel) -> None:
+    groups = trees((4, 1, 9, 2))
+    seen: list[int] = []
+    model.get_input_embeddings().register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].numel()))
+    packing.prepare(model)
+    packed(model, groups)
+    assert seen == [sum(len(trunk) + sum(map(len, branches)) for trunk, branches in groups)]
+
+
+def test_a_branch_sees_neither_its_siblings_nor_other_trees(model: PreTrainedModel) -> None:
+    packing.prepare(model)
+    groups = trees((3, 2), seed=1)
+    before = packed(model, groups)
+    changed = [(groups[0][0], [groups[0][1][0], [88, 87], [86]]), ([5, 6, 7], [[8]])]
+    torch.testing.assert_close(packed(model, changed)[0], before[0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_prefix_stands_before_every_trunk(model: PreTrainedModel) -> None:
+    groups = trees((3, 2), seed=2)
+    prefix = Prefix(model, PrefixSettings(length=3, mlp_input=8, mlp_hidden=8))
+    shape = cache_shape(model)
+    expected = []
+    for trunk, branches in groups:
+        for branch in branches:
+            past = cache(prefix.flat(), shape, 1)
+            states = model.base_model(torch.tensor([trunk + branch]), past_key_values=past).last_hidden_state
+            expected.append(model.score(states[0, -1]))
+    packing.prepare(model)
+    found = packed(model, groups, past_key_values=cache(prefix.flat(), shape, 1))
+    torch.testing.assert_close(found, torch.cat(expected), rtol=1e-5, atol=1e-6)
+    found.sum().backward()
+    assert prefix.seed.grad is not None
+
+
+def test_gradient_checkpointing_gives_the_same_gradient(model: PreTrainedModel) -> None:
+    groups = trees((3, 2), seed=3)
+    packing.prepare(model).train()
+    found = []
+    for checkpointed in (False, True):
+        if checkpointed:
+            model.gradient_checkpointing_enable()
+        model.zero_grad()
+        torch.manual_seed(1)
+        packed(model, groups).sum().backward()
+        found.append(model.get_input_embeddings().weight.grad.clone())
+    torch.testing.assert_close(found[1], found[0])
+
+
+def test_a_prepared_model_refuses_ordinary_rows_until_it_is_released(model: PreTrainedModel) -> None:
+    row = torch.tensor([[5, 6, 7]])
+    expected = model(row).logits
+    packing.prepare(model)
+    with pytest.raises(ValueError, match="prepared for packed trees"):
+        model(row)
+    torch.testing.assert_close(packing.release(model)(row).logits, expected)
+
+
+def test_windowed_attention_is_refused() -> None:
+    config = MistralConfig(**LLAMA, num_key_value_heads=2, sliding_window=4)
+    with pytest.raises(InputError, match="mistral: its attention has a sliding window"):
+        packing.prepare(AutoModelForSequenceClassification.from_config(config))
