@@ -1,102 +1,138 @@
 """The reward model trained on whole rankings (Ouyang et al. 2022, InstructGPT, 3.5).
 
-Differences from the paper: the body is whatever language model is given, and an update has a budget of pieces, not 64 prompts.
+All comparisons of a ranking are one batch element, and its prompt is read once for all its responses (`packing.py`).
+Options beside the paper's method, all off unless named: `ties: soft`, `margin`, `centering`, `loss: plackett_luce`, and
+`mode: pairs_shuffled`, which is what the paper warns of.
+
+Differences from the paper: the body is whatever language model is given.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from data.batching import TokenBudgetLoader, causal_text, padded
+from data.comparisons.encoding import Group
+from data.comparisons.evaluation import accuracy, compare, log_loss
 from data.settings import Settings
-from data.tokenizer import PAD
-from lightning_modules.optimization import OptimizationSettings, optimization
+from lightning_modules import packing
+from lightning_modules.optimization import OptimizationSettings, Optimizer, Schedule, optimization
+from lightning_modules.prefix_tuning import Adapter, NoPrefix, Prefix, cache, cache_shape
 
 
-class RewardModelSettings(Settings):
-    """How a reward model is trained; the paper's values: one epoch, learning rate 9e-6, cosine to 10 %."""
+class LossSettings(Settings):
+    """The loss of a group; the default is the paper's."""
 
-    training: OptimizationSettings = OptimizationSettings(
-        optimizer="adamw", learning_rate=9e-6, schedule="cosine", epochs=1, betas=(0.9, 0.95), clip_norm=1.0
-    )
+    loss: Literal["pairwise", "plackett_luce"] = "pairwise"
+    ties: Literal["dropped", "soft"] = "dropped"  # "soft": a tied pair has the target 1/2
+    margin: float = Field(default=0.0, ge=0)  # asked of a comparison's difference, for each rank between the two
+    centering: float = Field(
+        default=0.0, ge=0
+    )  # times the mean of (r_w + r_l)^2 over the comparisons (Eisenstein et al. 2023)
 
 
-@dataclass(frozen=True)
-class Group:
-    """One ranking as piece ids: the batch element."""
+class Training(OptimizationSettings):
+    """The paper's values (C.2): one epoch, learning rate 9e-6, cosine to 10 %."""
 
-    prompt: list[int]
-    responses: list[list[int]]
-    ranks: list[int]  # 1 is best
+    tokens_per_batch: int = Field(
+        default=8192, ge=1
+    )  # pieces forwarded at once; an update may take several times as many
+    optimizer: Optimizer = "adamw"
+    learning_rate: float = Field(default=9e-6, gt=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    schedule: Schedule = "cosine"
+
+
+PAPERS_LOSS = LossSettings()
 
 
 @dataclass(frozen=True)
 class GroupBatch:
     """G groups of at most K responses. R is the number of responses in all of them."""
 
-    texts: Tensor  # (R, T) piece ids, padded on the right
+    trees: packing.Trees  # prompts and their responses
     place: Tensor  # (R,) where a response stands in the flattened (G, K)
-    ranks: Tensor  # (G, K), 0 where there is no response
+    ranks: Tensor  # (G, K), 0 where there is no response or it is not ranked
+    weight: Tensor  # (G,)
 
     def to(self, device: torch.device) -> "GroupBatch":
-        return GroupBatch(self.texts.to(device), self.place.to(device), self.ranks.to(device))
-
-
-def group_loader(groups: Sequence[Group], budget: int, *, shuffle: bool = True, seed: int = 0) -> TokenBudgetLoader:
-    """Batches of whole groups; `budget` counts padded pieces."""
-    longest = np.array([max(len(r) for r in g.responses) + len(g.prompt) + 3 for g in groups])
-    responses = np.array([len(g.responses) for g in groups])
-    return TokenBudgetLoader(
-        longest,
-        lambda chosen: batch_groups([groups[i] for i in chosen]),
-        budget,
-        rows=responses,
-        shuffle=shuffle,
-        seed=seed,
-    )
+        return GroupBatch(self.trees.to(device), self.place.to(device), self.ranks.to(device), self.weight.to(device))
 
 
 def batch_groups(groups: Sequence[Group]) -> GroupBatch:
-    """Every response once, after its prompt; `ranks` and `place` say which belong together."""
+    """Packs every prompt once and every response once after it; `ranks` and `place` say which belong together."""
     most = max(len(g.responses) for g in groups)
     ranks = torch.zeros(len(groups), most, dtype=torch.long)
     for i, group in enumerate(groups):
         ranks[i, : len(group.ranks)] = torch.tensor(group.ranks)
-    texts = padded([causal_text(g.prompt, r) for g in groups for r in g.responses])
-    return GroupBatch(texts, (ranks > 0).flatten().nonzero().squeeze(1), ranks)
+    place = torch.cat([i * most + torch.arange(len(g.responses)) for i, g in enumerate(groups)])
+    weight = torch.tensor([g.weight for g in groups])
+    return GroupBatch(packing.pack([(g.prompt, g.responses) for g in groups]), place, ranks, weight)
 
 
-def rewards(model: PreTrainedModel, texts: Tensor) -> Tensor:
-    """(R,) the scalar head's value at the last piece of each text (R, T), padded on the right.
+class GroupLoader:
+    """Updates of `groups_per_update` random groups, each cut into batches of at most `budget` pieces.
 
-    `model` is a sequence classification model with one label: the scalar head takes the place of the unembedding.
+    Inside an update groups are sorted by size, so that what attention pads is little. The last update of an epoch may be smaller.
+    Its state (epoch, position) makes a resumed run see exactly what the killed one would have seen.
     """
-    last = (texts != PAD).sum(1) - 1
-    states = model.base_model(texts, use_cache=False).last_hidden_state
-    head: nn.Module = model.get_submodule("score")
-    scores: Tensor = head(states[torch.arange(len(texts), device=texts.device), last])
-    return scores.squeeze(1).float()
+
+    def __init__(
+        self, groups: Sequence[Group], groups_per_update: int, budget: int, *, shuffle: bool = True, seed: int = 0
+    ) -> None:
+        self.groups, self.size, self.budget, self.shuffle, self.seed = groups, groups_per_update, budget, shuffle, seed
+        self.epoch = self.position = 0
+
+    def __len__(self) -> int:
+        return -(-len(self.groups) // self.size)
+
+    def __iter__(self) -> Iterator[list[GroupBatch]]:
+        if self.position >= len(self):  # the epoch before was read to its end
+            self.epoch, self.position = self.epoch + 1, 0
+        count = len(self.groups)
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(count) if self.shuffle else np.arange(count)
+        while self.position < len(self):
+            chosen = order[self.position * self.size : (self.position + 1) * self.size]
+            self.position += 1  # before the yield: a checkpoint taken while this update trains counts it as seen
+            yield [batch_groups(part) for part in within_budget([self.groups[i] for i in chosen], self.budget)]
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.epoch, self.position = state["epoch"], state["position"]
 
 
-def ranking_loss(reward: Tensor, ranks: Tensor) -> Tensor:
-    """(G,) loss of each group: -1 / C(K,2) * sum of log sigmoid(r(x, y_w) - r(x, y_l)) over its comparisons; ties have no term.
+def within_budget(groups: Sequence[Group], budget: int) -> Iterator[list[Group]]:
+    """The groups by size, cut where one more would bring a part above `budget` pieces."""
+    part: list[Group] = []
+    pieces = 0
+    for group in sorted(groups, key=len):
+        if part and pieces + len(group) > budget:
+            yield part
+            part, pieces = [], 0
+        part.append(group)
+        pieces += len(group)
+    if part:
+        yield part
 
-    Args:
-        reward: (G, K), anything where there is no response.
-        ranks: (G, K), 1 is best, 0 where there is no response.
-    """
-    difference = reward[:, :, None] - reward[:, None, :]
-    terms = -F.logsigmoid(difference).masked_fill(~comparisons(ranks), 0)
-    k = (ranks > 0).sum(1)
-    return terms.sum((1, 2)) / (k * (k - 1) / 2)
+
+def pairs(groups: Sequence[Group]) -> list[Group]:
+    """Every strict comparison as a group of its own: the data points that the paper advises against (3.5)."""
+    return [
+        Group(g.prompt, [better, worse], [1, 2], g.weight)
+        for g in groups
+        for better, i in zip(g.responses, g.ranks, strict=True)
+        for worse, j in zip(g.responses, g.ranks, strict=True)
+        if 0 < i < j
+    ]
 
 
 def comparisons(ranks: Tensor) -> Tensor:
@@ -105,46 +141,144 @@ def comparisons(ranks: Tensor) -> Tensor:
     return (ranks[:, :, None] < ranks[:, None, :]) & there[:, :, None] & there[:, None, :]
 
 
-class RewardModel(pl.LightningModule):
-    """All comparisons of a prompt are one batch element; the loss of a batch is the mean over its groups."""
+def ranking_loss(reward: Tensor, ranks: Tensor, settings: LossSettings = PAPERS_LOSS) -> Tensor:
+    """(G,) loss of each group; the default: -1 / C(K,2) * sum of log sigmoid(r(x, y_w) - r(x, y_l)) over its comparisons.
 
-    def __init__(self, model: PreTrainedModel, settings: OptimizationSettings, steps_per_epoch: int) -> None:
+    Args:
+        reward: (G, K), anything where there is no response.
+        ranks: (G, K), 1 is best, equal ones are ties and have no term, 0 where there is no response or it is not ranked.
+    """
+    if settings.loss == "plackett_luce":
+        return plackett_luce_loss(reward, ranks)
+    strict = comparisons(ranks)
+    difference = reward[:, :, None] - reward[:, None, :]
+    distance = (ranks[:, None, :] - ranks[:, :, None]).to(reward.dtype)
+    terms = -F.logsigmoid(difference - settings.margin * distance).masked_fill(~strict, 0)
+    if settings.ties == "soft":  # both orders of a tied pair are in the sum, each with its half
+        there = ranks > 0
+        tied = (distance == 0) & there[:, :, None] & there[:, None, :]
+        tied &= ~torch.eye(ranks.shape[1], dtype=torch.bool, device=ranks.device)
+        terms = terms + (-0.5 * F.logsigmoid(difference)).masked_fill(~tied, 0)
+    if settings.centering:
+        both = (reward[:, :, None] + reward[:, None, :]).masked_fill(~strict, 0)
+        terms = terms + settings.centering * both**2
+    k = (ranks > 0).sum(1)
+    return terms.sum((1, 2)) / (k * (k - 1) / 2)
+
+
+def plackett_luce_loss(reward: Tensor, ranks: Tensor) -> Tensor:
+    """(G,) -log of the ranking's probability under Plackett-Luce (Luce 1959, Plackett 1975), over its number of choices.
+
+    Each response is chosen among itself and all that rank below it, so ties have no term, as in the paper's loss; with
+    K = 2 it is the pairwise loss.
+    """
+    below = comparisons(ranks)
+    self_ = torch.eye(ranks.shape[1], dtype=torch.bool, device=ranks.device)
+    open_to_choice = reward[:, None, :].masked_fill(~(below | self_), -torch.inf).logsumexp(2)  # (G, K)
+    chosen = below.any(2)
+    return (open_to_choice - reward).masked_fill(~chosen, 0).sum(1) / chosen.sum(1).clamp(min=1)
+
+
+class RewardModel(pl.LightningModule):
+    """A language model's body and a scalar head, trained on whole rankings.
+
+    An update takes the mean over its groups; it is forwarded in parts that fit the budget of pieces, and their gradients add up.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        settings: OptimizationSettings,
+        updates_per_epoch: int,
+        loss: LossSettings = PAPERS_LOSS,
+        adapter: Adapter | None = None,
+    ) -> None:
         super().__init__()
-        self.model, self.settings, self.steps_per_epoch = model, settings, steps_per_epoch
-        self.collected: list[tuple[Tensor, Tensor]] = []
+        self.automatic_optimization = False
+        self.strict_loading = False  # checkpoints hold what learns, see `on_save_checkpoint`
+        self.model = packing.prepare(model)
+        self.adapter = adapter or NoPrefix()
+        self.settings, self.updates_per_epoch, self.loss_settings = settings, updates_per_epoch, loss
+        self.collected: list[tuple[np.ndarray, np.ndarray]] = []
 
     def group_rewards(self, batch: GroupBatch) -> Tensor:
         """(G, K) rewards, each response forwarded once; zero where there is no response."""
-        flat = torch.zeros(batch.ranks.numel(), device=batch.texts.device)
-        return flat.index_put((batch.place,), rewards(self.model, batch.texts)).view_as(batch.ranks)
+        found = rewards(self.model, batch.trees, self.adapter)
+        return found.new_zeros(batch.ranks.numel()).index_put((batch.place,), found).view_as(batch.ranks)
 
-    def training_step(self, batch: GroupBatch, batch_idx: int) -> dict[str, Any]:
-        loss = ranking_loss(self.group_rewards(batch), batch.ranks).mean()
-        return {"loss": loss, "tokens": int((batch.texts != PAD).sum())}
+    def training_step(self, update: list[GroupBatch], batch_idx: int) -> dict[str, Any]:
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        groups = sum(len(batch.ranks) for batch in update)
+        total = torch.zeros((), device=self.device)
+        for batch in update:
+            losses = ranking_loss(self.group_rewards(batch), batch.ranks, self.loss_settings)
+            loss = (batch.weight * losses).sum() / groups
+            self.manual_backward(loss)
+            total += loss.detach()
+        if self.settings.clip_norm:
+            nn.utils.clip_grad_norm_([p for p in self.parameters() if p.requires_grad], self.settings.clip_norm)
+        optimizer.step()
+        scheduler: Any = self.lr_schedulers()
+        scheduler.step()
+        return {"loss": total, "tokens": sum(batch.trees.pieces.numel() for batch in update)}
 
-    def validation_step(self, batch: GroupBatch, batch_idx: int) -> None:
-        self.collected.append((self.group_rewards(batch), batch.ranks))
+    def validation_step(self, update: list[GroupBatch], batch_idx: int) -> None:
+        for batch in update:
+            self.collected.append((self.group_rewards(batch).cpu().numpy(), batch.ranks.cpu().numpy()))
 
     def on_validation_epoch_end(self) -> None:
-        metrics = pairwise_metrics(self.collected)
+        differences = np.concatenate([compare(r, ranks).difference for r, ranks in self.collected])
         self.collected = []
-        self.log_dict({"validation_accuracy": metrics["accuracy"], "validation_loss": metrics["log_loss"]})
+        self.log_dict({"validation_accuracy": accuracy(differences), "validation_loss": log_loss(differences)})
 
     def configure_optimizers(self) -> Any:
-        return optimization(self.model.parameters(), self.settings, self.steps_per_epoch)
+        return optimization(self.parameters(), self.settings, self.updates_per_epoch)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves out what is frozen: it comes from the body again."""
+        for name, p in self.named_parameters():
+            if not p.requires_grad:
+                checkpoint["state_dict"].pop(name, None)
 
 
-def pairwise_metrics(scored: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float]:
-    """Over all comparisons that are not tied of batches of (scores (G, K), ranks (G, K)): accuracy and log loss.
+def rewards(model: PreTrainedModel, trees: packing.Trees, adapter: Adapter | None = None) -> Tensor:
+    """(R,) the scalar head's value at the last piece of each response, in float32.
 
-    Equal scores are half right. The log loss of a scorer that knows nothing is log 2.
+    `model` is a sequence classification model with one label, prepared for packing: the scalar head takes the place of the
+    unembedding.
     """
-    right = loss = 0.0
-    count = 0
-    for score, ranks in scored:
-        strict = comparisons(ranks)
-        difference = (score[:, :, None] - score[:, None, :])[strict]
-        right += ((difference > 0).float() + 0.5 * (difference == 0).float()).sum().item()
-        loss += F.softplus(-difference).sum().item()
-        count += len(difference)
-    return {"accuracy": right / max(1, count), "log_loss": loss / count if count else math.log(2), "comparisons": count}
+    options: dict[str, Any] = {}
+    if isinstance(adapter, Prefix):
+        options["past_key_values"] = cache(adapter.flat(), cache_shape(model), 1)
+    states = packing.states(model.base_model, trees, **options)
+    scores: Tensor = model.get_submodule("score")(states[trees.ends()])
+    return scores.squeeze(1).float()
+
+
+@torch.inference_mode()
+def score(
+    model: PreTrainedModel,
+    groups: Sequence[tuple[list[int], list[list[int]]]],
+    budget: int,
+    adapter: Adapter | None = None,
+) -> list[np.ndarray]:
+    """Rewards (K,) of the responses of each (prompt, responses), in order, a budget of pieces at a time."""
+    cases = [Group(prompt, responses, []) for prompt, responses in groups]
+    found: list[np.ndarray] = [np.zeros(0)] * len(cases)
+    order = {id(case): i for i, case in enumerate(cases)}
+    for part in within_budget(cases, budget):
+        trees = packing.pack([(case.prompt, case.responses) for case in part]).to(model.device)
+        values = rewards(model, trees, adapter).cpu().numpy()
+        ends = np.cumsum([len(case.responses) for case in part])
+        for case, own in zip(part, np.split(values, ends[:-1]), strict=True):
+            found[order[id(case)]] = own
+    return found
+
+
+def train_only_top(model: PreTrainedModel, layers: int) -> None:
+    """Freezes the embeddings and all but the `layers` uppermost layers; the final norm and the scalar head learn too."""
+    stack = next(m for m in model.base_model.modules() if isinstance(m, nn.ModuleList))
+    frozen = [*stack[: len(stack) - layers], *(m for m in model.modules() if isinstance(m, nn.Embedding))]
+    for module in frozen:
+        module.requires_grad_(False)

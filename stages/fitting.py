@@ -2,13 +2,13 @@
 
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytorch_lightning as pl
 import torch
 
-from data.batching import TokenBudgetLoader
 from data.folders import file_hash, finished_file
 from lightning_modules.optimization import OptimizationSettings
 from stages import layout
@@ -19,12 +19,22 @@ SECONDS_BETWEEN_CHECKPOINTS = 30.0
 STEPS_BETWEEN_METRICS = 10
 
 
+class Loader(Protocol):
+    """Batches whose place in an epoch can be saved."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def state_dict(self) -> dict[str, int]: ...
+    def load_state_dict(self, state: dict[str, int]) -> None: ...
+
+
 def fit(
     stage: Stage,
     module: pl.LightningModule,
-    train: TokenBudgetLoader,
-    validation: TokenBudgetLoader,
+    train: Loader,
+    validation: Loader,
     settings: OptimizationSettings,
+    validations: int = 1,
 ) -> dict[str, Any]:
     """Trains `module`; returns its speed and quality.
 
@@ -32,10 +42,12 @@ def fit(
     continues where it was, bit by bit the same, and one whose inputs changed starts anew. The folder goes when the stage
     is done.
 
-    The learning curve (one entry an epoch: step, training loss, validation metrics) becomes a file of the stage's output.
+    The module is validated `validations` times an epoch, at equal distances.
+
+    The learning curve (one entry a validation: epoch, step, training loss, validation metrics) becomes a file of the stage's output.
 
     Returns:
-        `seconds` of training, `tokens` and `tokens_per_second` as the module counts tokens, the last validation metrics.
+        `updates`, `seconds` of training, `tokens` and `tokens_per_second` as the module counts tokens, the last validation metrics.
     """
     folder = layout.WORK / "checkpoints" / f"{stage.name.replace('@', '-')}-{stage.key}"
     curve = LearningCurve(stage, settings.epochs * len(train))
@@ -45,7 +57,8 @@ def fit(
         accelerator="auto",
         devices=1,
         precision="bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true",
-        gradient_clip_val=settings.clip_norm,
+        gradient_clip_val=settings.clip_norm if module.automatic_optimization else None,  # otherwise it clips by itself
+        val_check_interval=max(1, len(train) // validations),
         callbacks=[curve, checkpoints],
         logger=False,
         enable_checkpointing=False,
@@ -62,6 +75,7 @@ def fit(
     stage.write_json(layout.CURVE, curve.epochs)
     return {
         "seconds": curve.seconds,
+        "updates": trainer.global_step,
         "tokens": curve.tokens,
         "tokens_per_second": curve.tokens / max(curve.seconds, 1e-9),
         **{name: value for name, value in curve.epochs[-1].items() if name.startswith("validation")},
@@ -108,7 +122,7 @@ class LearningCurve(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         entry = {
-            "epoch": len(self.epochs) + 1,
+            "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
             "train_loss": sum(self.losses) / max(1, len(self.losses)),
             **values,
@@ -155,8 +169,10 @@ class Checkpoints(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        last = batch_idx + 1 >= trainer.num_training_batches  # validation comes next: no place to continue from
-        if not last and time.monotonic() - self.saved >= SECONDS_BETWEEN_CHECKPOINTS:
+        # Where a validation comes next is no place to continue from.
+        done = batch_idx + 1
+        validated = done >= trainer.num_training_batches or done % int(trainer.val_check_batch or 1) == 0
+        if not validated and time.monotonic() - self.saved >= SECONDS_BETWEEN_CHECKPOINTS:
             self.save(trainer)
             self.saved = time.monotonic()
 

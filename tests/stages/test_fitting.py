@@ -8,17 +8,21 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from transformers import AutoModelForSequenceClassification, LlamaConfig
 
 from data.batching import TokenBudgetLoader, translation_loader
+from data.comparisons.encoding import Group
 from gradus.tracking import StageRun
-from lightning_modules.transformer import Training, Transformer, TransformerSettings
+from lightning_modules import transformer
+from lightning_modules.reward_model import GroupLoader, RewardModel, Training, train_only_top
+from lightning_modules.transformer import Transformer, TransformerSettings
 from lightning_modules.translation import Translation
 from stages import fitting, layout
 from stages.fitting import fit
 from stages.params import load_params
 from stages.stage import Stage, read_json
 
-TRAINING = Training(epochs=3, schedule="cosine", learning_rate=0.01, warmup_steps=3, tokens_per_batch=40)
+TRAINING = transformer.Training(epochs=3, schedule="cosine", learning_rate=0.01, warmup_steps=3, tokens_per_batch=40)
 
 
 @pytest.fixture
@@ -98,3 +102,52 @@ def test_every_epoch_trains_on_all_pairs(stage: Stage) -> None:
     assert learned["tokens"] == 3 * int(loader.lengths.sum())
     assert learned["curve"][-1]["step"] == 3 * len(loader)
     assert learned["curve"][-1]["validation_perplexity"] < learned["curve"][0]["validation_perplexity"]
+
+
+def train_reward_model(stage: Stage, killed_at: int | None = None) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """A model that optimizes by itself, with frozen layers, dropout, and validations inside an epoch."""
+    pl.seed_everything(5, verbose=False)
+    config = LlamaConfig(
+        vocab_size=30, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        attention_dropout=0.3, pad_token_id=0,
+    )  # fmt: skip
+    config.num_labels = 1
+    model = AutoModelForSequenceClassification.from_config(config)
+    train_only_top(model, 1)
+    random = np.random.default_rng(0)
+    groups = [
+        Group([5, 6], [random.integers(4, 30, 4).tolist() for _ in range(3)], random.permutation([1, 2, 3]).tolist())
+        for _ in range(60)
+    ]
+    settings = Training(epochs=2, learning_rate=0.01, tokens_per_batch=40)
+    train, validation = GroupLoader(groups[:50], 5, 40, seed=1), GroupLoader(groups[50:], 5, 40, shuffle=False)
+
+    class Killed(RewardModel):
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+            if killed_at is not None and self.trainer.global_step == killed_at:
+                raise ConnectionAbortedError("killed")
+
+    stage.when_done = []
+    learned = fit(stage, Killed(model, settings, len(train)), train, validation, settings, validations=3)
+    learned["curve"] = read_json(stage.out / layout.CURVE)
+    return {k: v.clone() for k, v in model.state_dict().items()}, learned
+
+
+@pytest.mark.parametrize("killed_at", [2, 5, 8, 14])
+def test_a_killed_reward_model_ends_the_same(stage: Stage, killed_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    expected, learned = train_reward_model(stage)
+    assert [(e["epoch"], e["step"]) for e in learned["curve"]] == [(1, 3), (1, 6), (1, 9), (2, 13), (2, 16), (2, 19)]
+    assert learned["updates"] == 20
+    stage.when_done[0]()
+    with pytest.raises(ConnectionAbortedError):
+        train_reward_model(stage, killed_at=killed_at)
+    kept = torch.load(max(Path(".gradus/checkpoints").glob("*/*.ckpt")), weights_only=True)["state_dict"]
+    assert not any(
+        name.startswith("model.model.layers.0") for name in kept
+    )  # what is frozen is not stored again and again
+    torch.randn(100)
+    weights, resumed = train_reward_model(stage)
+    assert all(torch.equal(weights[name], value) for name, value in expected.items())
+    assert resumed["curve"] == learned["curve"]
+    assert resumed["tokens"] == learned["tokens"]
