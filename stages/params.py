@@ -1,6 +1,5 @@
 """params.yaml, as a whole: every section's settings stand beside what they configure, or here where that is a stage."""
 
-import string
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,6 +8,8 @@ import yaml
 from pydantic import Field, SerializeAsAny, StringConstraints, field_validator, model_validator
 
 from data import corpora
+from data.comparisons.encoding import FIELDS, Weighting, template_fields
+from data.comparisons.importing import Source
 from data.corpora import CorpusSettings
 from data.encoding import EncodingSettings
 from data.errors import InputError
@@ -18,7 +19,7 @@ from flows.settings import PipelineSettings
 from lightning_modules.decoding import DecodingSettings
 from lightning_modules.language_model import LanguageModelSettings
 from lightning_modules.prefix_tuning import PrefixSettings
-from lightning_modules.reward_model import RewardModelSettings
+from lightning_modules.reward_model import LossSettings, Training
 from lightning_modules.translator import TranslatorSettings, architecture
 
 ItemName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]  # it is part of a stage's command
@@ -62,8 +63,10 @@ class ResponsesSettings(Settings):
 
 
 class ComparisonsSettings(Settings):
-    """How the comparison collection is made."""
+    """How the comparison collection is made; labeled/*.jsonl are always imported."""
 
+    imports: list[Source] = Field(default_factory=list)
+    strict: bool = True  # a wrong record refuses the import; else it is dropped and reported
     reference_labeler: bool = True  # rank the pipeline's own responses by chrF against the reference
     tie_margin: float = Field(default=2.0, ge=0)  # chrF points
     min_responses: int = Field(default=4, ge=2)
@@ -80,6 +83,80 @@ class ComparisonsSettings(Settings):
         if self.validation + self.test >= 1:
             raise ValueError("validation + test must be less than 1: the rest of the prompts is for training")
         return self
+
+
+class HeldOutLabelers(Settings):
+    """One fold of the labelers, on whose rankings the model is tested and never trained."""
+
+    fold: int = Field(ge=1)
+    folds: int = Field(ge=2)
+
+    @model_validator(mode="after")
+    def _fold_exists(self) -> "HeldOutLabelers":
+        if self.fold > self.folds:
+            raise ValueError(f"fold {self.fold} of {self.folds} folds")
+        return self
+
+
+class RewardModelSettings(Settings):
+    """A reward model: its body, its texts, its loss and its training. Defaults are the paper's."""
+
+    seed: int | None = None  # None is the run's
+    body: str = "language_model"  # the stage's, or "base_model", a model folder, a hub id
+    template: str = "{prompt}"  # may also show the {reference}
+    max_pieces: int = Field(
+        default=1024, ge=8
+    )  # of prompt and response; rankings with longer ones are left out and counted
+    trained: Literal["all", "top", "prefix"] = "all"  # what learns beside the scalar head
+    top_layers: int = Field(default=2, ge=1)
+    prefix: PrefixSettings = PrefixSettings()
+    mode: Literal["grouped", "pairs_shuffled"] = "grouped"
+    loss: LossSettings = LossSettings()
+    weighting: Weighting = "none"
+    groups_per_update: int = Field(default=64, ge=1)  # comparisons under "pairs_shuffled"
+    training_share: float = Field(default=1.0, gt=0, le=1)  # of the data points of the training part
+    held_out_labelers: HeldOutLabelers | None = None
+    test_rankings: int | None = Field(default=None, ge=1)  # None is all
+    validation_rankings: int | None = Field(default=None, ge=1)
+    validations: int = Field(default=1, ge=1)  # an epoch
+    training: Training = Training()
+
+    @field_validator("template")
+    @classmethod
+    def _known_fields(cls, value: str) -> str:
+        return _template(value, required={"prompt"}, allowed=FIELDS)
+
+
+class RewardModelsSettings(Settings):
+    """The reward models: what all have in common, and one line for each with what differs."""
+
+    common: RewardModelSettings = RewardModelSettings()
+    variants: dict[ItemName, RewardModelSettings] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _inherit(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or not isinstance(values.get("variants"), Mapping):
+            return values
+        common = values.get("common") or {}
+        where = f"{FILE}: reward_models"
+        validated(RewardModelSettings, common, f"{where}.common")
+        return {
+            **values,
+            "variants": {
+                name: validated(RewardModelSettings, _merged(common, own or {}), f"{where}.variants.{name}")
+                for name, own in values["variants"].items()
+            },
+        }
+
+
+def _merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    both = {
+        k: _merged(common[k], v)
+        for k, v in own.items()
+        if isinstance(v, Mapping) and isinstance(common.get(k), Mapping)
+    }
+    return {**common, **own, **both}
 
 
 class BaseModelSettings(Settings):
@@ -108,13 +185,20 @@ class PrefixTuningSettings(Settings):
     @field_validator("template")
     @classmethod
     def _has_source(cls, value: str) -> str:
-        try:
-            fields = {name for _, name, _, _ in string.Formatter().parse(value) if name is not None}
-        except ValueError as error:
-            raise ValueError(f"no template: {error}") from None
-        if fields != {"source"}:
-            raise ValueError("the template must contain {source} and no other field; {{ and }} stand for braces")
-        return value
+        return _template(value, required={"source"}, allowed={"source"})
+
+
+def _template(value: str, required: set[str], allowed: set[str]) -> str:
+    try:
+        fields = template_fields(value)
+    except ValueError as error:
+        raise ValueError(f"no template: {error}") from None
+    if not required <= fields <= allowed:
+        known = " and may contain ".join(
+            ", ".join(f"{{{n}}}" for n in sorted(names)) for names in (required, allowed - required) if names
+        )
+        raise ValueError(f"the template must contain {known} and no other field; {{{{ and }}}} stand for braces")
+    return value
 
 
 class Params(Settings):
@@ -130,7 +214,7 @@ class Params(Settings):
     responses: ResponsesSettings
     comparisons: ComparisonsSettings
     language_model: LanguageModelSettings
-    reward_model: RewardModelSettings
+    reward_models: RewardModelsSettings
     base_model: BaseModelSettings
     prefix_tuning: PrefixTuningSettings
 

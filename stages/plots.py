@@ -48,26 +48,36 @@ def attention(heat_map: Mapping[str, Any], title: str, path: Path) -> None:
     _save(figure, path)
 
 
-def reward(summary: Mapping[str, Any], path: Path) -> None:
-    """Accuracy beside chance and length alone; chrF of what best-of-n picks."""
-    gains = summary["best_of_n"]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2))
-    bars = {
-        "chance": summary["chance_accuracy"],
-        "length\nalone": summary["length_accuracy"],
-        "reward\nmodel": summary["accuracy"],
-    }
-    left.bar(list(bars), [100 * v for v in bars.values()], color=["lightgrey", "grey", "tab:blue"])
-    left.set(ylabel="comparisons right, %", title="Held-out prompts")
-    names = {
-        "mean": "mean_chrf",
-        "first\nchoice": "first_choice_chrf",
-        "best of n": "picked_chrf",
-        "best\npossible": "best_possible_chrf",
-    }
-    if gains:
-        right.bar(list(names), [gains[v] for v in names.values()], color=["lightgrey", "grey", "tab:blue", "lightgrey"])
-        right.set(ylabel="chrF of the response", title="Best of n")
+def reward_models(models: Mapping[str, Mapping[str, Any]], baselines: Mapping[str, float], path: Path) -> None:
+    """Accuracy beside what needs no model; accuracy and log loss while training; calibration; best of n.
+
+    `models` has for each its `curve` and its `evaluation`; `baselines` are accuracies.
+    """
+    figure, ((bars, spare), (accuracy, log_loss), (calibration, best)) = plt.subplots(3, 2, figsize=(9, 9.6))
+    shown = {**baselines, **{name: m["evaluation"]["test"]["accuracy"] for name, m in models.items()}}
+    colors = ["lightgrey"] * len(baselines) + [f"C{i % 10}" for i in range(len(models))]
+    bars.barh(list(shown), [100 * v for v in shown.values()], color=colors)
+    bars.invert_yaxis()
+    bars.set(xlabel="comparisons right on held-out prompts, %", xlim=(min(40, 100 * min(shown.values())), 100))
+    for name, model in models.items():
+        curve = model["curve"]
+        steps = [e["step"] for e in curve]
+        accuracy.plot(steps, [100 * e["validation_accuracy"] for e in curve], marker=".", label=name)
+        log_loss.plot(steps, [e["validation_loss"] for e in curve], marker=".")
+        bins = model["evaluation"]["test"]["calibration_curve"]
+        calibration.plot([b["confidence"] for b in bins], [b["accuracy"] for b in bins], marker=".")
+        won = model["evaluation"]["test"]["best_of_n_won_share"]
+        best.plot(range(1, len(won) + 1), [100 * v for v in won], marker=".")
+    handles, labels = accuracy.get_legend_handles_labels()
+    spare.legend(handles, labels, loc="center", frameon=False, ncols=1 + len(labels) // 12)
+    spare.axis("off")
+    accuracy.set(xlabel="update", ylabel="accuracy on validation, %")
+    log_loss.set(xlabel="update", ylabel="log loss on validation")
+    log_loss.axhline(0.6931, color="grey", linestyle="--")
+    calibration.plot([0.5, 1], [0.5, 1], color="grey", linestyle="--")
+    calibration.set(xlabel="claimed probability", ylabel="share right")
+    best.set(xlabel="n", ylabel="rivals beaten by the best of n, %")
+    best.xaxis.set_major_locator(MaxNLocator(integer=True))
     _save(figure, path)
 
 

@@ -1,6 +1,7 @@
 """Stage `report`: one self-contained HTML page with its plots, from what the other stages measured."""
 
 import base64
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from stages import layout, plots
 from stages.stage import Stage, read_json, stage
 
 TEMPLATE = "report.html.jinja"
+BASELINES = {"length alone": "length_accuracy", "chrF alone": "chrf_accuracy"}
 
 
 def main() -> None:
@@ -56,22 +58,49 @@ def _facts(this: Stage) -> dict[str, Any]:
         }
         for name in this.params.prefix_tuning.variants
     }
+    rewards = {
+        name: {
+            "settings": settings.model_dump(),
+            "summary": read_json(layout.REWARD_MODELS / name / layout.SUMMARY),
+            "curve": read_json(layout.REWARD_MODELS / name / layout.CURVE),
+            "evaluation": read_json(layout.REWARD_MODELS / name / layout.EVALUATED),
+            "examples": read_json(layout.REWARD_MODELS / name / layout.EXAMPLES),
+        }
+        for name, settings in this.params.reward_models.variants.items()
+    }
     return {
         "corpus": this.params.corpus.name,
         "encoded": read_json(layout.ENCODED / layout.SUMMARY),
         "translators": translators,
         "comparisons": read_json(layout.COMPARISONS / layout.SUMMARY),
         "language_model": read_json(layout.LANGUAGE_MODEL / layout.SUMMARY),
-        "reward": read_json(layout.REWARD_MODEL / layout.SUMMARY),
-        "reward_examples": read_json(layout.REWARD_MODEL / layout.EXAMPLES),
+        "reward_models": rewards,
+        "held_out": held_out_labelers(rewards),
         "variants": variants,
     }
+
+
+def held_out_labelers(rewards: dict[str, Any]) -> dict[str, Any]:
+    """Over all folds of labelers, comparisons weighed alike: accuracy on the labelers held out, and on the others."""
+    folds = [m["evaluation"] for m in rewards.values() if "held_out_labelers" in m["evaluation"]]
+    if not folds:
+        return {}
+    found: dict[str, Any] = {"folds": len(folds)}
+    for name in ("held_out_labelers", "test"):
+        counts = [fold[name]["comparisons"] for fold in folds]
+        for key in ("accuracy", "log_loss"):
+            values = [fold[name][key] for fold in folds]
+            found[f"{name}_{key}"] = sum(c * v for c, v in zip(counts, values, strict=True)) / sum(counts)
+        accuracies = [fold[name]["accuracy"] for fold in folds]
+        found[f"{name}_deviation"] = statistics.stdev(accuracies) if len(folds) > 1 else 0.0
+        found[f"{name}_comparisons"] = sum(counts)
+    return found
 
 
 def _plots(facts: dict[str, Any], folder: Path) -> dict[str, Path]:
     paths = {
         "learning_curves": folder / "learning_curves.png",
-        "reward": folder / "reward_model.png",
+        "reward": folder / "reward_models.png",
         "prefix": folder / "prefix_tuning.png",
     }
     translators = facts["translators"]
@@ -83,7 +112,12 @@ def _plots(facts: dict[str, Any], folder: Path) -> dict[str, Path]:
     for name, translator in translators.items():
         paths[f"attention_{name}"] = folder / f"attention_{name}.png"
         plots.attention(translator["attention"], name, paths[f"attention_{name}"])
-    plots.reward(facts["reward"], paths["reward"])
+    first = next(iter(facts["reward_models"].values()))["evaluation"]
+    baselines = {name: first["baselines"][key] for name, key in BASELINES.items() if key in first["baselines"]}
+    agreement = facts["comparisons"].get("agreement", {}).get("strict")
+    if agreement is not None:
+        baselines["labelers with each other"] = agreement
+    plots.reward_models(facts["reward_models"], {"chance": 0.5, **baselines}, paths["reward"])
     plots.losses({n: v["summary"]["test_loss"] for n, v in facts["variants"].items()}, paths["prefix"])
     return paths
 

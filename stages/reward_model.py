@@ -1,159 +1,231 @@
-"""Stage `reward_model`: trains on whole rankings, then tests: comparisons, baselines, best of n."""
+"""Stage `reward_model`: trains on whole rankings, then tests on prompts, and labelers, held out."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import datasets
+import numpy as np
 import pytorch_lightning as pl
-import torch
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from tokenizers import Tokenizer
 
-from data.batching import causal_text, padded
 from data.comparisons.collection import read_collection
+from data.comparisons.encoding import Frame, Group, groups
+from data.comparisons.evaluation import accuracy, best_of_n, compare, evaluate, padded, temperature
 from data.comparisons.reference_labeler import sentence_chrf
-from data.comparisons.splitting import PARTS, split_by_prompt
+from data.comparisons.splitting import PARTS, labeler_folds, split_by_prompt
 from data.errors import InputError
-from data.tokenizer import encode, load_tokenizer
-from lightning_modules.reward_model import Group, RewardModel, group_loader, pairwise_metrics, rewards
+from data.tokenizer import load_tokenizer
+from lightning_modules.prefix_tuning import Adapter, NoPrefix, Prefix
+from lightning_modules.reward_model import GroupLoader, RewardModel, pairs, score, train_only_top
 from stages import layout
 from stages.fitting import fit
-from stages.model_files import copy_tokenizer, count_parameters
-from stages.stage import stage
+from stages.model_files import count_parameters
+from stages.params import RewardModelSettings
+from stages.reward_folder import BUDGET, new_reward_model, save_reward_model
+from stages.stage import Stage, stage
 
-SCORED_AT_ONCE = 128
+BODIES = {"language_model": layout.LANGUAGE_MODEL, "base_model": layout.BASE_MODEL}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rankings as records and as what the model reads, in the same order."""
+
+    rows: datasets.Dataset
+    groups: list[Group]
+
+    def ranks(self) -> np.ndarray:
+        return padded([g.ranks for g in self.groups])
+
+    def lengths(self) -> np.ndarray:
+        return padded([[len(text) for text in responses] for responses in self.rows["responses"]])
 
 
 def main() -> None:
-    with stage("reward_model", layout.REWARD_MODEL) as this:
-        collection = layout.COMPARISONS / "rankings"
-        settings, seed = this.params.reward_model, this.params.seed
+    with stage("reward_model", layout.REWARD_MODELS, items="reward_models.variants") as this:
+        settings = this.params.reward_models.variants[this.item]
+        seed = this.params.seed if settings.seed is None else settings.seed
         pl.seed_everything(seed, verbose=False)
-        parts = split_by_prompt(
-            read_collection(collection), this.params.comparisons.validation, this.params.comparisons.test
-        )
-        for part in PARTS:
-            if not len(parts[part]):
-                raise InputError(
-                    f"{collection}: too few prompts: none fell into the part '{part}'. "
-                    f"Add rankings, or change comparisons.validation and comparisons.test in params.yaml."
-                )
-        tokenizer = load_tokenizer(layout.LANGUAGE_MODEL)
-        groups = {part: _groups(rows, tokenizer) for part, rows in parts.items()}
-        model = AutoModelForSequenceClassification.from_pretrained(
-            layout.LANGUAGE_MODEL, num_labels=1, dtype=torch.float32
-        )
+        rows = _parts(this, settings)
+        model, tokenizer, frame = new_reward_model(BODIES.get(settings.body, settings.body), settings.template)
+        backend = load_tokenizer(BODIES[settings.body]) if settings.body in BODIES else tokenizer.backend_tokenizer
+        parts = {name: _encoded(part, backend, frame, settings) for name, part in rows.items()}
+        adapter = _adapter(model, settings)
+        points = pairs(parts["train"].groups) if settings.mode == "pairs_shuffled" else parts["train"].groups
+        points = _sampled(points, settings.training_share, seed)
         budget = settings.training.tokens_per_batch
-        train = group_loader(groups["train"], budget, seed=seed)
-        validation = group_loader(groups["validation"], budget, shuffle=False)
-        module = RewardModel(model, settings.training, len(train))
-        learned = fit(this, module, train, validation, settings.training)
+        train = GroupLoader(points, settings.groups_per_update, budget, seed=seed)
+        validation = GroupLoader(parts["validation"].groups, settings.groups_per_update, budget, shuffle=False)
+        module = RewardModel(model, settings.training, len(train), settings.loss, adapter)
+        learned = fit(this, module, train, validation, settings.training, settings.validations)
 
         model.eval()
-        model.save_pretrained(this.out)
-        copy_tokenizer(layout.LANGUAGE_MODEL, this.out)
-        # The bias of the paper: demonstrations (here the references of the training part) have mean reward 0.
-        shown = [
-            (g.prompt, ids)
-            for g, ids in zip(groups["train"], _references(parts["train"], tokenizer), strict=True)
-            if ids
-        ]
-        bias = -sum(score(model, shown)) / max(1, len(shown))
-        this.write_json("reward.json", {"bias": bias})
-        tested, examples = test(model, parts, groups, bias)
+        scores = {name: _scores(model, part, adapter) for name, part in parts.items() if name != "train"}
+        bias = -_mean_reward_of_references(model, parts["train"], backend, frame, adapter)
+        found, examples = test(parts, scores, bias)
+        this.write_json(layout.EVALUATED, found)
         this.write_json(layout.EXAMPLES, examples)
+        fitted = found["test"]["temperature"]
+        save_reward_model(this.out, model, tokenizer, frame, adapter, bias=bias, temperature=fitted)
+        trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
         this.summarise(
             {
                 "parameters": count_parameters(model),
+                "trained_parameters": trained,
+                "updates": learned["updates"],
+                "pieces": learned["tokens"],
                 "seconds": learned["seconds"],
-                "groups": {p: len(g) for p, g in groups.items()},
-                **tested,
+                "rankings": {name: len(part.groups) for name, part in parts.items()},
+                "too_long_or_without_reference": sum(len(rows[n]) - len(parts[n].groups) for n in rows if n in PARTS),
+                **{name: _main_numbers(values) for name, values in found.items() if "accuracy" in values},
+                "best_of_n": found["best_of_n"],
             }
         )
 
 
-def _groups(rows: datasets.Dataset, tokenizer: Any) -> list[Group]:
-    prompts = encode(tokenizer, list(rows["prompt"]))
-    sizes = [len(r) for r in rows["responses"]]
-    flat = iter(encode(tokenizer, [text for responses in rows["responses"] for text in responses]))
-    return [
-        Group(p, [next(flat) for _ in range(k)], ranks)
-        for p, k, ranks in zip(prompts, sizes, rows["ranks"], strict=True)
-    ]
+def _parts(this: Stage, settings: RewardModelSettings) -> dict[str, datasets.Dataset]:
+    """Rankings for train, validation and test, by prompt; under `held_out_labelers` also the test prompts' by those labelers."""
+    folder = layout.COMPARISONS / "rankings"
+    rows = read_collection(folder)
+    fractions = this.params.comparisons
+    parts = split_by_prompt(rows, fractions.validation, fractions.test)
+    if settings.held_out_labelers:
+        fold = settings.held_out_labelers
+        chosen = labeler_folds(rows, fold.folds)[fold.fold - 1]
+        out = set(rows.select(chosen)["labeler"])
+        split = {name: _by_labelers(part, out) for name, part in parts.items()}
+        parts = {name: inside for name, (inside, _) in split.items()} | {"held_out_labelers": split["test"][1]}
+    for name, part in parts.items():
+        if not len(part):
+            raise InputError(
+                f"{folder}: too few prompts: none fell into the part '{name}'. "
+                f"Add rankings, or change comparisons.validation and comparisons.test in params.yaml."
+            )
+    limits = {"validation": settings.validation_rankings, "test": settings.test_rankings}
+    return {name: part.select(range(min(limits.get(name) or len(part), len(part)))) for name, part in parts.items()}
 
 
-def _references(rows: datasets.Dataset, tokenizer: Any) -> list[list[int]]:
-    return encode(tokenizer, [r or "" for r in rows["reference"]])
+def _by_labelers(rows: datasets.Dataset, out: set[str]) -> tuple[datasets.Dataset, datasets.Dataset]:
+    held = np.array([labeler in out for labeler in rows["labeler"]], bool)
+    return rows.select(np.flatnonzero(~held)), rows.select(np.flatnonzero(held))
 
 
-@torch.inference_mode()
-def score(model: PreTrainedModel, pairs: list[tuple[list[int], list[int]]]) -> list[float]:
-    """Rewards, without the bias, of (prompt, response) pairs of piece ids, in order."""
-    found: list[float] = [0.0] * len(pairs)
-    order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]) + len(pairs[i][1]))
-    for start in range(0, len(order), SCORED_AT_ONCE):
-        chosen = order[start : start + SCORED_AT_ONCE]
-        values = rewards(model, padded([causal_text(*pairs[i]) for i in chosen]).to(model.device))
-        for i, value in zip(chosen, values.tolist(), strict=True):
-            found[i] = value
-    return found
+def _encoded(rows: datasets.Dataset, tokenizer: Tokenizer, frame: Frame, settings: RewardModelSettings) -> Part:
+    found, kept = groups(rows, tokenizer, frame, settings.weighting, settings.max_pieces)
+    if not found:
+        raise InputError(
+            f"no ranking is left of {len(rows)}: all have texts above reward_models max_pieces = {settings.max_pieces}, "
+            f"or lack what the template {settings.template!r} asks for."
+        )
+    return Part(rows.select(kept), found)
+
+
+def _sampled(points: list[Group], share: float, seed: int) -> list[Group]:
+    if share == 1:
+        return points
+    chosen = np.random.default_rng(seed).permutation(len(points))[: max(1, round(share * len(points)))]
+    return [points[i] for i in np.sort(chosen)]
+
+
+def _adapter(model: Any, settings: RewardModelSettings) -> Adapter:
+    """Freezes what is not to learn, and makes the prefix where that is what learns."""
+    if settings.trained == "top":
+        train_only_top(model, settings.top_layers)
+    if settings.trained != "prefix":
+        return NoPrefix()
+    model.base_model.requires_grad_(False)
+    return Prefix(model, settings.prefix)
+
+
+def _scores(model: Any, part: Part, adapter: Adapter) -> np.ndarray:
+    return padded(
+        [row.tolist() for row in score(model, [(g.prompt, g.responses) for g in part.groups], BUDGET, adapter)]
+    )
+
+
+def _mean_reward_of_references(model: Any, part: Part, tokenizer: Tokenizer, frame: Frame, adapter: Adapter) -> float:
+    """What the bias takes away, so that demonstrations (here the references of the training part) have mean reward 0."""
+    shown = {
+        (g.prompt[-1], text): (g.prompt, text)
+        for g, text in zip(part.groups, part.rows["reference"], strict=True)
+        if text
+    }
+    sampled = list(shown.values())[:1000]
+    if not sampled:
+        return 0.0
+    texts = frame.responses(tokenizer, [text for _, text in sampled])
+    cases = [(prompt, [ids]) for (prompt, _), ids in zip(sampled, texts, strict=True)]
+    return float(np.mean([values[0] for values in score(model, cases, BUDGET, adapter)]))
 
 
 def test(
-    model: PreTrainedModel, parts: dict[str, datasets.Dataset], groups: dict[str, list[Group]], bias: float
+    parts: dict[str, Part], scores: dict[str, np.ndarray], bias: float
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Metrics on the prompts held out for testing, beside chance and length alone, and what best-of-n gains; and examples."""
-    rows = parts["test"]
-    flat = iter(score(model, [(g.prompt, r) for g in groups["test"] for r in g.responses]))
-    scores = [[next(flat) + bias for _ in g.responses] for g in groups["test"]]
-    model_metrics = pairwise_metrics(_scored(scores, rows))
-    # Length alone, in the direction (longer or shorter is better) that is right more often in training.
-    longer = pairwise_metrics(_scored(_lengths(parts["train"]), parts["train"]))["accuracy"] >= 0.5
-    length = pairwise_metrics(_scored([[v if longer else -v for v in row] for row in _lengths(rows)], rows))["accuracy"]
-    found = {
-        "accuracy": model_metrics["accuracy"],
-        "log_loss": model_metrics["log_loss"],
-        "comparisons": model_metrics["comparisons"],
-        "chance_accuracy": 0.5,
-        "chance_log_loss": pairwise_metrics([])["log_loss"],
-        "length_accuracy": length,
-        "length_prefers": "longer" if longer else "shorter",
-        "labelers": sorted(set(rows["labeler"]))[:20],
+    """Metrics on held-out prompts (and labelers), beside length and chrF alone; what best-of-n gains; and examples."""
+    validation = compare(scores["validation"], parts["validation"].ranks())
+    fitted = temperature(validation.difference)
+    found: dict[str, Any] = {
+        name: evaluate(scores[name], part.ranks(), part.lengths(), fitted)
+        for name, part in parts.items()
+        if name in scores and name != "validation"
     }
-    gains, examples = best_of_n(rows, scores)
-    return {**found, "best_of_n": gains}, examples
+    part = parts["test"]
+    ranks, lengths = part.ranks(), part.lengths()
+    # Length alone, in the direction (longer or shorter is better) that is right more often in training.
+    longer = accuracy(compare(parts["train"].lengths(), parts["train"].ranks()).difference) >= 0.5
+    found["baselines"] = {
+        "length_accuracy": accuracy(compare(lengths if longer else -lengths, ranks).difference),
+        "length_prefers": "longer" if longer else "shorter",
+    }
+    found["labelers"] = sorted(set(part.rows["labeler"]))[:20]
+    found["best_of_n"] = {}
+    known = np.array([i for i, reference in enumerate(part.rows["reference"]) if reference], int)
+    if not len(known):
+        return found, []
+    rows = part.rows.select(known)
+    chrf = padded([[sentence_chrf(text, row["reference"]) for text in row["responses"]] for row in rows])
+    found["baselines"]["chrf_accuracy"] = accuracy(compare(chrf, ranks[known][:, : chrf.shape[1]]).difference)
+    reward = scores["test"][known][:, : chrf.shape[1]]
+    found["best_of_n"] = _best_of_n(rows, reward, chrf)
+    return found, _examples(rows, reward + bias, chrf)
 
 
-def best_of_n(rows: datasets.Dataset, scores: list[list[float]]) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Mean sentence chrF of the response with the highest reward, beside the mean, the best possible, and first choices.
-
-    A first choice is a system's `beam1`; over several systems their mean.
-    """
-    kept: list[tuple[float, float, float, float]] = []
-    examples: list[dict[str, Any]] = []
-    for row, reward in zip(rows, scores, strict=True):
-        if not row["reference"]:
-            continue
-        chrf = [sentence_chrf(text, row["reference"]) for text in row["responses"]]
-        best = max(range(len(chrf)), key=reward.__getitem__)
-        firsts = [
-            c for c, systems in zip(chrf, row["systems"] or [], strict=False) for s in systems if s.endswith("/beam1")
-        ]
-        mean = sum(chrf) / len(chrf)
-        kept.append((chrf[best], mean, max(chrf), sum(firsts) / len(firsts) if firsts else mean))
-        if len(examples) < 3:
-            responses = sorted(zip(reward, chrf, row["responses"], strict=True), reverse=True)
-            examples.append({"prompt": row["prompt"], "reference": row["reference"], "responses": responses})
-    names = ("picked_chrf", "mean_chrf", "best_possible_chrf", "first_choice_chrf")
-    return {
-        name: sum(column) / len(kept) for name, column in zip(names, zip(*kept, strict=True), strict=True)
-    } if kept else {}, examples
+def _best_of_n(rows: datasets.Dataset, reward: np.ndarray, chrf: np.ndarray) -> dict[str, Any]:
+    """chrF of the response with the highest reward, beside the mean, the best possible, and systems' first choices (`beam1`)."""
+    there = padded([[1] * len(r) for r in rows["responses"]]) > 0
+    best = np.where(there, reward, -np.inf).argmax(1)
+    firsts = [
+        [c for c, systems in zip(values, row or [], strict=False) for s in systems if s.endswith("/beam1")]
+        for values, row in zip(chrf.tolist(), rows["systems"], strict=True)
+    ]
+    found = {
+        "picked_chrf": float(chrf[np.arange(len(chrf)), best].mean()),
+        "mean_chrf": float(((chrf * there).sum(1) / there.sum(1)).mean()),
+        "best_possible_chrf": float(np.where(there, chrf, -1).max(1).mean()),
+        "curve": best_of_n(reward, chrf, there),
+    }
+    if all(firsts):
+        found["first_choice_chrf"] = float(np.mean([np.mean(f) for f in firsts]))
+    return found
 
 
-def _scored(scores: list[list[float]], rows: datasets.Dataset) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    return [(torch.tensor([s]), torch.tensor([r])) for s, r in zip(scores, rows["ranks"], strict=True)]
+def _examples(rows: datasets.Dataset, reward: np.ndarray, chrf: np.ndarray) -> list[dict[str, Any]]:
+    return [
+        {
+            "prompt": row["prompt"],
+            "reference": row["reference"],
+            "responses": sorted(
+                zip(reward[i].tolist(), chrf[i].tolist(), row["ranks"], row["responses"], strict=False),
+                key=lambda r: -r[0],
+            ),
+        }
+        for i, row in enumerate(rows.select(range(min(3, len(rows)))))
+    ]
 
 
-def _lengths(rows: datasets.Dataset) -> list[list[float]]:
-    return [[float(len(text)) for text in responses] for responses in rows["responses"]]
+def _main_numbers(values: dict[str, Any]) -> dict[str, float]:
+    names = ("accuracy", "log_loss", "calibration_error", "temperature", "kendall_tau", "comparisons")
+    return {name: values[name] for name in names}
 
 
 if __name__ == "__main__":

@@ -155,7 +155,7 @@ def test_every_stage_has_a_finished_run_with_what_one_wants_to_know(project: Pro
     assert {
         "index.html",
         "learning_curves.png",
-        "reward_model.png",
+        "reward_models.png",
         "attention_luong.png",
         "prefix_tuning.png",
     } <= plots
@@ -204,10 +204,10 @@ def test_a_second_run_runs_nothing(project: Project) -> None:
 
 def test_a_change_re_runs_what_depends_on_it_and_nothing_else(project: Project) -> None:
     for name, old, new, expected in (
-        ("params.yaml", "reward_model:\n  training: {", "reward_model:\n  training: {weight_decay: 0.1, ", {"reward_model", "report"}),
+        ("params.yaml", "    paper: {}", "    paper: {weighting: labeler}", {"reward_model@paper", "report"}),
         (
             "lightning_modules/luong.py", "class Luong(Translator):", "class Luong(Translator):  # changed",
-            {"pretraining@luong", "evaluation@luong", "responses@luong", "comparisons", "reward_model", "report"},
+            {"pretraining@luong", "evaluation@luong", "responses@luong", "comparisons", "reward_model@paper", "report"},
         ),
     ):  # fmt: skip
         original = (project.folder / name).read_text()
@@ -233,11 +233,11 @@ def test_translate_gives_a_line_for_each_line_in_any_batch(project: Project) -> 
 
 def test_rank_and_generate_use_the_runs_models(project: Project) -> None:
     case = json.dumps({"prompt": "Jesus wept.", "responses": ["And Jesus himself was weeping.", "xyz"]})
-    found = json.loads(project.run("gradus", "rank", "--model", "artifacts/reward_model", stdin=case + "\n"))
+    found = json.loads(project.run("gradus", "rank", "--model", "artifacts/reward_models/paper", stdin=case + "\n"))
     assert len(found["rewards"]) == 2
     assert found["rewards"][found["order"][0]] == max(found["rewards"])
     assert 'line 1: expected {"prompt"' in project.run(
-        "gradus", "rank", "--model", "artifacts/reward_model", stdin="{}\n", expect=2
+        "gradus", "rank", "--model", "artifacts/reward_models/paper", stdin="{}\n", expect=2
     )
     prefix = ["--prefix", "artifacts/prefix_tuning/prefix"]
     written = project.run(
@@ -280,7 +280,7 @@ def test_a_failed_stage_fails_the_flow_and_only_what_depends_on_it(project: Proj
     output = project.run("gradus", "run", expect=1)
     assert "stage comparisons failed" in output
     assert "labeled/bad.jsonl:1: responses: K = 1, a ranking needs at least 2 responses" in output
-    assert project.would_run() == {"comparisons", "reward_model", "report"}
+    assert project.would_run() == {"comparisons", "reward_model@paper", "report"}
     assert max(project.runs(parents=True), key=lambda r: r.info.start_time).info.status == "FAILED"
 
     bad.write_text(
@@ -294,8 +294,8 @@ def test_a_failed_stage_fails_the_flow_and_only_what_depends_on_it(project: Proj
 
 def test_wrong_settings_stop_the_run_before_anything_is_done(project: Project) -> None:
     original = (project.folder / "params.yaml").read_text()
-    (project.folder / "params.yaml").write_text(original + "\nrewrad_model: {}\n")
-    assert "params.yaml: unknown key 'rewrad_model' - did you mean 'reward_model'?" in project.run(
+    (project.folder / "params.yaml").write_text(original + "\nrewrad_models: {}\n")
+    assert "params.yaml: unknown key 'rewrad_models' - did you mean 'reward_models'?" in project.run(
         "gradus", "run", expect=2
     )
     (project.folder / "params.yaml").write_text(original.replace("vocabulary: 600", "vocabulary: 600\n  vocab: 1"))

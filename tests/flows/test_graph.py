@@ -14,7 +14,7 @@ def test_it_is_that_of_dvc_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = read_graph()
     assert graph.upstream["tokenizer"] == {"corpus"}
     assert graph.upstream["comparisons"] == {"responses@luong", "responses@transformer"}
-    assert graph.upstream["reward_model"] == {"comparisons", "language_model"}
+    assert graph.upstream["reward_model@paper"] == {"base_model", "comparisons", "language_model"}
     assert graph.closure(["prefix_tuning"]) == {
         "corpus",
         "base_model",
@@ -23,7 +23,7 @@ def test_it_is_that_of_dvc_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
         "prefix_tuning@prefix",
     }
     assert graph.closure(graph.upstream) == set(graph.upstream)
-    assert graph.downstream(["reward_model"]) == {"reward_model", "report"}
+    assert graph.downstream(["reward_model@paper"]) == {"reward_model@paper", "report"}
 
 
 def test_names_without_an_item_stand_for_all_items() -> None:

@@ -12,11 +12,11 @@ from stages.params import Params, load_params
 WRONG = {
     "an unknown section": (
         lambda p: p.update(reward_modle={}),
-        r"unknown key 'reward_modle' - did you mean 'reward_model'\?",
+        r"unknown key 'reward_modle' - did you mean 'reward_models'\?",
     ),
     "an unknown key": (
-        lambda p: p["reward_model"]["training"].update(lerning_rate=1),
-        r"unknown key 'reward_model\.training\.lerning_rate' - did you mean 'learning_rate'\?",
+        lambda p: p["language_model"]["training"].update(lerning_rate=1),
+        r"unknown key 'language_model\.training\.lerning_rate' - did you mean 'learning_rate'\?",
     ),
     "a wrong type": (
         lambda p: p["tokenizer"].update(vocabulary="many"),
@@ -36,6 +36,22 @@ WRONG = {
     ),
     "no corpus name": (lambda p: p.update(corpus={}), r"unknown corpus None - known: e2e"),
     "a missing section": (lambda p: p.pop("encoding"), r"key 'encoding' is missing"),
+    "a wrong key that reward models have in common": (
+        lambda p: p["reward_models"]["common"]["training"].update(lerning_rate=1),
+        r"params\.yaml: reward_models\.common: unknown key 'training\.lerning_rate' - did you mean 'learning_rate'\?",
+    ),
+    "a wrong value of a reward model": (
+        lambda p: p["reward_models"]["variants"].update(paper={"loss": {"ties": "kept"}}),
+        r"params\.yaml: reward_models\.variants\.paper: loss\.ties: .*'dropped' or 'soft'.* \(found 'kept'\)",
+    ),
+    "a fold that is not there": (
+        lambda p: p["reward_models"]["variants"].update(paper={"held_out_labelers": {"fold": 6, "folds": 5}}),
+        r"fold 6 of 5 folds",
+    ),
+    "a field that rankings have not": (
+        lambda p: p["reward_models"]["common"].update(template="{prompt} {labeler}"),
+        r"must contain \{prompt\} and may contain \{reference\} and no other field",
+    ),
     "a template without its place": (
         lambda p: p["prefix_tuning"].update(template="x"),
         r"the template must contain \{source\}",
@@ -88,3 +104,11 @@ def test_a_file_that_is_missing_or_no_yaml(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("- 1")
     with pytest.raises(InputError, match="sections expected, found list"):
         load_params(tmp_path / "params.yaml")
+
+
+def test_reward_models_inherit_what_they_have_in_common(params: Any) -> None:
+    params["reward_models"]["variants"]["other"] = {"mode": "pairs_shuffled", "training": {"epochs": 7}}
+    found = Params.model_validate(params).reward_models.variants
+    assert found["other"].training.epochs == 7
+    assert found["other"].training.learning_rate == found["paper"].training.learning_rate == 0.0003
+    assert (found["other"].mode, found["paper"].mode) == ("pairs_shuffled", "grouped")

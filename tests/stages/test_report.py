@@ -1,14 +1,19 @@
 """The report shows what was measured, and text from data as text."""
 
 from pathlib import Path
+from typing import Any
 
 from stages import plots
-from stages.report import render
+from stages.report import held_out_labelers, render
 
 HOSTILE = "<script>alert('x')</script> & $1 <b>"
 EXAMPLE = {"source": HOSTILE, "output": HOSTILE, "references": [HOSTILE]}
 SCORES = {"bleu": 12.3, "chrf": 45.6, "bleu_signature": "nrefs:1|version:2", "chrf_signature": "nrefs:1"}
-FACTS = {
+TESTED = {
+    "accuracy": 0.7, "log_loss": 0.6, "calibration_error": 0.02, "kendall_tau": 0.4, "comparisons": 14, "rankings": 15,
+    "chance_log_loss": 0.693, "best_of_n_won_share": [0.5, 0.6], "calibration_curve": [{"confidence": 0.6, "accuracy": 0.5}],
+}  # fmt: skip
+FACTS: dict[str, Any] = {
     "corpus": HOSTILE,
     "encoded": {"train": {"pairs": 1234, "target_pieces": 5, "too_long": 6}, "unigram_perplexity": 300.0},
     "translators": {
@@ -18,14 +23,24 @@ FACTS = {
             "examples": [EXAMPLE],
         }
     },
-    "comparisons": {"by_reference_labeler": 10, "rankings": 11, "responses_per_ranking": {"4": 11}, "strict_comparisons": 60, "tied_comparisons": 6},
-    "language_model": {"parameters": 12, "validation_perplexity": 13.0},
-    "reward": {
-        "accuracy": 0.7, "log_loss": 0.6, "comparisons": 14, "groups": {"test": 15}, "length_accuracy": 0.55, "length_prefers": "longer",
-        "chance_accuracy": 0.5, "chance_log_loss": 0.693,
-        "best_of_n": {"mean_chrf": 30.0, "first_choice_chrf": 31.0, "picked_chrf": 35.0, "best_possible_chrf": 40.0},
+    "comparisons": {
+        "by_reference_labeler": 10, "rankings": 11, "prompts": 9, "labelers": 3, "responses_per_ranking": {"4": 11},
+        "strict_comparisons": 60, "tied_comparisons": 6, "agreement": {"strict": 0.81},
     },
-    "reward_examples": [{"prompt": HOSTILE, "reference": HOSTILE, "responses": [[0.5, 40.0, HOSTILE]]}],
+    "language_model": {"parameters": 12, "validation_perplexity": 13.0},
+    "reward_models": {
+        "paper": {
+            "settings": {"training_share": 0.5, "training": {"epochs": 2}},
+            "summary": {"trained_parameters": 1234567, "seconds": 2.0, "rankings": {"train": 800}},
+            "curve": [{"step": 5, "validation_accuracy": 0.6, "validation_loss": 0.68}],
+            "evaluation": {
+                "test": TESTED, "held_out_labelers": {**TESTED, "accuracy": 0.65},
+                "baselines": {"length_accuracy": 0.55, "length_prefers": "longer", "chrf_accuracy": 0.68},
+                "best_of_n": {"mean_chrf": 30.0, "first_choice_chrf": 31.0, "picked_chrf": 35.0, "best_possible_chrf": 40.0},
+            },
+            "examples": [{"prompt": HOSTILE, "reference": HOSTILE, "responses": [[0.5, 40.0, 1, HOSTILE]]}],
+        }
+    },
     "variants": {
         "none": {
             "summary": {"kept_parameters": 0, "share_of_base": 0.0, "seconds": 0.0, "test_loss": 2.5, "test_target_pieces": 16, **SCORES},
@@ -36,11 +51,24 @@ FACTS = {
 
 
 def test_text_from_data_is_escaped() -> None:
-    page = render(FACTS, dict.fromkeys(("learning_curves", "attention_luong", "reward", "prefix"), b"png"))
+    facts = {**FACTS, "held_out": held_out_labelers(FACTS["reward_models"])}
+    page = render(facts, dict.fromkeys(("learning_curves", "attention_luong", "reward", "prefix"), b"png"))
     assert "<script" not in page
     assert "<b>" not in page
     assert page.count("&lt;script&gt;") == 10
-    for shown in ("1,234", "12.3", "45.6", "70.0 %", "55.0 %", "35.0", "No person judged them", "2.500"):
+    for shown in (
+        "1,234",
+        "12.3",
+        "45.6",
+        "70.0 %",
+        "55.0 %",
+        "81.0 %",
+        "65.0 %",
+        "1,234,567",
+        "35.0",
+        "No person judged them",
+        "2.500",
+    ):
         assert shown in page
 
 
@@ -53,6 +81,6 @@ def test_plots_show_any_text(tmp_path: Path) -> None:
     plots.attention(heat_map, "luong", tmp_path / "a.png")
     curve = [{"epoch": 1, "validation_perplexity": 40.0}, {"epoch": 2, "validation_perplexity": 20.0}]
     plots.learning_curves({"luong": curve}, 300.0, tmp_path / "b.png")
-    plots.reward(FACTS["reward"], tmp_path / "c.png")
+    plots.reward_models(FACTS["reward_models"], {"chance": 0.5}, tmp_path / "c.png")
     plots.losses({"none": 2.5, "prefix": 1.7}, tmp_path / "d.png")
     assert all((tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in "abcd")

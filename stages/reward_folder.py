@@ -1,0 +1,126 @@
+"""A reward model as a folder that `transformers` reads as AutoModelForSequenceClassification with one label.
+
+Beside it `reward.json` has the bias (transformers' heads have none), a temperature, and the frame: what stands around prompt and response.
+The folder's tokenizer makes the same ids from a pair of texts, `tokenizer(prompt, response)`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, processors
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+
+from data.comparisons.encoding import Frame
+from data.errors import InputError
+from data.tokenizer import load_tokenizer
+from lightning_modules import packing
+from lightning_modules.prefix_tuning import Adapter, Prefix, PrefixSettings
+from lightning_modules.reward_model import score
+from stages.language_model_folder import from_pretrained
+from stages.model_files import read_config, weights, write_config
+
+REWARD, PREFIX = "reward.json", "prefix.safetensors"
+BUDGET = 8192  # pieces scored at once
+
+
+@dataclass(frozen=True)
+class SavedReward:
+    """A trained reward model, ready to score."""
+
+    model: PreTrainedModel
+    tokenizer: Tokenizer
+    frame: Frame
+    bias: float
+    temperature: float  # fitted on the validation rankings
+    adapter: Adapter | None
+
+    def rewards(self, cases: Sequence[dict[str, Any]]) -> list[np.ndarray]:
+        """Rewards (K,) of the `responses` of each case with a `prompt` and, where the frame needs one, a `reference`.
+
+        Raises:
+            InputError: a case lacks the reference.
+        """
+        try:
+            prompts = self.frame.prompts(self.tokenizer, cases)
+        except ValueError as error:
+            raise InputError(f"{error}.") from None
+        flat = iter(self.frame.responses(self.tokenizer, [text for case in cases for text in case["responses"]]))
+        groups = [(p, [next(flat) for _ in case["responses"]]) for p, case in zip(prompts, cases, strict=True)]
+        return [values + self.bias for values in score(self.model, groups, BUDGET, self.adapter)]
+
+
+def new_reward_model(body: Path | str, template: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Frame]:
+    """A language model's body under a scalar head with fresh weights, its tokenizer, and the frame of its texts."""
+    model, tokenizer = from_pretrained(AutoModelForSequenceClassification, body, num_labels=1)
+    frame = _frame(tokenizer, template)
+    # Where padding is spelt like the text's last piece, `transformers` would read the reward one piece too early.
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id in frame.after:
+        others = [t for t in (tokenizer.unk_token, tokenizer.bos_token) if t and t not in (tokenizer.eos_token,)]
+        if not others:
+            raise InputError(f"{body}: its tokenizer has no special piece beside the end that could stand for padding.")
+        tokenizer.pad_token = others[0]
+    model.config.pad_token_id = tokenizer.pad_token_id
+    _join_pairs(tokenizer, frame)
+    return model, tokenizer, frame
+
+
+def _frame(tokenizer: PreTrainedTokenizerBase, template: str) -> Frame:
+    """What the tokenizer itself puts around a text stands around the prompt; its end piece after the response."""
+    if tokenizer.eos_token_id is None:
+        raise InputError("the body's tokenizer has no end piece (eos_token): the reward is read there.")
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    ids = tokenizer("a")["input_ids"]
+    start = next(i for i in range(len(ids)) if ids[i : i + len(bare)] == bare)
+    between = [i for i in ids[start + len(bare) :] if i != tokenizer.eos_token_id]
+    return Frame(template, ids[:start], between, [tokenizer.eos_token_id])
+
+
+def _join_pairs(tokenizer: PreTrainedTokenizerBase, frame: Frame) -> None:
+    names = {i: str(tokenizer.convert_ids_to_tokens(i)) for i in (*frame.before, *frame.between, *frame.after)}
+    before, between, after = ([names[i] for i in part] for part in (frame.before, frame.between, frame.after))
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=[*before, "$A", *between],
+        pair=[*before, "$A", *between, "$B:0", *after],
+        special_tokens=[(name, i) for i, name in names.items()],
+    )
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+
+
+def save_reward_model(
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    frame: Frame,
+    adapter: Adapter,
+    *,
+    bias: float,
+    temperature: float,
+) -> None:
+    """Writes model, tokenizer, frame, bias and temperature, and the prefix where there is one."""
+    packing.release(model).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    if isinstance(adapter, Prefix):
+        save_file({"P": adapter.flat().detach().cpu().contiguous()}, folder / PREFIX)
+    write_config(folder / REWARD, {"bias": bias, "temperature": temperature, "frame": frame.as_json()})
+
+
+def load_reward_model(folder: Path) -> SavedReward:
+    """Raises InputError when a file is missing or damaged."""
+    config = read_config(folder / REWARD, "a reward model, e.g. artifacts/reward_models/paper")
+    model, _ = from_pretrained(AutoModelForSequenceClassification, folder)
+    adapter: Adapter | None = None
+    if (folder / PREFIX).is_file():
+        flat = weights(folder / PREFIX)["P"]
+        adapter = Prefix(model, PrefixSettings(length=len(flat), reparametrisation=False), flat).to(model.device).eval()
+    return SavedReward(
+        packing.prepare(model),
+        load_tokenizer(folder),
+        Frame(**config["frame"]),
+        config["bias"],
+        config["temperature"],
+        adapter,
+    )
