@@ -1,5 +1,6 @@
 """The command `gradus`: what users do by hand. Heavy imports happen inside the commands, so `--help` is quick."""
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,17 +128,53 @@ def generate(
 
 @app.command()
 def rank(
-    model: Annotated[Path, typer.Option(help="Folder of a reward model, e.g. artifacts/reward_model.")],
+    model: Annotated[Path, typer.Option(help="Folder of a reward model, e.g. artifacts/reward_models/paper.")],
 ) -> None:
     """Score responses: JSON Lines with `prompt` and `responses` in, the same with `rewards` and `order` (best first) out.
 
-    Example: `echo '{"prompt": "Jesus wept.", "responses": ["And Jesus himself was weeping.", "Jesus"]}' | gradus rank --model artifacts/reward_model`
+    Example: `echo '{"prompt": "Jesus wept.", "responses": ["Jesus was weeping.", "Jesus"]}' | gradus rank --model artifacts/reward_models/paper`
     """
     from gradus import using
 
     with taught_errors():
         for line in using.rewards(model, _stdin(), BATCH):
             typer.echo(line)
+
+
+@app.command("evaluate-rankings")
+def evaluate_rankings(
+    file: Annotated[
+        Path, typer.Argument(help="A collection's folder, or a file of rankings (see `gradus comparisons`).")
+    ],
+    model: Annotated[Path, typer.Option(help="Folder of a reward model, e.g. artifacts/reward_models/paper.")],
+    format: Annotated[
+        str, typer.Option(help="Format of a file; `gradus comparisons import --help` lists them.")
+    ] = "auto",
+) -> None:
+    """Print as JSON how far a reward model agrees with rankings.
+
+    Accuracy, log loss, calibration, Kendall's tau, accuracy by K and by rank distance, length bias, best of n; beside the
+    labelers' agreement with each other.
+    """
+    from gradus import using
+
+    with taught_errors():
+        typer.echo(json.dumps(using.evaluation(model, file, format), indent=2, ensure_ascii=False))
+
+
+@app.command()
+def register(
+    model: Annotated[Path, typer.Option(help="Folder of a reward model, e.g. artifacts/reward_models/paper.")],
+    name: Annotated[str, typer.Option(help="Name in MLflow's model registry.")] = "reward_model",
+) -> None:
+    """Put a reward model into MLflow's registry, ready to be served.
+
+    Then: `MLFLOW_TRACKING_URI=sqlite:///tracking/mlflow.db mlflow models serve -m models:/reward_model@candidate --env-manager local`
+    """
+    from gradus import registering
+
+    with taught_errors():
+        typer.echo(f"models:/{name}/{registering.register(model, name)}, alias candidate")
 
 
 def _stdin() -> Iterator[str]:

@@ -2,18 +2,23 @@
 
 import itertools
 import json
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import stages  # noqa: F401 - its settings silence libraries before they are imported
+from data.comparisons.agreement import agreement
+from data.comparisons.collection import read_collection
+from data.comparisons.evaluation import evaluate, padded
+from data.comparisons.importing import Source, import_rankings
 from data.errors import InputError
 from data.tokenizer import decode, encode
 from lightning_modules.decoding import DecodingSettings, translate
 from lightning_modules.prefix_tuning import NoPrefix, generate
-from stages.language_model_folder import load_causal_model, load_reward_model
+from stages.language_model_folder import load_causal_model
 from stages.prefix_folder import SavedPrefix, load_prefix
-from stages.reward_model import score
+from stages.reward_folder import load_reward_model
 from stages.translator_folder import load_translator
 
 T = TypeVar("T")
@@ -79,21 +84,30 @@ def rewards(folder: Path, lines: Iterable[str], batch: int) -> Iterator[str]:
     Raises:
         InputError: a line is no such object; names it.
     """
-    model, tokenizer, bias = load_reward_model(folder)
+    model = load_reward_model(folder)
     numbered = ((n, line) for n, line in enumerate(lines, start=1) if line.strip())
     for chunk in _chunks(numbered, batch):
         cases = [_case(number, line) for number, line in chunk]
-        pairs = [
-            (prompt, ids)
-            for case in cases
-            for prompt in encode(tokenizer, [case["prompt"]])
-            for ids in encode(tokenizer, case["responses"])
-        ]
-        values = iter(score(model, pairs))
-        for case in cases:
-            found = [next(values) + bias for _ in case["responses"]]
+        for case, values in zip(cases, model.rewards(cases), strict=True):
+            found = values.tolist()
             order = sorted(range(len(found)), key=lambda i: -found[i])
             yield json.dumps({**case, "rewards": [round(v, 6) for v in found], "order": order}, ensure_ascii=False)
+
+
+def evaluation(folder: Path, file: Path, format: str) -> dict[str, Any]:
+    """How far a reward model agrees with the rankings of a collection or a file.
+
+    Raises:
+        InputError: there is no reward model or no ranking, or a record of the file is wrong.
+    """
+    model = load_reward_model(folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        if not file.is_dir():
+            import_rankings([Source(source=str(file), format=format)], Path(temporary) / "rankings", strict=True)
+        rows = read_collection(file if file.is_dir() else Path(temporary) / "rankings")
+        scores = padded([values.tolist() for values in model.rewards([dict(row) for row in rows])])
+        ranks, lengths = padded(rows["ranks"]), padded([list(map(len, responses)) for responses in rows["responses"]])
+        return {**evaluate(scores, ranks, lengths, model.temperature), "labelers": agreement(rows)}
 
 
 def _case(number: int, line: str) -> dict[str, Any]:
