@@ -1,0 +1,282 @@
+"""Training a reward model on rankings, beside TRL: `GRADUS_DATA=... python -m benchmarks.reward_model [CASE ...]`.
+
+Same body (6 layers, 256 wide), same rankings and pieces, float32, AdamW, the same groups in every update, each measurement in a process of its
+own, all in one run. Systems:
+
+- `packed`: this project; the prompt is read once for all its responses.
+- `one_forward`: this project's loss with every response in a padded row of its own, behind its prompt.
+- `trl`: TRL 1.16 RewardTrainer on all strict pairs, eight at a time, gradients accumulated over the pairs of an update.
+
+Prints one JSON object: for each case and system groups/s and comparisons/s (medians over updates; the first is left out) and peak memory;
+under `ratio` packed against `trl` and, with `_one_forward`, against that; and the largest difference of loss and gradient between packed and
+separate rows.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import stages  # noqa: F401 - silences libraries
+from benchmarks import peers
+from data import mirror
+from data.batching import padded
+from data.comparisons.collection import read_collection
+from data.comparisons.encoding import Frame, Group, groups
+from data.comparisons.importing import Source, import_rankings
+from data.errors import InputError
+from data.tokenizer import BEGIN, END, PAD, SEPARATOR, TokenizerSettings, train_tokenizer
+from lightning_modules import packing
+from lightning_modules.reward_model import (
+    GroupLoader,
+    RewardModel,
+    Training,
+    batch_groups,
+    pairs,
+    ranking_loss,
+    rewards,
+)
+
+VOCABULARY = 8000
+BUDGET = 8192  # pieces forwarded at once
+PAIRS_AT_ONCE = 8  # TRL's default
+CASES = {  # groups in an update, updates of packed and one_forward, of trl
+    "k9_p128_r64": (4, 8, 3),
+    "k9_p400_r50": (4, 8, 2),
+    "wmt15": (32, 8, 3),
+}
+SYSTEMS = ("packed", "one_forward", "trl")
+TRL = "trl==1.16.0"
+TEMPLATE = "Source: {prompt}\nReference: {reference}\nTranslation:"
+
+
+def main() -> None:
+    """Measures all cases, or those named; or, for its own processes, one system in one case."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument(
+        "cases", nargs="*", default=list(CASES), choices=list(CASES), metavar="CASE", help=", ".join(CASES)
+    )
+    parser.add_argument("--measure", choices=[*SYSTEMS, "difference"], help=argparse.SUPPRESS)
+    parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure:
+        print(json.dumps(measure(given.measure, given.cases[0], _load(given.data))))
+        return
+    found: dict[str, Any] = {"cores": os.cpu_count(), "torch": torch.__version__, "ratio": {}}
+    for case in given.cases:
+        with tempfile.TemporaryDirectory() as folder:
+            data = Path(folder) / "groups.json"
+            data.write_text(json.dumps([vars(group) for group in _groups(case, Path(folder))]))
+            found[case] = {what: _in_a_process(what, case, data) for what in (*SYSTEMS, "difference")}
+        rate = {system: found[case][system]["groups_per_second"] for system in SYSTEMS}
+        found["ratio"][case] = round(rate["packed"] / rate["trl"], 2)
+        found["ratio"][f"{case}_one_forward"] = round(rate["packed"] / rate["one_forward"], 2)
+    print(json.dumps(found))
+
+
+def _in_a_process(what: str, case: str, data: Path) -> dict[str, float]:
+    environment = peers.environment(TRL) if what == "trl" else dict(os.environ)
+    command = [sys.executable, "-m", "benchmarks.reward_model", case, "--measure", what, "--data", str(data)]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    print(f"{case} {what}: {result}", file=sys.stderr, flush=True)
+    return result
+
+
+def _groups(case: str, folder: Path) -> list[Group]:
+    """As many groups as the case trains on: made-up ones of exact lengths, or the WMT15 rankings as they are."""
+    size, updates, _ = CASES[case]
+    random = np.random.default_rng(0)
+    if case == "wmt15":
+        found = _wmt15(folder)
+        return [found[i] for i in random.permutation(len(found))[: size * updates]]
+    prompt, response = (int(part[1:]) for part in case.split("_")[1:])
+
+    def text(length: int) -> list[int]:
+        pieces: list[int] = random.integers(4, VOCABULARY, length).tolist()
+        return pieces
+
+    return [
+        Group(text(prompt), [text(response) for _ in range(9)], random.permutation(np.arange(1, 10)).tolist())
+        for _ in range(size * updates)
+    ]
+
+
+def _wmt15(folder: Path) -> list[Group]:
+    source = mirror.folder("wmt15")
+    if not source:
+        raise InputError(f"the case wmt15 needs {mirror.VARIABLE}, a data mirror with wmt15/ in it.")
+    import_rankings([Source(source=str(source / "rankings.jsonl.gz"), format="wmt")], folder / "rankings")
+    rows = read_collection(folder / "rankings")
+    texts = [text for row in rows.select(range(2000)) for text in (row["prompt"], row["reference"], *row["responses"])]
+    tokenizer = train_tokenizer(texts, TokenizerSettings(vocabulary=VOCABULARY))
+    found, _ = groups(rows, tokenizer, Frame(TEMPLATE, [BEGIN], [SEPARATOR], [END]))
+    return [g for g in found if len(set(g.ranks)) > 1]
+
+
+def _load(path: Path) -> list[Group]:
+    return [Group(**values) for values in json.loads(path.read_text())]
+
+
+def _model() -> Any:
+    from transformers import AutoModelForSequenceClassification, LlamaConfig
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=256, intermediate_size=688, num_hidden_layers=6, num_attention_heads=4,
+        num_key_value_heads=4, max_position_embeddings=1024, pad_token_id=PAD, bos_token_id=BEGIN, eos_token_id=END,
+    )  # fmt: skip
+    config.num_labels = 1
+    return AutoModelForSequenceClassification.from_config(config)
+
+
+def measure(system: str, case: str, groups: list[Group]) -> dict[str, float]:
+    """One system's speed and memory in one case, or the difference between packed and separate rows."""
+    if system == "difference":
+        return _difference(groups[:4])
+    size, _, few = CASES[case]
+    if system == "trl":
+        groups = groups[: size * few]
+        seconds = _trl(groups, size)
+    else:
+        seconds = _ours(groups, size, _packed_loss if system == "packed" else _one_forward_loss)
+    rate = size / statistics.median(seconds[1:])
+    return {
+        "groups_per_second": round(rate, 4),
+        "comparisons_per_second": round(rate * len(pairs(groups)) / len(groups), 2),
+        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "updates": len(seconds),
+    }
+
+
+def _packed_loss(module: RewardModel, batch: Any) -> torch.Tensor:
+    return ranking_loss(module.group_rewards(batch), batch.ranks)
+
+
+def _one_forward_loss(module: RewardModel, batch: Any) -> torch.Tensor:
+    """Every response behind its prompt in a padded row; `batch` is (rows, place, ranks)."""
+    texts, place, ranks = batch
+    values = module.model(texts, attention_mask=(texts != PAD).long()).logits.squeeze(1)
+    reward = values.new_zeros(ranks.numel()).index_put((place,), values).view_as(ranks)
+    return ranking_loss(reward, ranks)
+
+
+def _rows(group_list: Sequence[Group]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    batch = batch_groups(group_list)
+    return padded([g.prompt + r for g in group_list for r in g.responses]), batch.place, batch.ranks
+
+
+def _ours(groups: list[Group], size: int, loss: Callable[[RewardModel, Any], torch.Tensor]) -> list[float]:
+    """Seconds of each update. Both of our systems take the same loop; rows are batched by the same budget of pieces."""
+    separate = loss is _one_forward_loss
+    module = RewardModel(_model(), Training(), len(groups) // size)
+    if separate:
+        packing.release(module.model)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-5)
+    seconds = []
+    for start in range(0, len(groups), size):
+        before = time.perf_counter()
+        chosen = sorted(groups[start : start + size], key=len)
+        optimizer.zero_grad()
+        for part in _parts(chosen) if separate else next(iter(GroupLoader(chosen, size, BUDGET, shuffle=False))):
+            (loss(module, part).sum() / size).backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimizer.step()
+        seconds.append(time.perf_counter() - before)
+    return seconds
+
+
+def _parts(chosen: list[Group]) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    parts: list[list[Group]] = [[]]
+    for group in chosen:
+        rows = [*parts[-1], group]
+        if (
+            parts[-1]
+            and sum(len(g.responses) for g in rows) * max(len(g.prompt) + max(map(len, g.responses)) for g in rows)
+            > BUDGET
+        ):
+            parts.append([])
+        parts[-1].append(group)
+    return [_rows(part) for part in parts]
+
+
+def _trl(groups: list[Group], size: int) -> list[float]:
+    """Seconds of each update of TRL's trainer, as its callback sees them."""
+    import datasets
+    from transformers import PreTrainedTokenizerFast, TrainerCallback
+    from trl import RewardConfig, RewardTrainer
+
+    class Clock(TrainerCallback):
+        def __init__(self) -> None:
+            self.times: list[float] = []
+
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            self.times.append(-time.perf_counter())
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            self.times[-1] += time.perf_counter()
+
+    every = pairs(groups)
+    rows = datasets.Dataset.from_dict({
+        "chosen_ids": [g.prompt + g.responses[0] for g in every],
+        "rejected_ids": [g.prompt + g.responses[1] for g in every],
+    })  # fmt: skip
+    updates = len(groups) // size
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        config = RewardConfig(
+            output_dir=folder, per_device_train_batch_size=PAIRS_AT_ONCE, max_steps=updates, learning_rate=1e-5, report_to=[],
+            gradient_accumulation_steps=max(1, round(len(every) / updates / PAIRS_AT_ONCE)), max_length=None, bf16=False,
+            gradient_checkpointing=False, save_strategy="no", logging_strategy="no", use_cpu=True, disable_tqdm=True,
+        )  # fmt: skip
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=train_tokenizer(["a"], TokenizerSettings(vocabulary=260)),
+            pad_token="<pad>",
+            eos_token="</s>",
+        )
+        trainer = RewardTrainer(
+            model=_model(), args=config, train_dataset=rows, processing_class=tokenizer, callbacks=[clock]
+        )
+        trainer.train()
+    return clock.times
+
+
+def _difference(groups: list[Group]) -> dict[str, float]:
+    """Largest difference between packed and separate rows, of the loss and of any weight's gradient."""
+    model = _model()
+    found = []
+    for separate in (False, True):
+        model.zero_grad()
+        if separate:
+            packing.release(model)
+            reward = torch.cat([model(torch.tensor([g.prompt + r])).logits[0] for g in groups for r in g.responses])
+        else:
+            packing.prepare(model)
+            reward = rewards(model, batch_groups(groups).trees)
+        batch = batch_groups(groups)
+        loss = ranking_loss(
+            reward.new_zeros(batch.ranks.numel()).index_put((batch.place,), reward).view_as(batch.ranks), batch.ranks
+        ).mean()
+        loss.backward()
+        found.append((loss.item(), [p.grad.clone() for p in model.parameters()]))
+    (loss_a, gradient_a), (loss_b, gradient_b) = found
+    return {
+        "loss": abs(loss_a - loss_b),
+        "gradient": max((a - b).abs().max().item() for a, b in zip(gradient_a, gradient_b, strict=True)),
+        "largest_gradient": max(a.abs().max().item() for a in gradient_a),
+    }
+
+
+if __name__ == "__main__":
+    main()
