@@ -1,14 +1,19 @@
 """`gradus comparisons`: collections of rankings by hand."""
 
 import json
-from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from data.comparisons import formats
 from data.errors import InputError
 from gradus.errors import taught_errors
+from gradus.labeling import tasks
+
+if TYPE_CHECKING:
+    from data.comparisons.importing import NewBar, Source
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,62 +24,143 @@ app = typer.Typer(
 
         {"prompt": "p", "responses": ["a", "b"], "ranks": [1, 2], "labeler": "ann"}
 
-    K >= 2 different responses; rank 1 is best, equal ranks are ties. `origin`, `reference` and `systems` (a list of names for
-    each response) may be given.""",
+    K >= 2 different responses; rank 1 is best, equal ranks are ties, null is "not ranked". `messages` (a chat prompt), `origin`,
+    `reference`, `systems` (a list of names for each response), `time` (ISO 8601), `weight` and `id` may be given.""",
 )
 
+FORMATS = "\n".join(f"    - `{name}`: {what}" for name, what in formats.described().items())
+HOW_TO_READ = f"""
+
+    **Sources**: JSON Lines (.jsonl), a JSON array (.json) or CSV with a header (.csv), each also with .gz; .parquet;
+    `hub:OWNER/NAME:SPLIT` or `hub:OWNER/NAME:CONFIG:SPLIT` for a data set of the Hugging Face hub or of the data mirror.
+
+    **Formats** (`--format`): without one, records are as `gradus comparisons --help` shows them (lists in CSV cells as JSON).
+
+{FORMATS}
+
+    **Any other table** (`--columns`): which column each field is read from, for pairs
+    `prompt=question,chosen=answer_a,rejected=answer_b`, for lists `prompt=p,responses=completions,scores=rating` (higher is
+    better; `ranks` where 1 is), for one column each `prompt=p,responses=a+b+c,ranks=ra+rb+rc`. `meta.user` is inside a nested
+    column, `labeler==gpt-4` a text for all rows. Also as a JSON object.
+"""
+
 Collection = Annotated[Path, typer.Argument(help="Folder of a collection, e.g. artifacts/comparisons/rankings.")]
+Files = Annotated[list[str], typer.Argument(help="Files, or hub:OWNER/NAME:SPLIT.")]
+Format = Annotated[str, typer.Option("--format", help="How the records are written: auto or a format's name.")]
+Columns = Annotated[str | None, typer.Option("--columns", help="Which column each field is read from.")]
+Report = Annotated[Path | None, typer.Option("--report", help="JSON file to write: every dropped record, and why.")]
 
 
-@app.command("import")
+class ExportFormat(StrEnum):
+    """What `export` writes."""
+
+    jsonl = "jsonl"
+    pairs = "pairs"
+
+
+@app.command(
+    "import",
+    help=f"""Add the rankings of files to a collection, which is made if it is not there.
+
+    A wrong record is dropped and named, the others are imported; with --strict nothing is. What the collection holds already
+    is not added again, so a file may be imported again when it has grown. An import that was stopped goes on with the same
+    command. To have people's rankings in the pipeline, put JSON Lines into labeled/, or name any source under
+    comparisons.imports in params.yaml.
+
+    Example: `gradus comparisons import export.json --format label_studio --output rankings`
+    {HOW_TO_READ}""",
+)
 def import_(
-    files: Annotated[list[Path], typer.Argument(help="JSON Lines files of rankings.")],
-    output: Annotated[Path, typer.Option(help="Folder of the new collection.")],
+    files: Files,
+    output: Annotated[Path, typer.Option(help="Folder of the collection.")],
+    format: Format = formats.AUTO,
+    columns: Columns = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", metavar="", help="Import nothing if any record is wrong.")
+    ] = False,
+    report: Report = None,
 ) -> None:
-    """Make a collection from files. A wrong line is named, and nothing is written then.
-
-    To have people's rankings in the pipeline, put the files into labeled/ instead: the stage `comparisons` imports them.
-    """
-    from data.comparisons.collection import write_collection
-    from data.comparisons.jsonl import read_jsonl
-
-    def rankings() -> Iterator[Any]:
-        for file in files:
-            yield from read_jsonl(file)
+    from data.comparisons.importing import import_rankings
 
     with taught_errors():
-        if output.exists():
-            raise InputError(f"{output} exists: choose another folder, or remove it first.")
-        typer.echo(f"{output}: {write_collection(rankings(), output):,} rankings")
+        made = import_rankings(_sources(files, format, columns), output, strict, _bar("import"))
+        if report:
+            _write(report, made.model_dump())
+        for problem in made.problems():
+            typer.echo(problem, err=True)
+        facts = "  ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in made.counts().items() if count)
+        typer.echo(f"{output}: {made.kept:,} rankings added ({facts})")
 
 
-@app.command()
-def validate(files: Annotated[list[Path], typer.Argument(help="JSON Lines files of rankings.")]) -> None:
-    """Check files and write nothing; every wrong line is named with what is wrong in it."""
-    from data.comparisons.jsonl import read_jsonl
+@app.command(
+    help=f"""Check files and write nothing; every wrong record is named with what is wrong in it (exit code 2).
+    {HOW_TO_READ}"""
+)
+def validate(files: Files, format: Format = formats.AUTO, columns: Columns = None, report: Report = None) -> None:
+    from data.comparisons.importing import check_rankings
 
     with taught_errors():
-        for file in files:
-            typer.echo(f"{file}: {sum(1 for _ in read_jsonl(file)):,} rankings, all valid")
+        found = check_rankings(_sources(files, format, columns), _bar("validate"))
+        if report:
+            _write(report, found.model_dump())
+        for contradiction in found.contradictions:
+            typer.echo(contradiction)
+        if found.dropped:
+            raise InputError("\n".join(found.problems()))
+        typer.echo(f"{', '.join(files)}: {found.kept:,} rankings, all valid")
 
 
 @app.command()
 def export(
     collection: Collection,
     output: Annotated[Path, typer.Option(help="JSON Lines file to write.")],
+    format: Annotated[
+        ExportFormat, typer.Option(help="Whole rankings, or their strict comparisons.")
+    ] = ExportFormat.jsonl,
 ) -> None:
-    """Write a collection as JSON Lines; importing the file gives an equal collection."""
+    """Write a collection as JSON Lines.
+
+    `jsonl`: whole rankings; importing the file gives an equal collection. `pairs`: every strict comparison as `prompt`,
+    `chosen`, `rejected`, `labeler`, `weight` and `margin` (the rank distance), which TRL and others read; ties get lost.
+    """
     from data.comparisons.collection import rankings, read_collection
-    from data.comparisons.jsonl import write_jsonl
+    from data.comparisons.jsonl import write_jsonl, write_pairs
 
     with taught_errors():
-        typer.echo(f"{output}: {write_jsonl(rankings(read_collection(collection)), output):,} rankings")
+        write, what = (write_jsonl, "rankings") if format is ExportFormat.jsonl else (write_pairs, "pairs")
+        typer.echo(f"{output}: {write(rankings(read_collection(collection)), output):,} {what}")
 
 
 @app.command()
 def stats(collection: Collection) -> None:
-    """Print counts of a collection as JSON: rankings, K, comparisons, ties, labelers, origins."""
-    from data.comparisons.collection import read_collection, statistics
+    """Print a collection in numbers, as JSON: rankings, K, comparisons, ties, labelers, origins, agreement between labelers."""
+    from data.comparisons.collection import read_collection
+    from data.comparisons.statistics import statistics
 
     with taught_errors():
         typer.echo(json.dumps(statistics(read_collection(collection)), indent=2, ensure_ascii=False))
+
+
+app.command()(tasks)
+
+
+def _sources(files: list[str], format: str, columns: str | None) -> "list[Source]":
+    from data.comparisons.columns import parse_columns
+    from data.comparisons.importing import Source
+    from data.settings import validated
+
+    chosen = parse_columns(columns) if columns else None
+    return [validated(Source, {"source": f, "format": format, "columns": chosen}, "import") for f in files]
+
+
+def _bar(title: str) -> "NewBar":
+    from stages.progress import Progress
+
+    return lambda total: Progress(title, total)
+
+
+def _write(path: Path, values: object) -> None:
+    from data.folders import finished_file
+
+    with finished_file(path) as partial:
+        partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -7,15 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import torch
 from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 ROWS_AT_ONCE = 32
 
 
-class ServedRewardModel(mlflow.pyfunc.PythonModel):
+class ServedRewardModel(PythonModel):
     """Rewards of rows with the columns `prompt`, `response` and, where the model's template asks for it, `reference`."""
 
     def load_context(self, context: Any) -> None:

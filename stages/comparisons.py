@@ -1,4 +1,4 @@
-"""Stage `comparisons`: responses and labelers' exports -> one comparison collection."""
+"""Stage `comparisons`: responses, labelers' exports and other imports -> one comparison collection."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -6,48 +6,70 @@ from pathlib import Path
 
 import datasets
 
-from data.comparisons.collection import read_collection, statistics, write_collection
-from data.comparisons.jsonl import read_jsonl
+from data.comparisons.appending import append_rankings
+from data.comparisons.collection import read_collection
+from data.comparisons.importing import Source, import_rankings
 from data.comparisons.ranking import Ranking
 from data.comparisons.reference_labeler import rank_by_reference
+from data.comparisons.report import ImportReport
+from data.comparisons.statistics import statistics
 from data.errors import InputError
 from stages import layout
 from stages.params import ComparisonsSettings
+from stages.progress import Progress
 from stages.stage import Stage, stage
+
+IMPORT_REPORT = "import_report.json"  # every record that was dropped, and why
+STATISTICS = "statistics.json"
 
 
 def main() -> None:
     with stage("comparisons", layout.COMPARISONS) as this:
-        names = list(this.params.pretraining.architectures)
-        exports = sorted(layout.LABELED.glob("*.jsonl"))
-        too_few: Counter[str] = Counter()
         # A folder of its own: `this.out` has the rows' files directly in it, beside what the stage adds.
         rows = this.out / "rankings"
-        write_collection(_rankings(this, names, exports, too_few), rows)
+        report = _import(this.params.comparisons, rows)
+        this.write_json(IMPORT_REPORT, report.model_dump())
+        too_few: Counter[str] = Counter()
+        append_rankings(_ranked_responses(this, not report.files, too_few), rows)
         counts = statistics(read_collection(rows))
         if counts["by_reference_labeler"]:
             print(
                 f"comparisons: {counts['by_reference_labeler']:,} rankings are by the labeler 'reference' "
                 "(chrF against the reference): no person judged them."
             )
-        this.summarise({**counts, "prompts_with_too_few_responses": too_few["prompts"]})
+        this.write_json(STATISTICS, counts)
+        del counts["rankings_by_labeler"]  # names of people are no names of metrics
+        this.summarise({**counts, "import": report.counts(), "prompts_with_too_few_responses": too_few["prompts"]})
 
 
-def _rankings(this: Stage, names: list[str], exports: list[Path], too_few: Counter[str]) -> Iterator[Ranking]:
+def _import(settings: ComparisonsSettings, rows: Path) -> ImportReport:
+    """The rankings of labeled/ and of the settings' imports; an empty report when there are none."""
+    sources = [*(Source(source=str(path)) for path in sorted(layout.LABELED.glob("*.jsonl"))), *settings.imports]
+    if not sources:
+        return ImportReport()
+    report = import_rankings(sources, rows, settings.strict, lambda total: Progress("comparisons", total))
+    for problem in report.problems():
+        print(f"comparisons: {problem}", flush=True)
+    return report
+
+
+def _ranked_responses(this: Stage, alone: bool, too_few: Counter[str]) -> Iterator[Ranking]:
+    """The pipeline's own responses, ranked by the reference labeler; `alone` where there are no other rankings."""
     settings = this.params.comparisons
-    for path in exports:
-        yield from read_jsonl(path)
     if settings.reference_labeler:
-        systems = [datasets.load_from_disk(str(layout.RESPONSES / name)) for name in names]
+        systems = [
+            datasets.load_from_disk(str(layout.RESPONSES / name)) for name in this.params.pretraining.architectures
+        ]
         yield from rank_responses(systems, settings, too_few)
-        if not exports and too_few["prompts"] == len(systems[0]):
+        if alone and too_few["prompts"] == len(systems[0]):
             raise InputError(
                 f"none of the {len(systems[0])} prompts has {settings.min_responses} distinct responses. In params.yaml raise "
                 "responses.beam_responses or responses.samples, add an architecture, or lower comparisons.min_responses."
             )
-    elif not exports:
+    elif alone:
         raise InputError(
-            f"comparisons.reference_labeler is off in params.yaml and {layout.LABELED}/ holds no *.jsonl: there is nothing to rank."
+            f"comparisons.reference_labeler is off and comparisons.imports empty in params.yaml, and {layout.LABELED}/ holds no "
+            "*.jsonl: there is nothing to rank."
         )
 
 

@@ -104,9 +104,7 @@ class RewardModelSettings(Settings):
     seed: int | None = None  # None is the run's
     body: str = "language_model"  # the stage's, or "base_model", a model folder, a hub id
     template: str = "{prompt}"  # may also show the {reference}
-    max_pieces: int = Field(
-        default=1024, ge=8
-    )  # of prompt and response; rankings with longer ones are left out and counted
+    max_pieces: int = Field(default=1024, ge=8)  # of prompt and response; longer rankings are left out and counted
     trained: Literal["all", "top", "prefix"] = "all"  # what learns beside the scalar head
     top_layers: int = Field(default=2, ge=1)
     prefix: PrefixSettings = PrefixSettings()
@@ -124,7 +122,7 @@ class RewardModelSettings(Settings):
     @field_validator("template")
     @classmethod
     def _known_fields(cls, value: str) -> str:
-        return _template(value, required={"prompt"}, allowed=FIELDS)
+        return _template(value, FIELDS)
 
 
 class RewardModelsSettings(Settings):
@@ -185,19 +183,17 @@ class PrefixTuningSettings(Settings):
     @field_validator("template")
     @classmethod
     def _has_source(cls, value: str) -> str:
-        return _template(value, required={"source"}, allowed={"source"})
+        return _template(value, {"source"})
 
 
-def _template(value: str, required: set[str], allowed: set[str]) -> str:
+def _template(value: str, known: set[str]) -> str:
     try:
         fields = template_fields(value)
     except ValueError as error:
         raise ValueError(f"no template: {error}") from None
-    if not required <= fields <= allowed:
-        known = " and may contain ".join(
-            ", ".join(f"{{{n}}}" for n in sorted(names)) for names in (required, allowed - required) if names
-        )
-        raise ValueError(f"the template must contain {known} and no other field; {{{{ and }}}} stand for braces")
+    if not fields or not fields <= known:
+        names = " or ".join(f"{{{name}}}" for name in sorted(known))
+        raise ValueError(f"the template must contain {names} and no other field; {{{{ and }}}} stand for braces")
     return value
 
 

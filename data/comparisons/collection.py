@@ -1,40 +1,49 @@
-"""A comparison collection on disk: one Arrow folder of rankings."""
+"""A comparison collection on disk: an Arrow folder of rankings that `datasets.load_from_disk` reads.
 
-import tempfile
-from collections import Counter
-from collections.abc import Iterable, Iterator
+It has shards (`shard-*.arrow`, Arrow streams), `state.json`, which lists them, and `dataset_info.json`. What is not listed is not in it.
+"""
+
+import hashlib
+import json
+import os
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import datasets
+import numpy as np
+import pyarrow as pa
 
-from data.arrow import stored_rows
-from data.comparisons.ranking import REFERENCE_LABELER, Ranking
+from data.comparisons.ranking import Ranking, content_key
 from data.errors import InputError
-from data.folders import finished_folder
+from data.folders import file_hash, finished_file, finished_folder
 
-_FEATURES = datasets.Features(
+SHARD_ROWS = 50_000
+SHARD_CHARACTERS = 500_000_000
+_BATCH_ROWS = 1000
+_BATCH_CHARACTERS = 16_000_000
+
+_TEXT = datasets.Value("string")
+FEATURES = datasets.Features(
     {
-        "prompt": datasets.Value("string"),
-        "responses": datasets.List(datasets.Value("string")),
+        "messages": datasets.List({"role": _TEXT, "content": _TEXT}),
+        "prompt": _TEXT,
+        "responses": datasets.List(_TEXT),
         "ranks": datasets.List(datasets.Value("int32")),
-        "labeler": datasets.Value("string"),
-        "origin": datasets.Value("string"),
-        "reference": datasets.Value("string"),
-        "systems": datasets.List(datasets.List(datasets.Value("string"))),
+        "labeler": _TEXT,
+        "origin": _TEXT,
+        "reference": _TEXT,
+        "systems": datasets.List(datasets.List(_TEXT)),
+        "time": _TEXT,
+        "weight": datasets.Value("float64"),
+        "id": _TEXT,
+        "key": datasets.Value("uint64"),  # what tells rankings apart: see `content_key`
     }
 )
+_FIELDS = [name for name in FEATURES if name != "key"]
 
-
-def write_collection(rankings: Iterable[Ranking], folder: Path) -> int:
-    """Stores rankings as they come (memory stays flat); `folder` appears when all are stored. Returns their number."""
-    with finished_folder(folder) as partial, tempfile.TemporaryDirectory(dir=partial.parent) as cache:
-        stored = stored_rows((r.model_dump() for r in rankings), _FEATURES, Path(cache))
-        count = len(stored)
-        if not count:
-            raise InputError("there is no ranking to store.")
-        stored.save_to_disk(partial)
-    return count
+Added = Literal["kept", "already_there", "repeated"]
 
 
 def read_collection(folder: Path) -> datasets.Dataset:
@@ -45,38 +54,175 @@ def read_collection(folder: Path) -> datasets.Dataset:
         raise InputError(
             f"{folder}: no comparison collection ({error}). Make one: gradus comparisons import FILE --output {folder}"
         ) from None
-    missing = set(_FEATURES) - set(rows.column_names)
+    missing = set(FEATURES) - set(rows.column_names)
     if missing:
-        raise InputError(f"{folder}: not a comparison collection: it lacks {', '.join(sorted(missing))}.")
+        raise InputError(f"{folder}: not a comparison collection: it lacks {', '.join(sorted(missing))}. Import anew.")
     return rows
 
 
 def rankings(rows: datasets.Dataset) -> Iterator[Ranking]:
     """The rows as records, in order."""
-    for row in rows:
+    for row in rows.select_columns(_FIELDS):
         yield Ranking.model_validate(row)
 
 
-def statistics(rows: datasets.Dataset) -> dict[str, Any]:
-    """Counts: rankings, prompts, K, comparisons, ties, labelers, origins."""
-    sizes, labelers, origins = Counter[int](), Counter[str](), Counter[str]()
-    strict = tied = 0
-    for batch in rows.select_columns(["ranks", "labeler", "origin"]).iter(1000):
-        labelers.update(batch["labeler"])
-        origins.update(batch["origin"])
-        for ranks in batch["ranks"]:
-            k = len(ranks)
-            sizes[k] += 1
-            ties = sum(n * (n - 1) // 2 for n in Counter(ranks).values())
-            tied += ties
-            strict += k * (k - 1) // 2 - ties
-    return {
-        "rankings": len(rows),
-        "prompts": len(set(rows["prompt"])),
-        "responses_per_ranking": {str(k): sizes[k] for k in sorted(sizes)},
-        "strict_comparisons": strict,
-        "tied_comparisons": tied,
-        "labelers": len(labelers),
-        "by_reference_labeler": labelers[REFERENCE_LABELER],  # no person judged these
-        "origins": dict(origins.most_common()),
-    }
+def write_collection(rankings: Iterable[Ranking], folder: Path) -> int:
+    """Stores rankings as they come (memory stays flat); `folder` appears, in place of an older one, when all are stored.
+
+    Equal rankings are stored once. Returns the number of those stored.
+    """
+    with finished_folder(folder) as partial:
+        shards = Shards(partial)
+        for record in rankings:
+            if shards.full:
+                shards.close()
+            shards.add(record)
+        shards.close()
+        if not shards.names:
+            raise InputError("there is no ranking to store.")
+        describe(partial, shards.names, State())
+    return shards.count
+
+
+class State:
+    """What `state.json` says: the names of the shards and a fingerprint of their contents; nothing of a collection not yet made."""
+
+    def __init__(self, names: Sequence[str] = (), fingerprint: str = "") -> None:
+        self.names, self.fingerprint = list(names), fingerprint
+
+    @classmethod
+    def of(cls, folder: Path) -> "State":
+        """The state of the collection in `folder`, empty when there is no such folder. Raises InputError when it is something else."""
+        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+            return cls()
+        read_collection(folder)
+        found = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        return cls([file["filename"] for file in found["_data_files"]], found["_fingerprint"])
+
+
+def describe(folder: Path, new: Sequence[str], base: State) -> None:
+    """Makes the shards `new`, which are in the folder, part of its collection: from here on readers see them."""
+    digest = hashlib.blake2b(base.fingerprint.encode(), digest_size=8)
+    for name in new:
+        digest.update(file_hash(folder / name).encode())
+    state: dict[str, Any] = {
+        "_data_files": [{"filename": name} for name in (*base.names, *new)],
+        "_fingerprint": digest.hexdigest(),
+        "_format_columns": None, "_format_kwargs": {}, "_format_type": None, "_output_all_columns": False, "_split": None,
+    }  # fmt: skip
+    info = {"citation": "", "description": "", "features": FEATURES.to_dict(), "homepage": "", "license": ""}
+    for name, values in (("dataset_info.json", info), ("state.json", state)):
+        with finished_file(folder / name) as partial:
+            partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+class Shards:
+    """Writes rankings that are new into shards in a folder; a shard has its name only when it is complete and synced."""
+
+    def __init__(self, folder: Path, first: int = 0, known: np.ndarray | None = None) -> None:
+        """`first` is the number of the first shard; rankings whose key is in `known` are not stored again."""
+        self.folder, self.first = folder, first
+        self.names: list[str] = []
+        self.count = 0
+        self._known = _sorted(known)
+        self._stored = _sorted(None)  # keys of the closed shards; 8 bytes each
+        self._recent: set[int] = set()  # and of the open one
+        self._open: _Shard | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to close the shard."""
+        shard = self._open
+        return shard is not None and (shard.rows >= SHARD_ROWS or shard.characters >= SHARD_CHARACTERS)
+
+    def add(self, record: Ranking) -> Added:
+        """Stores a ranking unless it is known ("already_there") or came before ("repeated")."""
+        key = content_key(record)
+        if key in self._recent or _holds(self._stored, key):
+            return "repeated"
+        if _holds(self._known, key):
+            return "already_there"
+        if self._open is None:
+            self._open = _Shard(self.folder / f"shard-{self.first + len(self.names):05d}.arrow")
+        self._open.add(record, key)
+        self._recent.add(key)
+        self.count += 1
+        return "kept"
+
+    def close(self) -> None:
+        """Finishes the open shard, if there is one."""
+        if self._open is None:
+            return
+        self._open.close()
+        self.names.append(self._open.path.name)
+        self._remember(np.fromiter(self._recent, np.uint64, len(self._recent)))
+        self._recent.clear()
+        self._open = None
+
+    def take_over(self, names: Sequence[str]) -> None:
+        """Goes on after shards that are in the folder already."""
+        for name in names:
+            keys = read_keys(self.folder / name)
+            self.count += len(keys)
+            self.names.append(name)
+            self._remember(keys)
+
+    def _remember(self, keys: np.ndarray) -> None:
+        self._stored = _sorted(np.concatenate([np.asarray(self._stored, np.uint64), keys]))
+
+
+class _Shard:
+    """One Arrow stream, written batch by batch."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.partial = path, path.with_suffix(".partial")
+        self.rows = self.characters = 0
+        self._batch: list[tuple[Ranking, int]] = []
+        self._batch_characters = 0
+        self._file = open(self.partial, "wb")  # noqa: SIM115 - closed by `close`
+        self._stream = pa.ipc.new_stream(self._file, FEATURES.arrow_schema)
+
+    def add(self, record: Ranking, key: int) -> None:
+        size = len(record.prompt) + sum(map(len, record.responses))
+        self._batch.append((record, key))
+        self.rows += 1
+        self.characters += size
+        self._batch_characters += size
+        if len(self._batch) >= _BATCH_ROWS or self._batch_characters >= _BATCH_CHARACTERS:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._stream.close()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        os.replace(self.partial, self.path)
+
+    def _flush(self) -> None:
+        if self._batch:
+            self._stream.write_batch(_batch(self._batch))
+            self._batch, self._batch_characters = [], 0
+
+
+def _batch(rows: list[tuple[Ranking, int]]) -> pa.RecordBatch:
+    columns: dict[str, list[Any]] = {name: [getattr(record, name) for record, _ in rows] for name in _FIELDS}
+    columns["messages"] = [m and [message.__dict__ for message in m] for m in columns["messages"]]
+    columns["key"] = [key for _, key in rows]
+    return pa.RecordBatch.from_pydict(columns, schema=FEATURES.arrow_schema)
+
+
+def read_keys(path: Path) -> np.ndarray:
+    """(rows,) keys of a shard."""
+    with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
+        parts = [batch.column("key").to_numpy(zero_copy_only=False).copy() for batch in stream]
+    return np.concatenate([np.zeros(0, np.uint64), *parts])
+
+
+def _sorted(keys: np.ndarray | None) -> memoryview:
+    return np.sort(np.zeros(0, np.uint64) if keys is None else keys.astype(np.uint64)).data
+
+
+def _holds(keys: memoryview, key: int) -> bool:
+    place = bisect_left(keys, key)
+    return place < len(keys) and keys[place] == key

@@ -1,9 +1,12 @@
-"""Train, validation and test parts of a comparison collection, by prompt."""
+"""Parts of a comparison collection: train, validation and test by prompt, folds by labeler."""
 
 import hashlib
+from collections import Counter
 
 import datasets
 import numpy as np
+
+from data.errors import InputError
 
 PARTS = ("train", "validation", "test")
 
@@ -15,6 +18,28 @@ def split_by_prompt(rows: datasets.Dataset, validation: float, test: float) -> d
     return {
         part: rows.select(np.flatnonzero((shares >= low) & (shares < high))) for part, (low, high) in bounds.items()
     }
+
+
+def labeler_folds(rows: datasets.Dataset, k: int) -> list[np.ndarray]:
+    """Indices of the rows in each of k folds of about equal size; all rankings of a labeler are in one fold.
+
+    The labeler with the most rankings goes first, each into the fold that is smallest by then: always the same folds for the
+    same rows, in any order.
+
+    Raises:
+        InputError: fewer labelers than folds.
+    """
+    labelers = list(rows["labeler"])
+    counts = Counter(labelers)
+    if len(counts) < k:
+        raise InputError(f"{k} folds of labelers, but the rankings are by {len(counts)}: {', '.join(sorted(counts))}.")
+    sizes = [0] * k
+    fold_of: dict[str, int] = {}
+    for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        fold_of[name] = sizes.index(min(sizes))
+        sizes[fold_of[name]] += count
+    folds = np.array([fold_of[name] for name in labelers])
+    return [np.flatnonzero(folds == fold) for fold in range(k)]
 
 
 def _share(prompt: str) -> float:

@@ -50,7 +50,7 @@ WRONG = {
     ),
     "a field that rankings have not": (
         lambda p: p["reward_models"]["common"].update(template="{prompt} {labeler}"),
-        r"must contain \{prompt\} and may contain \{reference\} and no other field",
+        r"must contain \{prompt\} or \{reference\} and no other field",
     ),
     "a template without its place": (
         lambda p: p["prefix_tuning"].update(template="x"),

@@ -1,0 +1,177 @@
+"""Columns of other names: a mapping from the fields of a ranking to the columns of any table, hub data set or JSON Lines file.
+
+{prompt: question, chosen: answer_a, rejected: answer_b}         a pair
+{prompt: question, responses: completions, scores: ratings}      lists; higher scores are better, equal ones tie
+{prompt: question, responses: [a, b, c], ranks: [ra, rb, rc]}    one column for each response
+{..., labeler: meta.annotator}                                   inside a nested column
+{..., labeler: =gpt-4}                                           a text of its own instead of a column
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import model_validator
+
+from data.errors import InputError
+from data.settings import Settings, validated
+
+UNKNOWN = "unknown"  # the labeler where no column names one
+_LISTS = ("responses", "ranks", "scores", "systems", "messages")
+
+
+class Columns(Settings):
+    """Which column, or columns, each field of a ranking is read from."""
+
+    prompt: str | None = None  # a text, or a list of messages
+    messages: str | None = None
+    responses: str | list[str] | None = None
+    ranks: str | list[str] | None = None
+    scores: str | list[str] | None = None
+    chosen: str | None = None  # a text, or a list of messages of which the last is the response
+    rejected: str | None = None
+    labeler: str | None = None
+    reference: str | None = None
+    systems: str | list[str] | None = None
+    time: str | None = None
+    weight: str | None = None
+    id: str | None = None
+
+    @model_validator(mode="after")
+    def _states_an_order(self) -> "Columns":
+        pair = [self.chosen, self.rejected].count(None)
+        if pair == 1:
+            raise ValueError("'chosen' and 'rejected' go together")
+        if (pair == 0) == (self.responses is not None):
+            raise ValueError("columns for either 'chosen' and 'rejected', or 'responses', are needed")
+        if self.responses is not None and (self.ranks is None) == (self.scores is None):
+            raise ValueError("'responses' need either 'ranks' (1 is best) or 'scores' (higher is better)")
+        if pair == 0 and (self.ranks or self.scores):
+            raise ValueError("'chosen' and 'rejected' say the order: 'ranks' and 'scores' go with 'responses'")
+        return self
+
+    @property
+    def PAIRS(self) -> bool:  # as the modules of data/comparisons/formats say it
+        """Whether these are pairs whose labeler is known: only then may pairs of one prompt be joined."""
+        return self.chosen is not None and self.labeler is not None
+
+    def rankings(self, record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """The values of the one canonical record in a row. Raises ValueError on a missing column or a wrong value."""
+        values = {name: _read(record, source) for name, source in self if source is not None}
+        values.setdefault("labeler", UNKNOWN)
+        if self.chosen is not None:
+            values |= _pair(values.pop("chosen"), values.pop("rejected"), values.get("prompt"))
+        values["responses"] = [_text(r) for r in _listed(values["responses"], "responses")]
+        if self.scores is not None:
+            values["ranks"] = ranks_of_scores(_listed(values.pop("scores"), "scores"))
+        elif self.ranks is not None:
+            values["ranks"] = [_rank(r) for r in _listed(values["ranks"], "ranks")]
+        if isinstance(values.get("messages"), str):
+            values["messages"] = _listed(values["messages"], "messages")
+        if values.get("systems") is not None:
+            values["systems"] = [[s] if isinstance(s, str) else s for s in values["systems"]]
+        for name in ("labeler", "id"):  # often numbers
+            if isinstance(values.get(name), int):
+                values[name] = str(values[name])
+        if isinstance(values.get("time"), datetime):
+            values["time"] = values["time"].isoformat()
+        yield values
+
+
+def parse_columns(text: str) -> Columns:
+    """`prompt=question,responses=a+b,ranks=ra+rb`, or a JSON object, as Columns. Raises InputError."""
+    where = "--columns"
+    if text.lstrip().startswith("{"):
+        try:
+            given = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
+        return validated(Columns, given, where)
+    values: dict[str, Any] = {}
+    for part in text.split(","):
+        name, equals, source = part.strip().partition("=")
+        if not equals or not source:
+            raise InputError(f"{where}: {part.strip()!r}: FIELD=COLUMN expected, e.g. prompt=question")
+        values[name] = source.split("+") if "+" in source and not source.startswith("=") else source
+    return validated(Columns, values, where)
+
+
+def cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of a CSV file with the canonical names: lists are written as JSON, empty cells are absent."""
+    values: dict[str, Any] = {k: v for k, v in row.items() if v != ""}
+    for name in {*_LISTS, "weight"} & set(values):
+        values[name] = _json(values[name], name)
+    return values
+
+
+def ranks_of_scores(scores: list[Any]) -> list[int | None]:
+    """Ranks 1, 2, ... of the distinct scores, the highest first; None where there is no score."""
+    known = [None if s in (None, "") else _number(s) for s in scores]
+    place = {s: i for i, s in enumerate(sorted({s for s in known if s is not None}, reverse=True), start=1)}
+    return [None if s is None else place[s] for s in known]
+
+
+def _read(record: Mapping[str, Any], source: str | list[str]) -> Any:
+    if isinstance(source, list):
+        return [_read(record, s) for s in source]
+    if source.startswith("="):
+        return source[1:]
+    if source in record:  # also a column that has a dot in its name
+        return record[source]
+    value: Any = record
+    for part in source.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            raise ValueError(f"no column '{source}'; there are: {', '.join(map(str, record))}"[:300])
+        value = value[part]
+    return value
+
+
+def _pair(chosen: Any, rejected: Any, prompt: Any) -> dict[str, Any]:
+    pair: dict[str, Any] = {"responses": [chosen, rejected], "ranks": [1, 2]}
+    if prompt is None and isinstance(chosen, list) and isinstance(rejected, list):  # the prompt is what both begin with
+        if chosen[:-1] != rejected[:-1]:
+            raise ValueError("chosen and rejected answer different messages")
+        pair["messages"] = chosen[:-1]
+    return pair
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, list) and value and isinstance(value[-1], Mapping):
+        return value[-1].get("content")
+    return value
+
+
+def _listed(value: Any, name: str) -> list[Any]:
+    if isinstance(value, str):  # a CSV cell
+        value = _json(value, name)
+    if not isinstance(value, list):
+        raise ValueError(f"{name}: a list expected (found {str(value)[:60]!r})")
+    return value
+
+
+def _json(text: str, name: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{name}: not JSON ({error.msg} at column {error.colno})") from None
+
+
+def _rank(value: Any) -> Any:
+    """A rank as tables write it: `"2"` in CSV, `2.0` where a column has gaps."""
+    if value == "" or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, str) and value.strip().isdecimal():
+        return int(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _number(value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"scores: a number expected (found {str(value)[:60]!r})") from None
+    if not math.isfinite(number):
+        raise ValueError(f"scores: a finite number expected (found {value!r})")
+    return number

@@ -1,0 +1,271 @@
+"""From files of any format to a collection: read, validate, join pairs, store what is new, and say what became of every record."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeGuard
+
+from pydantic import field_validator, model_validator
+
+from data.comparisons import formats
+from data.comparisons.appending import Appending, appending
+from data.comparisons.columns import Columns, cells
+from data.comparisons.formats import AUTO, Format
+from data.comparisons.joining import Contradiction, Judged, Place, join
+from data.comparisons.jsonl import parse_ranking, parse_record
+from data.comparisons.ranking import Ranking, ranking
+from data.comparisons.records import Problem, Record, Records
+from data.comparisons.report import SHOWN, Dropped, ImportReport
+from data.errors import InputError
+from data.settings import Settings, nearest
+
+
+class Bar(Protocol):
+    """Shows how far a reading is, as `stages.progress.Progress` does."""
+
+    def update(self, done: int, facts: str = "") -> None: ...
+
+
+NewBar = Callable[[int], Bar]  # for so many bytes
+_RECORDS_BETWEEN_UPDATES = 1000
+
+
+class Source(Settings):
+    """What to import, and how it is read: by a format's name, or by a mapping of columns."""
+
+    source: str  # a path (absolute, from the project or from the data mirror), or hub:owner/name[:config]:split
+    format: str = AUTO
+    columns: Columns | None = None
+
+    @field_validator("format")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in (AUTO, *formats.names()):
+            raise ValueError(f"unknown format - {nearest(value, [AUTO, *formats.names()])}")
+        return value
+
+    @model_validator(mode="after")
+    def _read_in_one_way(self) -> "Source":
+        if self.columns and self.format != AUTO:
+            raise ValueError("give either a format or columns")
+        return self
+
+
+def import_rankings(
+    sources: Sequence[Source], folder: Path, strict: bool = False, bar: NewBar | None = None
+) -> ImportReport:
+    """Adds the rankings of all sources to the collection in `folder`, which is made if it is not there.
+
+    Wrong records are dropped and reported; if `strict`, they refuse the whole import. (Contradictions are no wrong records.)
+    What the collection holds is not added again. An import that was killed goes on where it was when it is called again with
+    the same, unchanged sources.
+
+    Raises:
+        InputError: a source cannot be read; `strict` and a record is wrong; there is no ranking; see also `appending`.
+    """
+    reading = Reading(sources, bar)
+    with appending(folder, [reading.identity(), strict]) as into:
+        report = ImportReport.model_validate(into.notes or {})
+        if not into.finished:
+            _store(reading, into, report, strict)
+            report.files, report.rows = [s.source for s in sources], reading.records
+            if not report.kept + report.already_there:
+                raise InputError("\n".join([_nothing(report), *report.problems()]))
+            into.checkpoint(0, report.model_dump(), finished=True)
+    return report
+
+
+def _store(reading: "Reading", into: Appending, report: ImportReport, strict: bool) -> None:
+    last = into.position
+    for row in reading.rows(into.position):
+        if into.shards.full and row.position != last:  # all of every record before this one is in the shard
+            into.checkpoint(row.position, report.model_dump())
+        last = row.position
+        if isinstance(row.found, Judged):
+            report.note_ranking(row.found, into.add(row.found.ranking))
+        else:
+            report.note(row.found)
+            if strict and len(report.dropped) >= SHOWN:
+                break
+    if strict and report.dropped:
+        more = ["(further records not read)"] if len(report.dropped) >= SHOWN else []
+        end = "Nothing was imported. Mend or remove these records and import again."
+        raise InputError("\n".join([*map(str, report.dropped), *more, end]))
+
+
+def check_rankings(sources: Sequence[Source], bar: NewBar | None = None) -> ImportReport:
+    """Reads as `import_rankings` does and stores nothing: every ranking counts as kept."""
+    reading, report = Reading(sources, bar), ImportReport(files=[s.source for s in sources])
+    for row in reading.rows():
+        if isinstance(row.found, Judged):
+            report.note_ranking(row.found, "kept")
+        else:
+            report.note(row.found)
+    report.rows = reading.records
+    return report
+
+
+def read(
+    source: str | Path, format: str = AUTO, columns: Mapping[str, Any] | None = None
+) -> Iterator[tuple[int, Ranking | Problem]]:
+    """The rankings of one source, pairs unjoined, and what is wrong with wrong records, with line (or item or row) numbers.
+
+    Raises:
+        InputError: the source cannot be read.
+    """
+    one = _Opened(Source(source=str(source), format=format, columns=Columns(**columns) if columns else None))
+    for line, record in one.records:
+        for found in one.results(line, record):
+            yield line, found
+
+
+class Row(NamedTuple):
+    """One thing that was found. Rows of one position are of the same record."""
+
+    position: int
+    found: Judged | Contradiction | Dropped | None  # None: a record in which nothing is ranked
+
+
+class Reading:
+    """All sources of an import as one stream of rows, whose order depends on the sources alone."""
+
+    def __init__(self, sources: Sequence[Source], bar: NewBar | None = None) -> None:
+        """Raises InputError when a source is not there."""
+        opened = [_Opened(source) for source in sources]
+        self.single = [one for one in opened if not one.format.PAIRS]
+        self.paired = [one for one in opened if one.format.PAIRS]
+        self.records = 0  # read so far
+        self._done, self._total = 0, sum(o.records.total for o in (*self.single, *self.paired, *self.paired))
+        self._bar = bar(self._total) if bar else None
+
+    def identity(self) -> list[Any]:
+        """Plain data that tells whether sources are the same, with the same contents."""
+        return [one.identity() for one in (*self.single, *self.paired)]
+
+    def rows(self, start: int = 0) -> Iterator[Row]:
+        """What is found, from position `start` on.
+
+        Pairs come last, joined over all sources of pairs. To do that with little memory they are read twice: first to count how
+        many belong together, so that each group can be joined, and forgotten, when the last of them has come.
+        """
+        for one in self.single:
+            for line, record in self._followed(one):
+                position, self.records = self.records, self.records + 1
+                if position >= start:
+                    for found in _placed(one, line, record):
+                        yield Row(position, found)
+        offset = self.records
+        sizes = self._group_sizes()
+        skipped = max(0, start - offset)
+        for position, joined in enumerate(islice(self._joined(sizes), skipped, None), start=offset + skipped):
+            yield Row(position, joined)
+
+    def _group_sizes(self) -> Counter[int]:
+        """How many pairs each prompt and labeler have, by a hash of these."""
+        sizes = Counter[int]()
+        for one in self.paired:
+            for line, record in self._followed(one):
+                self.records += 1
+                sizes.update(hash(_group(found)) for found in one.results(line, record) if _is_pair(found))
+        return sizes
+
+    def _joined(self, sizes: Counter[int]) -> Iterator[Judged | Contradiction | Dropped | None]:
+        groups: dict[tuple[str, str], list[Judged]] = defaultdict(list)
+        for one in self.paired:
+            for line, record in self._followed(one):
+                for found in _placed(one, line, record):
+                    if not isinstance(found, Judged) or not _is_pair(found.ranking):
+                        yield found
+                        continue
+                    group = _group(found.ranking)
+                    groups[group].append(found)
+                    if len(groups[group]) == sizes[hash(group)]:
+                        yield from join(groups.pop(group))
+        for rest in groups.values():  # two groups with one hash
+            yield from join(rest)
+
+    def _followed(self, one: "_Opened") -> Iterator[tuple[int, Record]]:
+        """The records of a source; moves the bar."""
+        for number, row in enumerate(one.records, start=1):
+            yield row
+            if self._bar and number % _RECORDS_BETWEEN_UPDATES == 0:
+                done = min(self._done + one.records.done, self._total - 1)  # the whole is shown once, at the end
+                self._bar.update(done, f"{self.records:,} records")
+        self._done += one.records.total
+        if self._bar:
+            self._bar.update(self._done, f"{self.records:,} records")
+
+
+class _Opened:
+    """A source that was found, and how its records are read."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.records = Records(source.source)
+        self.canonical = source.format == AUTO and source.columns is None
+        self.format: Format = source.columns or (_Canonical() if self.canonical else formats.get(source.format))
+
+    def identity(self) -> list[Any]:
+        return [self.source.model_dump(mode="json"), *self.records.identity()]
+
+    def results(self, line: int, record: Record) -> Iterator[Ranking | Problem]:
+        """The rankings in a record, and what is wrong with it."""
+        origin = self.records.name
+        try:
+            if isinstance(record, Problem):
+                yield record
+            elif isinstance(record, bytes) and self.canonical:
+                yield parse_ranking(record, origin)
+            else:
+                values = parse_record(record) if isinstance(record, bytes) else record
+                for found in self.format.rankings(
+                    cells(values) if self.canonical and self.records.is_table else values
+                ):
+                    if getattr(self.format, "LINE_IS_ID", False):
+                        found["id"] = f"{found.get('id') or ''}:{line}"
+                    yield _validated(found, origin)
+        except ValueError as error:
+            yield Problem(str(error))
+
+
+class _Canonical:
+    PAIRS = False
+
+    def rankings(self, record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        yield dict(record)
+
+
+def _validated(values: dict[str, Any], origin: str) -> Ranking | Problem:
+    """A wrong ranking of a record leaves the others of this record as they are."""
+    try:
+        return ranking(values if values.get("origin") else {**values, "origin": origin})
+    except ValueError as error:
+        return Problem(str(error))
+
+
+def _placed(one: _Opened, line: int, record: Record) -> Iterator[Judged | Dropped | None]:
+    nothing = True
+    for found in one.results(line, record):
+        nothing = False
+        if isinstance(found, Ranking):
+            yield Judged(found, (Place(one.source.source, line),))
+        else:
+            yield Dropped(file=one.source.source, line=line, why=found.why)
+    if nothing:
+        yield None
+
+
+def _is_pair(found: Ranking | Problem) -> TypeGuard[Ranking]:
+    return isinstance(found, Ranking) and len(found.responses) == 2
+
+
+def _group(found: Ranking) -> tuple[str, str]:
+    return found.prompt, found.labeler
+
+
+def _nothing(report: ImportReport) -> str:
+    files = ", ".join(report.files)
+    if not report.rows:
+        return f"{files}: the file is empty. Put one ranking on each line (see gradus comparisons import --help)."
+    return f"{files}: no ranking in {report.rows:,} records. Is the format right? (gradus comparisons import --help lists them)"
