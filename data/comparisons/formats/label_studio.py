@@ -1,0 +1,167 @@
+"""Label Studio's JSON export: rankings (Ranker tag, with or without buckets) and pairs (Pairwise tag), one for each annotation.
+
+A record is a task: {"id", "data": {...}, "meta": {...}, "annotations": [{"id", "completed_by", "was_cancelled", "created_at", "result":
+[{"from_name", "to_name", "type", "value"}, ...]}, ...], ...}. Of the results count
+
+- type "ranker", value {"ranker": {BUCKET: [ITEM, ...], ...}}: an ITEM is the `id` of an entry of a list in `data`, a BUCKET's name
+  ends in its rank, its items tie; items in the bucket "_", the list itself, or in none, are not ranked
+- type "ranker", value {"ranker": {NAME: [ITEM, ...]}} with the NAME of the control: a Ranker without buckets, best item first
+- type "pairwise", value {"selected": "left" or "right"}; a chosen option of a Choices tag named "tie" is "no preference"
+
+The prompt is `data.prompt` (or question, text), a response the `body` of its entry (or title, html), the two of a pair are `data.left`
+and `data.right` (or answer1 and answer2, response1 and response2, text1 and text2). `meta` may have `systems` (one list of names for each
+response, in the task's order), `reference` and `messages`, as tasks made by `gradus comparisons tasks` do.
+
+Skipped tasks and drafts yield nothing, nor do annotations that compare nothing: submitted untouched, or with one item ranked. (An
+untouched Ranker without buckets is submitted as the order in which it shows the items, which cannot be told from a judgment.) The
+labeler is the user's id, or the e-mail address where the export has that instead. The time is when the annotation was first
+submitted: the server changes `updated_at` for other reasons than another judgment, too.
+
+https://labelstud.io/guide/task_format, https://labelstud.io/tags/ranker, https://labelstud.io/tags/pairwise
+https://github.com/HumanSignal/label-studio/blob/develop/web/libs/editor/src/tags/control/Ranker.jsx (the bucket "_")
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from data.comparisons.fields import Answer, distinct, entries, field, found, optional
+
+PAIRS = True  # those of the Pairwise tag: rankings of more responses are not touched by the joining
+
+_PROMPTS = ("prompt", "question", "text")
+_TEXTS = ("body", "title", "html")
+_SIDES = (("left", "right"), ("answer1", "answer2"), ("response1", "response2"), ("text1", "text2"))
+_NOT_RANKED = "_"
+_TIE = "tie"
+
+
+def rankings(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The rankings of a task, one for each annotation; those of a task with a wrong annotation come before the error."""
+    if "annotations" not in record:
+        raise ValueError("annotations: missing: export as JSON (JSON-MIN and CSV leave out what an import needs)")
+    problems = []
+    for annotation, at in entries(record, "annotations"):
+        if annotation.get("was_cancelled") or annotation.get("result") == []:
+            continue
+        try:
+            judged = _ranking(record, annotation, at)
+        except ValueError as error:
+            problems.append(str(error))
+        else:
+            if len(judged["ranks"]) - judged["ranks"].count(None) >= 2:
+                yield judged
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
+def _ranking(task: Mapping[str, Any], annotation: Mapping[str, Any], at: str) -> dict[str, Any]:
+    data, meta = field(task, "data", dict), optional(task, "meta", dict) or {}
+    results = entries(annotation, "result", at)
+    rankers = [(r, where) for r, where in results if r.get("type") == "ranker"]
+    if len(rankers) > 1:
+        raise ValueError(f"{at}result: {len(rankers)} of type 'ranker' found, 1 expected")
+    judged = _ranked(data, *rankers[0]) if rankers else _compared(data, results, at)
+    systems = optional(meta, "systems", list, "meta.") or [[]] * len(judged)
+    if len(systems) != len(judged) or not all(isinstance(names, list) for names in systems):
+        raise ValueError(
+            f"meta.systems: {len(systems)} entries found, {len(judged)} lists expected, one for each response"
+        )
+    answers = distinct(Answer(text, rank, tuple(names)) for (text, rank), names in zip(judged, systems, strict=True))
+    return {
+        "messages": meta.get("messages"),
+        "prompt": _first(data, _PROMPTS, "data."),
+        "responses": [a.text for a in answers],
+        "ranks": [a.judgment for a in answers],
+        "labeler": _labeler(annotation, at),
+        "reference": meta.get("reference"),
+        "systems": [a.systems for a in answers] if meta.get("systems") else None,
+        "time": optional(annotation, "created_at", str, at),
+        "id": str(annotation["id"]) if annotation.get("id") is not None else None,
+    }
+
+
+def _ranked(data: Mapping[str, Any], result: Mapping[str, Any], at: str) -> list[tuple[str, int | None]]:
+    """Text and rank of each item, in the task's order."""
+    ranks = _ranks(field(result, "value", dict, at), result.get("from_name"), f"{at}value.")
+    lists = {
+        key: {str(item["id"]): item for item in value}
+        for key, value in data.items()
+        if isinstance(value, list) and value and all(isinstance(item, dict) and "id" in item for item in value)
+    }
+    fitting = [key for key, items in lists.items() if ranks.keys() <= items.keys()]
+    if len(fitting) != 1:
+        shown = ", ".join(f"data.{key}" for key in (fitting or lists)) or "none"
+        raise ValueError(f"{at}value.ranker: one list with the ids of all its items expected in data, found {shown}")
+    items = lists[fitting[0]]
+    if len(items) < len(data[fitting[0]]):
+        raise ValueError(f"data.{fitting[0]}: two items have the same id")
+    return [
+        (_first(item, _TEXTS, f"data.{fitting[0]}.{i}."), ranks.get(name))
+        for i, (name, item) in enumerate(items.items())
+    ]
+
+
+def _ranks(value: Mapping[str, Any], control: Any, at: str) -> dict[str, int | None]:
+    """The rank of each item that was put somewhere, by its id."""
+    if isinstance(value.get("ranker"), list):  # as the tag's first documentation has it
+        value = {"ranker": {control: value["ranker"]}}
+    buckets = field(value, "ranker", dict, at)
+    placed: list[tuple[str, int | None]] = []
+    for bucket in buckets:
+        ids = [str(item) for item in field(buckets, bucket, list, f"{at}ranker.")]
+        if list(buckets) == [control]:
+            placed += [(item, rank) for rank, item in enumerate(ids, start=1)]
+        else:
+            placed += [(item, _rank(bucket, f"{at}ranker.")) for item in ids]
+    ranks = dict(placed)
+    if len(ranks) < len(placed):
+        raise ValueError(f"{at}ranker: an item stands there twice")
+    return ranks
+
+
+def _rank(bucket: str, at: str) -> int | None:
+    if bucket == _NOT_RANKED:
+        return None
+    number = re.search(r"[0-9]{1,9}$", bucket)
+    if not number:
+        raise ValueError(f"{at}{bucket[:40]}: a bucket whose name ends in its rank expected, as rank_1")
+    return int(number.group())
+
+
+def _compared(
+    data: Mapping[str, Any], results: list[tuple[dict[str, Any], str]], at: str
+) -> list[tuple[str, int | None]]:
+    """Text and rank of the left and the right response."""
+    chosen = [
+        field(field(r, "value", dict, where), "selected", str, f"{where}value.")
+        for r, where in results
+        if r.get("type") == "pairwise"
+    ]
+    chosen += ["none" for r, _ in results if r.get("type") == "choices" and r.get("from_name") == _TIE]
+    ranks = {"left": (1, 2), "right": (2, 1), "none": (1, 1)}
+    if len(chosen) != 1 or chosen[0] not in ranks:
+        raise ValueError(
+            f"{at}result: one ranking, preference or tie expected, found {', '.join(chosen)[:60] or 'none'}"
+        )
+    for keys in _SIDES:
+        if all(key in data for key in keys):
+            return [(field(data, key, str, "data."), rank) for key, rank in zip(keys, ranks[chosen[0]], strict=True)]
+    raise ValueError(f"data: left and right expected, found {', '.join(data)[:60]}")
+
+
+def _first(record: Mapping[str, Any], keys: tuple[str, ...], at: str) -> Any:
+    """The text under the first of `keys` that is there."""
+    for key in keys:
+        if record.get(key):
+            return field(record, key, str, at)
+    raise ValueError(f"{at}{keys[0]}: missing, a text expected")
+
+
+def _labeler(annotation: Mapping[str, Any], at: str) -> str:
+    by = annotation.get("completed_by")
+    if isinstance(by, dict):
+        by = by.get("email") or by.get("id")
+    if by is None or isinstance(by, bool) or not isinstance(by, int | str):
+        raise ValueError(f"{at}completed_by: {found(by)}, a user's id or e-mail address expected")
+    return str(by)

@@ -1,0 +1,184 @@
+"""Label Studio's export: what a real server wrote (`RECORD=1 make test-labeling`), other documented shapes, broken annotations."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.comparisons.formats.label_studio import rankings
+from data.comparisons.importing import Source, check_rankings, read
+from data.comparisons.ranking import Ranking, ranking
+
+FIXTURES = Path(__file__).parent / "fixtures"
+RANKED = FIXTURES / "label_studio_export.json"
+PAIRS = FIXTURES / "label_studio_pairwise_export.json"
+
+ITEMS = [{"id": 1, "title": "one", "body": "first"}, {"id": 2, "title": "second"}, {"id": 3, "html": "<i>third</i>"}]
+
+
+def ranker(value: Any) -> dict[str, Any]:
+    return {"from_name": "rank", "to_name": "answers", "type": "ranker", "value": {"ranker": value}}
+
+
+def side(selected: str) -> dict[str, Any]:
+    return {"from_name": "pw", "to_name": "pw", "type": "pairwise", "value": {"selected": selected}}
+
+
+def choice(control: str) -> dict[str, Any]:
+    return {"from_name": control, "to_name": "prompt", "type": "choices", "value": {"choices": ["yes"]}}
+
+
+def task(*results: dict[str, Any], data: dict[str, Any] | None = None, **annotation: Any) -> dict[str, Any]:
+    one = {
+        "id": 7,
+        "completed_by": 3,
+        "was_cancelled": False,
+        "created_at": "2026-01-02T03:04:05.678901Z",
+        "result": list(results),
+    }
+    return {"id": 1, "data": data or {"prompt": "p", "items": ITEMS}, "annotations": [{**one, **annotation}]}
+
+
+def pair(*results: dict[str, Any], data: dict[str, Any] | None = None) -> dict[str, Any]:
+    return task(*results, data=data or {"prompt": "p", "left": "l", "right": "r"})
+
+
+def imported(path: Path) -> dict[str | None, Ranking]:
+    found = [found for _, found in read(path, format="label_studio")]
+    assert all(isinstance(one, Ranking) for one in found)
+    return {one.id: one for one in found if isinstance(one, Ranking)}
+
+
+def test_a_servers_export_has_ranks_ties_labelers_and_systems() -> None:
+    found = imported(RANKED)
+    assert list(found) == ["1", "2", "3", "4"]  # two more were skipped, one was submitted untouched
+    tied = dict(zip(found["1"].responses, zip(found["1"].ranks, found["1"].systems or (), strict=True), strict=True))
+    assert tied == {
+        "Grüß Gott 😀": (1, ("lstm",)),
+        "<script>alert(1)</script>Guten Tag": (1, ("transformer", "luong")),
+        "Tag": (3, ()),
+        "<b>Hallo</b> &amp; Servus": (None, ("luong",)),
+        "line one\nline two": (None, ("transformer",)),
+    }
+    assert found["1"].prompt == 'Translate: "Good day,\n<b>$name</b> & {{others}}"'
+    assert (found["1"].reference, found["1"].labeler, found["2"].labeler) == ("Guten Tag", "1", "2")
+    assert sorted(r for r in found["2"].ranks if r) == [1, 2, 3, 4, 5]
+    assert [m.content for m in found["3"].messages or ()] == ["Hello", "Hi", "Bye"]
+    assert sorted(r for r in found["3"].ranks if r) == [1, 2, 2, 2]
+    assert {
+        text: rank for text, rank in zip(found["4"].responses, found["4"].ranks, strict=True) if rank in (1, 9)
+    } == {
+        "response 8": 1,
+        "response 0": 9,
+    }
+    assert found["1"].time
+    assert found["1"].time.endswith("Z")
+
+
+def test_pairs_of_a_servers_export_are_joined() -> None:
+    assert all(len(one.responses) == 2 for one in imported(PAIRS).values())
+    report = check_rankings([Source(source=str(PAIRS), format="label_studio")])
+    assert (report.dropped, report.contradictions) == ([], [])
+    assert (report.rows, report.kept) == (
+        6,
+        2,
+    )  # six pairs of one labeler are one ranking, the other labeler's pair stays
+
+
+def test_a_ranker_without_buckets_has_the_best_first() -> None:
+    for value in ({"rank": ["3", "1", "2"]}, ["3", "1", "2"]):
+        (found,) = rankings(task(ranker(value)))
+        assert ranking({**found, "origin": "x"}).responses == ("first", "second", "<i>third</i>")
+        assert found["ranks"] == [2, 3, 1]
+        assert (found["labeler"], found["id"], found["systems"]) == ("3", "7", None)
+
+
+def test_ties_and_not_ranked_items_of_buckets() -> None:
+    (found,) = rankings(task(ranker({"_": ["3"], "rank_2": ["1", "2"]})))
+    assert found["ranks"] == [2, 2, None]
+    (found,) = rankings(task(ranker({"2": ["2"], "rank_1": ["1"]})))  # "_" not kept
+    assert found["ranks"] == [1, 2, None]
+
+
+@pytest.mark.parametrize(
+    ("result", "ranks"), [(side("left"), [1, 2]), (side("right"), [2, 1]), (side("none"), [1, 1]), (choice("tie"), [1, 1])]
+)  # fmt: skip
+def test_a_preference_is_a_pair_and_none_a_tie(result: dict[str, Any], ranks: list[int]) -> None:
+    (found,) = rankings(pair(choice("other question"), result))
+    assert (found["responses"], found["ranks"]) == (["l", "r"], ranks)
+    (found,) = rankings(pair(result, data={"text": "q", "answer1": "x", "answer2": "y"}))
+    assert (found["prompt"], found["responses"]) == ("q", ["x", "y"])
+
+
+def test_labelers_are_ids_or_addresses() -> None:
+    for given, name in (
+        (12, "12"),
+        ("ann", "ann"),
+        ({"id": 4, "email": "ann@example.org"}, "ann@example.org"),
+        ({"id": 4}, "4"),
+    ):
+        (found,) = rankings(task(ranker({"rank": ["1", "2", "3"]}), completed_by=given))
+        assert found["labeler"] == name
+
+
+def test_responses_of_the_same_text_are_one_of_both_systems() -> None:
+    items = [{"id": "A", "body": "x"}, {"id": "B", "body": "x "}, {"id": "C", "body": "y"}]
+    same = task(ranker({"rank_1": ["A", "B"], "rank_2": ["C"]}), data={"prompt": "p", "items": items})
+    (found,) = rankings({**same, "meta": {"systems": [["s"], ["t"], ["u"]]}})
+    assert (found["responses"], found["systems"]) == (["x", "y"], [("s", "t"), ("u",)])
+
+
+def test_skipped_and_open_tasks_have_no_ranking() -> None:
+    assert list(rankings(task(ranker({"rank": ["1", "2", "3"]}), was_cancelled=True))) == []
+    assert list(rankings({**task(), "annotations": []})) == []
+
+
+BROKEN = {
+    "another export type": ({"prompt": "p", "ranking": {}}, r"annotations: missing: export as JSON"),
+    "no data": ({"annotations": task(side("left"))["annotations"]}, r"data: missing"),
+    "no labeler": (task(ranker({"rank": ["1"]}), completed_by=None), r"annotations\.0\.completed_by: null found"),
+    "no result": (task(result=None), r"annotations\.0\.result: null found, a list expected"),
+    "nothing chosen": (pair(choice("other")), r"annotations\.0\.result: one ranking, preference or tie expected, found none"),
+    "both a side and a tie": (pair(side("left"), choice("tie")), r"expected, found left, none"),
+    "neither side": (pair(side("middle")), r"expected, found middle"),
+    "pair without texts": (pair(side("left"), data={"prompt": "p", "a": "x"}), r"data: left and right expected, found prompt, a"),
+    "two rankers": (task(ranker({}), ranker({})), r"annotations\.0\.result: 2 of type 'ranker' found"),
+    "no rank in a bucket's name": (task(ranker({"_": [], "good": ["1"]})), r"result\.0\.value\.ranker\.good: .*ends in its rank"),
+    "twice": (task(ranker({"_": [], "rank_1": ["1"], "rank_2": ["1"]})), r"ranker: an item stands there twice"),
+    "unknown item": (task(ranker({"_": [], "rank_1": ["1", "9"]})), r"one list with the ids of all its items.*found data\.items"),
+    "no value": (task({"type": "ranker", "from_name": "rank"}), r"annotations\.0\.result\.0\.value: missing"),
+    "item without text": (
+        task(ranker({"rank": ["1"]}), data={"prompt": "p", "items": [{"id": "1"}]}),
+        r"data\.items\.0\.body: missing, a text expected",
+    ),
+    "items of one id": (
+        task(ranker({"rank": ["1"]}), data={"prompt": "p", "items": [*ITEMS, ITEMS[0]]}),
+        r"data\.items: two items have the same id",
+    ),
+    "no lists of systems": ({**task(ranker({"rank": ["1"]})), "meta": {"systems": [1, 2, 3]}}, r"meta\.systems: .*3 lists expected"),
+    "no prompt": (task(ranker({"rank": ["1"]}), data={"items": ITEMS}), r"data\.prompt: missing"),
+    "systems of others": ({**task(ranker({"rank": ["1"]})), "meta": {"systems": [["s"]]}}, r"meta\.systems: 1 entries found, 3 lists expected"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_annotation_says_what_is_wrong(case: str) -> None:
+    record, message = BROKEN[case]
+    with pytest.raises(ValueError, match=message):
+        list(rankings(record))
+
+
+def test_a_broken_annotation_leaves_the_others_of_its_task() -> None:
+    good, broken = task(ranker({"rank": ["1", "2", "3"]})), task(ranker({"rank": ["9"]}))
+    record = {**good, "annotations": [*broken["annotations"], *good["annotations"]]}
+    found = rankings(record)
+    assert next(found)["ranks"] == [1, 2, 3]
+    with pytest.raises(ValueError, match=r"^annotations\.0\.result"):
+        next(found)
+
+
+def test_what_compares_nothing_is_no_judgment() -> None:
+    untouched = {"_": ["1", "2", "3"], "rank_1": []}  # what the editor submits then
+    assert list(rankings(task(ranker(untouched)))) == []
+    assert list(rankings(task(ranker({"_": ["1", "2"], "rank_1": ["3"]})))) == []
+    assert list(rankings(pair())) == []
