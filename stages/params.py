@@ -112,7 +112,8 @@ class RewardModelSettings(Settings):
     loss: LossSettings = LossSettings()
     weighting: Weighting = "none"
     groups_per_update: int = Field(default=64, ge=1)  # comparisons under "pairs_shuffled"
-    training_share: float = Field(default=1.0, gt=0, le=1)  # of the data points of the training part
+    training_share: float = Field(default=1.0, gt=0, le=1)  # of the rankings of the training part
+    comparisons_share: float = Field(default=1.0, gt=0, le=1)  # of their comparisons, under "pairs_shuffled"
     held_out_labelers: HeldOutLabelers | None = None
     test_rankings: int | None = Field(default=None, ge=1)  # None is all
     validation_rankings: int | None = Field(default=None, ge=1)

@@ -1,10 +1,12 @@
 """The report's plots, as PNG files."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -51,23 +53,28 @@ def attention(heat_map: Mapping[str, Any], title: str, path: Path) -> None:
 def reward_models(models: Mapping[str, Mapping[str, Any]], baselines: Mapping[str, float], path: Path) -> None:
     """Accuracy beside what needs no model; accuracy and log loss while training; calibration; best of n.
 
+    Models that differ in their seed only are one line of the learning curves, their mean, with a band from the least to the greatest.
     `models` has for each its `curve` and its `evaluation`; `baselines` are accuracies.
     """
     figure, ((bars, spare), (accuracy, log_loss), (calibration, best)) = plt.subplots(3, 2, figsize=(9, 9.6))
     shown = {**baselines, **{name: m["evaluation"]["test"]["accuracy"] for name, m in models.items()}}
-    colors = ["lightgrey"] * len(baselines) + [f"C{i % 10}" for i in range(len(models))]
+    colors = ["lightgrey"] * len(baselines) + ["tab:blue"] * len(models)
     bars.barh(list(shown), [100 * v for v in shown.values()], color=colors)
     bars.invert_yaxis()
     bars.set(xlabel="comparisons right on held-out prompts, %", xlim=(min(40, 100 * min(shown.values())), 100))
-    for name, model in models.items():
-        curve = model["curve"]
-        steps = [e["step"] for e in curve]
-        accuracy.plot(steps, [100 * e["validation_accuracy"] for e in curve], marker=".", label=name)
-        log_loss.plot(steps, [e["validation_loss"] for e in curve], marker=".")
-        bins = model["evaluation"]["test"]["calibration_curve"]
-        calibration.plot([b["confidence"] for b in bins], [b["accuracy"] for b in bins], marker=".")
-        won = model["evaluation"]["test"]["best_of_n_won_share"]
-        best.plot(range(1, len(won) + 1), [100 * v for v in won], marker=".")
+    for color, (name, seeds) in enumerate(_by_seed(models).items()):
+        style = {"color": f"C{color % 10}", "marker": "."}
+        curves = [model["curve"] for model in seeds]
+        steps = [e["step"] for e in curves[0]]
+        for axes, key, scale in ((accuracy, "validation_accuracy", 100), (log_loss, "validation_loss", 1)):
+            values = scale * np.array([[e[key] for e in curve] for curve in curves])
+            axes.plot(steps, values.mean(0), label=name, **style)
+            axes.fill_between(steps, values.min(0), values.max(0), color=style["color"], alpha=0.15, linewidth=0)
+        tested = seeds[0]["evaluation"]["test"]
+        bins = tested["calibration_curve"]
+        calibration.plot([b["confidence"] for b in bins], [b["accuracy"] for b in bins], **style)
+        won = tested["best_of_n_won_share"]
+        best.plot(range(1, len(won) + 1), [100 * v for v in won], **style)
     handles, labels = accuracy.get_legend_handles_labels()
     spare.legend(handles, labels, loc="center", frameon=False, ncols=1 + len(labels) // 12)
     spare.axis("off")
@@ -79,6 +86,17 @@ def reward_models(models: Mapping[str, Mapping[str, Any]], baselines: Mapping[st
     best.set(xlabel="n", ylabel="rivals beaten by the best of n, %")
     best.xaxis.set_major_locator(MaxNLocator(integer=True))
     _save(figure, path)
+
+
+def _by_seed(models: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    groups: dict[str, list[str]] = {}
+    for name, model in models.items():
+        alike = {key: value for key, value in model["settings"].items() if key != "seed"}
+        groups.setdefault(json.dumps(alike, sort_keys=True), []).append(name)
+    return {
+        names[0].rstrip("0123456789_-") if len(names) > 1 else names[0]: [models[name] for name in names]
+        for names in groups.values()
+    }
 
 
 def losses(bars: Mapping[str, float], path: Path) -> None:

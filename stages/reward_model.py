@@ -51,8 +51,9 @@ def main() -> None:
         backend = load_tokenizer(BODIES[settings.body]) if settings.body in BODIES else tokenizer.backend_tokenizer
         parts = {name: _encoded(part, backend, frame, settings) for name, part in rows.items()}
         adapter = _adapter(model, settings)
-        points = pairs(parts["train"].groups) if settings.mode == "pairs_shuffled" else parts["train"].groups
-        points = _sampled(points, settings.training_share, seed)
+        points = _sampled(parts["train"].groups, settings.training_share, seed)
+        if settings.mode == "pairs_shuffled":
+            points = _sampled(pairs(points), settings.comparisons_share, seed)
         budget = settings.training.tokens_per_batch
         train = GroupLoader(points, settings.groups_per_update, budget, seed=seed)
         validation = GroupLoader(parts["validation"].groups, settings.groups_per_update, budget, shuffle=False)
