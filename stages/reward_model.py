@@ -24,6 +24,7 @@ from stages.params import RewardModelSettings
 from stages.reward_folder import BUDGET, new_reward_model, save_reward_model
 from stages.stage import Stage, stage
 
+DEMONSTRATIONS = 1000  # at most so many set the bias
 BODIES = {"language_model": layout.LANGUAGE_MODEL, "base_model": layout.BASE_MODEL}
 
 
@@ -147,11 +148,9 @@ def _scores(model: Any, part: Part, adapter: Adapter) -> np.ndarray:
 def _mean_reward_of_references(model: Any, part: Part, tokenizer: Tokenizer, frame: Frame, adapter: Adapter) -> float:
     """What the bias takes away, so that demonstrations (here the references of the training part) have mean reward 0."""
     shown = {
-        (g.prompt[-1], text): (g.prompt, text)
-        for g, text in zip(part.groups, part.rows["reference"], strict=True)
-        if text
+        (*g.prompt, text): (g.prompt, text) for g, text in zip(part.groups, part.rows["reference"], strict=True) if text
     }
-    sampled = list(shown.values())[:1000]
+    sampled = list(shown.values())[:DEMONSTRATIONS]
     if not sampled:
         return 0.0
     texts = frame.responses(tokenizer, [text for _, text in sampled])

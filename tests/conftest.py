@@ -12,6 +12,7 @@ from lightning_modules.transformer import Transformer, TransformerSettings
 from lightning_modules.translator import Translator
 
 VOCABULARY = 30
+torch.set_num_threads(1)  # models of tests are small: threads would only wait for each other
 
 
 @pytest.fixture(

@@ -1,0 +1,113 @@
+"""The stage on a small collection: every kind of variant trains, and each sees the rankings that it should."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from data.comparisons.collection import write_collection
+from data.comparisons.ranking import Ranking
+from data.tokenizer import TokenizerSettings, save_tokenizer, train_tokenizer
+from lightning_modules.language_model import LanguageModelSettings, build_language_model
+from stages import layout, reward_model
+from stages.params import load_params
+from stages.reward_folder import load_reward_model
+from stages.stage import read_json
+
+VARIANTS: dict[str, Any] = {
+    "paper": {},
+    "prefix": {"trained": "prefix", "prefix": {"length": 2, "mlp_input": 8, "mlp_hidden": 8}},
+    "top": {"trained": "top", "top_layers": 1, "template": "{prompt} {reference}"},
+    "pairs": {"mode": "pairs_shuffled", "comparisons_share": 0.5},
+    "listwise": {"loss": {"loss": "plackett_luce"}, "weighting": "labeler", "training_share": 0.5},
+    "fold": {"held_out_labelers": {"fold": 2, "folds": 4}},
+}
+
+
+@pytest.fixture
+def ranked(project: Path) -> Path:
+    """A project with a language model and a collection: longer responses are better, four labelers, ties, one not ranked."""
+    random = np.random.default_rng(0)
+    rankings = []
+    for i in range(80):
+        lengths = random.permutation(np.arange(1, 9))[:4]
+        responses = tuple("ab " * n + "cdefgh"[k] for k, n in enumerate(lengths.tolist()))
+        order = (-lengths).argsort().argsort() + 1
+        ranks: list[int | None] = order.tolist()
+        if i % 5 == 0:
+            ranks[0] = None
+        elif i % 5 == 1:
+            ranks = [min(rank, 3) for rank in order.tolist()]
+        rankings.append(
+            Ranking(prompt=f"prompt {i}", responses=responses, ranks=tuple(ranks), labeler=f"l{i % 4}", origin="test", reference="ab " * 9)
+        )  # fmt: skip
+    write_collection(rankings, layout.COMPARISONS / "rankings")
+    save_tokenizer(train_tokenizer(["prompt ab cd"], TokenizerSettings(vocabulary=300)), layout.LANGUAGE_MODEL)
+    torch.manual_seed(0)
+    settings = LanguageModelSettings(layers=2, hidden=16, feed_forward=32, heads=2, key_value_heads=1)
+    build_language_model(settings, 300).save_pretrained(layout.LANGUAGE_MODEL)
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["comparisons"] |= {"validation": 0.2, "test": 0.3}
+    common = params["reward_models"]["common"]
+    common["training"] |= {"learning_rate": 0.02, "epochs": 6, "warmup_steps": 0, "tokens_per_batch": 300}
+    params["reward_models"]["variants"] = VARIANTS
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    return project
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_variant_learns_and_is_evaluated(ranked: Path, variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["stages.reward_model", variant])
+    reward_model.main()
+    folder = layout.REWARD_MODELS / variant
+    summary, evaluation = read_json(folder / layout.SUMMARY), read_json(folder / layout.EVALUATED)
+    assert evaluation["test"]["accuracy"] > 0.8
+    assert evaluation["baselines"]["length_accuracy"] == 1
+    assert evaluation["test"]["comparisons"] == summary["test"]["comparisons"]
+    assert summary["best_of_n"]["picked_chrf"] > summary["best_of_n"]["mean_chrf"]
+    model = load_reward_model(folder)
+    case = {"prompt": "prompt 3", "reference": "ab ab", "responses": ["ab c", "ab ab ab ab ab ab d"]}
+    worse, better = model.rewards([case])[0]
+    assert better > worse
+    frozen = AutoModelForCausalLM.from_pretrained(layout.LANGUAGE_MODEL).model.state_dict()
+    trained = AutoModelForSequenceClassification.from_pretrained(folder).model.state_dict()
+    same = {name for name, value in frozen.items() if torch.equal(value, trained[name])}
+    match variant:
+        case "prefix":
+            assert same == set(frozen)
+            assert summary["trained_parameters"] < summary["parameters"]
+        case "top":
+            assert same == {n for n in frozen if n.startswith(("embed_tokens", "layers.0."))}
+        case "fold":
+            labelers = {f"l{i}" for i in range(4)}
+            assert len(labelers - set(evaluation["labelers"])) == 1
+            assert summary["rankings"]["held_out_labelers"] + summary["rankings"]["test"] < 40
+            assert evaluation["held_out_labelers"]["accuracy"] > 0.8
+        case _:
+            assert same == set()
+
+
+def test_demonstrations_have_mean_reward_zero(ranked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["stages.reward_model", "paper"])
+    reward_model.main()
+    model = load_reward_model(layout.REWARD_MODELS / "paper")
+    split = reward_model.split_by_prompt(reward_model.read_collection(layout.COMPARISONS / "rankings"), 0.2, 0.3)
+    cases = [{"prompt": row["prompt"], "responses": [row["reference"]]} for row in split["train"]]
+    assert abs(np.mean(np.concatenate(model.rewards(cases)))) < 1e-4
+
+
+def test_too_few_labelers_for_the_folds_is_an_error(
+    ranked: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = Path("params.yaml").read_text().replace("fold: 2", "fold: 1").replace("folds: 4", "folds: 9")
+    Path("params.yaml").write_text(text)
+    assert load_params().reward_models.variants["fold"].held_out_labelers
+    monkeypatch.setattr(sys, "argv", ["stages.reward_model", "fold"])
+    with pytest.raises(SystemExit):
+        reward_model.main()
+    assert "9 folds of labelers, but the rankings are by 4" in capsys.readouterr().err
