@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from data.comparisons.encoding import template_fields
 from data.errors import InputError
 from gradus import tracking
 from stages.model_files import read_config
@@ -27,7 +28,9 @@ def register(folder: Path, name: str) -> str:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
-    columns = ["prompt", "response"] + (["reference"] if "{reference}" in config["frame"]["template"] else [])
+    columns = ["prompt", "response"] + (
+        ["reference"] if "reference" in template_fields(config["frame"]["template"]) else []
+    )
     signature = ModelSignature(
         inputs=Schema([ColSpec(DataType.string, column) for column in columns]),
         outputs=Schema([ColSpec(DataType.double)]),

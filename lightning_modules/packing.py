@@ -6,7 +6,7 @@ positions continue its trunk's. Attention alone takes the row apart: a trunk att
 The result is that of separate rows, trunk and branch in each, exactly but for the order of floating-point sums.
 
 Works with every `transformers` model whose attention goes through `AttentionInterface` and whose positions come from `position_ids`
-(Llama, GPT-2, Qwen, Mistral and others); `prepare` refuses those that would give another result.
+(Llama, GPT-2, Qwen and others); `prepare` refuses those that would give another result.
 """
 
 from collections.abc import Sequence
@@ -80,7 +80,8 @@ def prepare(model: PreTrainedModel) -> PreTrainedModel:
     """Lets `model` read packed trees, and nothing else from now on; `release` undoes it.
 
     Raises:
-        InputError: its attention differs from layer to layer or is cut to a window, so packing would change the result.
+        InputError: its attention differs from layer to layer, is cut to a window or is code of its own, so packing would change the
+            result.
     """
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or []) - {"full_attention"}
@@ -89,6 +90,8 @@ def prepare(model: PreTrainedModel) -> PreTrainedModel:
         raise InputError(f"{config.model_type}: its attention has {found}; only full attention can be packed.")
     AttentionInterface.register(ATTENTION, tree_attention)
     model.set_attn_implementation(ATTENTION)
+    if model.config._attn_implementation != ATTENTION:  # transformers only logs that it kept the old one
+        raise InputError(f"{config.model_type}: its attention is its own and cannot be packed. Choose another body.")
     return model
 
 
@@ -105,6 +108,8 @@ def states(base: nn.Module, trees: Trees, **options: Any) -> Tensor:
     """
     before = options["past_key_values"].get_seq_length() if options.get("past_key_values") is not None else 0
     found = base(input_ids=trees.pieces, position_ids=trees.positions + before, trees=trees, use_cache=False, **options)
+    if not trees.masks:
+        raise RuntimeError("the model did not read the trees as trees: its attention is not that of `prepare`")
     hidden: Tensor = found.last_hidden_state[0]
     return hidden
 

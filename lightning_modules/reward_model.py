@@ -15,7 +15,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -36,6 +36,12 @@ class LossSettings(Settings):
     centering: float = Field(
         default=0.0, ge=0
     )  # times the mean of (r_w + r_l)^2 over the comparisons (Eisenstein et al. 2023)
+
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> "LossSettings":
+        if self.loss == "plackett_luce" and (self.margin or self.centering or self.ties == "soft"):
+            raise ValueError("margin, centering and soft ties belong to the pairwise loss")
+        return self
 
 
 class Training(OptimizationSettings):
@@ -127,7 +133,7 @@ def within_budget(groups: Sequence[Group], budget: int) -> Iterator[list[Group]]
 def pairs(groups: Sequence[Group]) -> list[Group]:
     """Every strict comparison as a group of its own: the data points that the paper advises against (3.5)."""
     return [
-        Group(g.prompt, [better, worse], [1, 2], g.weight)
+        Group(g.prompt, [better, worse], [i, j], g.weight)
         for g in groups
         for better, i in zip(g.responses, g.ranks, strict=True)
         for worse, j in zip(g.responses, g.ranks, strict=True)
@@ -252,8 +258,10 @@ def rewards(model: PreTrainedModel, trees: packing.Trees, adapter: Adapter | Non
     if isinstance(adapter, Prefix):
         options["past_key_values"] = cache(adapter.flat(), cache_shape(model), 1)
     states = packing.states(model.base_model, trees, **options)
-    scores: Tensor = model.get_submodule("score")(states[trees.ends()])
-    return scores.squeeze(1).float()
+    last = states[trees.ends()].float()
+    with torch.autocast(last.device.type, enabled=False):  # half precision would round differences of rewards away
+        scores: Tensor = model.get_submodule("score")(last)
+    return scores.squeeze(1)
 
 
 @torch.inference_mode()
@@ -279,6 +287,6 @@ def score(
 def train_only_top(model: PreTrainedModel, layers: int) -> None:
     """Freezes the embeddings and all but the `layers` uppermost layers; the final norm and the scalar head learn too."""
     stack = next(m for m in model.base_model.modules() if isinstance(m, nn.ModuleList))
-    frozen = [*stack[: len(stack) - layers], *(m for m in model.modules() if isinstance(m, nn.Embedding))]
+    frozen = [*stack[: max(0, len(stack) - layers)], *(m for m in model.modules() if isinstance(m, nn.Embedding))]
     for module in frozen:
         module.requires_grad_(False)

@@ -42,7 +42,7 @@ def fit(
     continues where it was, bit by bit the same, and one whose inputs changed starts anew. The folder goes when the stage
     is done.
 
-    The module is validated `validations` times an epoch, at equal distances.
+    The module is validated about `validations` times an epoch, at equal distances, and at the end.
 
     The learning curve (one entry a validation: epoch, step, training loss, validation metrics) becomes a file of the stage's output.
 
@@ -58,7 +58,8 @@ def fit(
         devices=1,
         precision="bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true",
         gradient_clip_val=settings.clip_norm if module.automatic_optimization else None,  # otherwise it clips by itself
-        val_check_interval=max(1, len(train) // validations),
+        # At least two updates: a checkpoint is taken between two that no validation parts.
+        val_check_interval=min(len(train), max(2, len(train) // validations)),
         callbacks=[curve, checkpoints],
         logger=False,
         enable_checkpointing=False,
@@ -71,6 +72,8 @@ def fit(
     if resumed:
         print(f"{stage.name}: continues from {resumed}", flush=True)
     trainer.fit(module, train, validation, ckpt_path=resumed, weights_only=True)
+    if curve.epochs[-1]["step"] < trainer.global_step:
+        trainer.validate(module, validation, verbose=False)
     stage.when_done.append(checkpoints.remove)
     stage.write_json(layout.CURVE, curve.epochs)
     return {
@@ -122,7 +125,7 @@ class LearningCurve(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         entry = {
-            "epoch": trainer.current_epoch + 1,
+            "epoch": min(trainer.current_epoch + 1, trainer.max_epochs or 1),
             "step": trainer.global_step,
             "train_loss": sum(self.losses) / max(1, len(self.losses)),
             **values,

@@ -125,6 +125,18 @@ class RewardModelSettings(Settings):
     def _known_fields(cls, value: str) -> str:
         return _template(value, FIELDS)
 
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> "RewardModelSettings":
+        if self.mode == "grouped" and self.comparisons_share < 1:
+            raise ValueError('comparisons_share needs mode "pairs_shuffled": a ranking is not cut')
+        if self.mode == "pairs_shuffled" and self.loss.ties == "soft":
+            raise ValueError('ties "soft" needs mode "grouped": shuffled pairs are strict')
+        if self.prefix.initial_text:
+            raise ValueError(
+                "prefix.initial_text is for prefix_tuning: a reward model's prefix starts from random values"
+            )
+        return self
+
 
 class RewardModelsSettings(Settings):
     """The reward models: what all have in common, and one line for each with what differs."""
@@ -190,7 +202,8 @@ class PrefixTuningSettings(Settings):
 def _template(value: str, known: set[str]) -> str:
     try:
         fields = template_fields(value)
-    except ValueError as error:
+        value.format_map(dict.fromkeys(fields, ""))
+    except (ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"no template: {error}") from None
     if not fields or not fields <= known:
         names = " or ".join(f"{{{name}}}" for name in sorted(known))

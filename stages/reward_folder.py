@@ -35,7 +35,7 @@ class SavedReward:
     tokenizer: Tokenizer
     frame: Frame
     bias: float
-    temperature: float  # fitted on the validation rankings
+    temperature: float | None  # fitted on the validation rankings
     adapter: Adapter | None
 
     def rewards(self, cases: Sequence[dict[str, Any]]) -> list[np.ndarray]:
@@ -59,10 +59,10 @@ def new_reward_model(body: Path | str, template: str) -> tuple[PreTrainedModel, 
     frame = _frame(tokenizer, template)
     # Where padding is spelt like the text's last piece, `transformers` would read the reward one piece too early.
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id in frame.after:
-        others = [t for t in (tokenizer.unk_token, tokenizer.bos_token) if t and t not in (tokenizer.eos_token,)]
-        if not others:
-            raise InputError(f"{body}: its tokenizer has no special piece beside the end that could stand for padding.")
-        tokenizer.pad_token = others[0]
+        spare = {tokenizer.unk_token, tokenizer.bos_token} - {None, tokenizer.eos_token}
+        tokenizer.add_special_tokens({"pad_token": min(spare) if spare else "<|pad|>"})
+        if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+            model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     model.config.pad_token_id = tokenizer.pad_token_id
     _join_pairs(tokenizer, frame)
     return model, tokenizer, frame
@@ -90,6 +90,12 @@ def _join_pairs(tokenizer: PreTrainedTokenizerBase, frame: Frame) -> None:
     tokenizer.model_input_names = ["input_ids", "attention_mask"]
 
 
+def longest_text(model: PreTrainedModel, adapter: Adapter | None) -> int:
+    """Pieces of prompt and response together that the body has positions for, beside a prefix."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1_000_000
+    return positions - (len(adapter.flat()) if isinstance(adapter, Prefix) else 0)
+
+
 def save_reward_model(
     folder: Path,
     model: PreTrainedModel,
@@ -98,7 +104,7 @@ def save_reward_model(
     adapter: Adapter,
     *,
     bias: float,
-    temperature: float,
+    temperature: float | None,
 ) -> None:
     """Writes model, tokenizer, frame, bias and temperature, and the prefix where there is one."""
     packing.release(model).save_pretrained(folder)

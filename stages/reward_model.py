@@ -19,9 +19,9 @@ from lightning_modules.prefix_tuning import Adapter, NoPrefix, Prefix
 from lightning_modules.reward_model import GroupLoader, RewardModel, pairs, score, train_only_top
 from stages import layout
 from stages.fitting import fit
-from stages.model_files import count_parameters
+from stages.model_files import DEVICE, count_parameters
 from stages.params import RewardModelSettings
-from stages.reward_folder import BUDGET, new_reward_model, save_reward_model
+from stages.reward_folder import BUDGET, longest_text, new_reward_model, save_reward_model
 from stages.stage import Stage, stage
 
 DEMONSTRATIONS = 1000  # at most so many set the bias
@@ -50,18 +50,23 @@ def main() -> None:
         rows = _parts(this, settings)
         model, tokenizer, frame = new_reward_model(BODIES.get(settings.body, settings.body), settings.template)
         backend = load_tokenizer(BODIES[settings.body]) if settings.body in BODIES else tokenizer.backend_tokenizer
-        parts = {name: _encoded(part, backend, frame, settings) for name, part in rows.items()}
         adapter = _adapter(model, settings)
-        points = _sampled(parts["train"].groups, settings.training_share, seed)
+        longest = min(settings.max_pieces, longest_text(model, adapter))
+        parts = {name: _encoded(name, part, backend, frame, settings, longest) for name, part in rows.items()}
+        points = [
+            g for g in parts["train"].groups if settings.loss.ties == "soft" or len(set(g.ranks) - {0}) > 1
+        ]  # ties alone teach nothing unless they have a term
+        points = _sampled(points, settings.training_share, seed)
         if settings.mode == "pairs_shuffled":
             points = _sampled(pairs(points), settings.comparisons_share, seed)
         budget = settings.training.tokens_per_batch
         train = GroupLoader(points, settings.groups_per_update, budget, seed=seed)
         validation = GroupLoader(parts["validation"].groups, settings.groups_per_update, budget, shuffle=False)
         module = RewardModel(model, settings.training, len(train), settings.loss, adapter)
+        module.train()  # a model from a folder comes in evaluation mode, without its dropout
         learned = fit(this, module, train, validation, settings.training, settings.validations)
 
-        model.eval()
+        module.to(DEVICE).eval()  # the trainer gives it back on the CPU
         scores = {name: _scores(model, part, adapter) for name, part in parts.items() if name != "train"}
         bias = -_mean_reward_of_references(model, parts["train"], backend, frame, adapter)
         found, examples = test(parts, scores, bias)
@@ -100,11 +105,16 @@ def _parts(this: Stage, settings: RewardModelSettings) -> dict[str, datasets.Dat
     for name, part in parts.items():
         if not len(part):
             raise InputError(
-                f"{folder}: too few prompts: none fell into the part '{name}'. "
+                f"{folder}: too few prompts: none fell into the part '{name}' (those that share a reference stay together). "
                 f"Add rankings, or change comparisons.validation and comparisons.test in params.yaml."
             )
     limits = {"validation": settings.validation_rankings, "test": settings.test_rankings}
-    return {name: part.select(range(min(limits.get(name) or len(part), len(part)))) for name, part in parts.items()}
+    return {name: part.select(_sample(len(part), limits.get(name) or len(part))) for name, part in parts.items()}
+
+
+def _sample(count: int, size: int) -> np.ndarray:
+    """The same `size` of `count` rows in every run and model."""
+    return np.sort(np.random.default_rng(0).permutation(count)[:size])
 
 
 def _by_labelers(rows: datasets.Dataset, out: set[str]) -> tuple[datasets.Dataset, datasets.Dataset]:
@@ -112,14 +122,17 @@ def _by_labelers(rows: datasets.Dataset, out: set[str]) -> tuple[datasets.Datase
     return rows.select(np.flatnonzero(~held)), rows.select(np.flatnonzero(held))
 
 
-def _encoded(rows: datasets.Dataset, tokenizer: Tokenizer, frame: Frame, settings: RewardModelSettings) -> Part:
-    found, kept = groups(rows, tokenizer, frame, settings.weighting, settings.max_pieces)
-    if not found:
+def _encoded(
+    name: str, rows: datasets.Dataset, tokenizer: Tokenizer, frame: Frame, settings: RewardModelSettings, longest: int
+) -> Part:
+    found, kept = groups(rows, tokenizer, frame, settings.weighting, longest)
+    part = Part(rows.select(kept), found)
+    if not found or not len(compare(part.ranks(), part.ranks())):
         raise InputError(
-            f"no ranking is left of {len(rows)}: all have texts above reward_models max_pieces = {settings.max_pieces}, "
-            f"or lack what the template {settings.template!r} asks for."
+            f"{name}: no comparison is left of {len(rows)} rankings: they have ties only, or texts above {longest} pieces "
+            f"(reward_models: max_pieces, or the body's length), or lack what the template {settings.template!r} asks for."
         )
-    return Part(rows.select(kept), found)
+    return part
 
 
 def _sampled(points: list[Group], share: float, seed: int) -> list[Group]:

@@ -239,6 +239,11 @@ def test_rank_and_generate_use_the_runs_models(project: Project) -> None:
     assert 'line 1: expected {"prompt"' in project.run(
         "gradus", "rank", "--model", "artifacts/reward_models/paper", stdin="{}\n", expect=2
     )
+    model = ["--model", "artifacts/reward_models/paper"]
+    evaluated = json.loads(project.run("gradus", "evaluate-rankings", "artifacts/comparisons/rankings", *model))
+    collection = json.loads(project.run("gradus", "comparisons", "stats", "artifacts/comparisons/rankings"))
+    assert evaluated["comparisons"] == collection["strict_comparisons"]
+    assert 0 <= evaluated["accuracy"] <= 1
     prefix = ["--prefix", "artifacts/prefix_tuning/prefix"]
     written = project.run(
         "gradus", "generate", "--model", "artifacts/base_model", *prefix, "--max-pieces", "5", stdin="Jesus wept.\n\n"

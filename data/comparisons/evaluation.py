@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 BINS = 10  # of the calibration curve
+LEAST = 1e-3  # temperature looked for, and one over the greatest
 
 
 @dataclass(frozen=True)
@@ -60,18 +61,21 @@ def log_loss(difference: np.ndarray, temperature: float = 1.0) -> float:
     return float(np.logaddexp(0, -difference / temperature).mean()) if len(difference) else math.nan
 
 
-def temperature(difference: np.ndarray) -> float:
+def temperature(difference: np.ndarray) -> float | None:
     """The temperature with the least log loss: above 1 where the scores claim more than they know.
 
-    The loss is convex in 1 / temperature; its slope is bisected. Scores that are never, or always, wrong have no finite one: the search ends at
-    1e-3 or 1e3.
+    The loss is convex in 1 / temperature; its slope is bisected. None where there is no such temperature: there are no comparisons, the
+    scores are never wrong, or no better than chance.
     """
-    low, high = 1e-3, 1e3  # of 1 / temperature
+    low, high = LEAST, 1 / LEAST  # of 1 / temperature
+    if not len(difference):
+        return None
     for _ in range(80):
         middle = math.sqrt(low * high)
         slope = -(difference / (1 + np.exp(np.clip(difference * middle, -700, 700)))).mean()
         low, high = (middle, high) if slope < 0 else (low, middle)
-    return 1 / math.sqrt(low * high)
+    found = 1 / math.sqrt(low * high)
+    return found if 2 * LEAST < found < 0.5 / LEAST else None
 
 
 def calibration(difference: np.ndarray, temperature: float = 1.0) -> tuple[float, list[dict[str, float]]]:
@@ -154,7 +158,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """All of the above but best-of-n by other qualities, as one JSON-able record.
 
-    `fitted_temperature` comes from other rankings than these (the validation part); without it only the plain ones are given.
+    `fitted_temperature` comes from other rankings than these (the validation part); without one, what depends on it is left out.
     """
     found = compare(scores, ranks)
     sizes = (ranks > 0).sum(1)
@@ -167,6 +171,7 @@ def evaluate(
         "chance_accuracy": 0.5,
         "chance_log_loss": math.log(2),
         "kendall_tau": kendall_tau(scores, ranks),
+        "temperature": fitted_temperature,
         "calibration_error": error,
         "calibration_curve": curve,
         "accuracy_by_responses": _accuracy_by(found.difference, sizes[found.ranking]),
@@ -176,11 +181,8 @@ def evaluate(
         "best_of_n_won_share": best_of_n(scores, won_share(ranks), ranks > 0),
     }
     if fitted_temperature is not None:
-        result |= {
-            "temperature": fitted_temperature,
-            "log_loss_at_temperature": log_loss(found.difference, fitted_temperature),
-            "calibration_error_at_temperature": calibration(found.difference, fitted_temperature)[0],
-        }
+        result["log_loss_at_temperature"] = log_loss(found.difference, fitted_temperature)
+        result["calibration_error_at_temperature"] = calibration(found.difference, fitted_temperature)[0]
     return result
 
 

@@ -1,6 +1,7 @@
 """Parts of a comparison collection: train, validation and test by prompt, folds by labeler."""
 
 import hashlib
+import unicodedata
 from collections import Counter
 
 import datasets
@@ -12,8 +13,26 @@ PARTS = ("train", "validation", "test")
 
 
 def split_by_prompt(rows: datasets.Dataset, validation: float, test: float) -> dict[str, datasets.Dataset]:
-    """All rankings of a prompt go into one part, by a hash of its normalised text: case, punctuation and spaces do not count."""
-    shares = np.array([_share(prompt) for prompt in rows["prompt"]])
+    """All rankings that share a prompt or a reference, directly or through others, go into one part, by a hash of their texts.
+
+    Texts are the same if they are so without case, punctuation, spaces and ways to encode a character. (One reference may belong to several
+    prompts: a sentence in several languages.)
+    """
+    prompts, references = ([_normalised(text or "") for text in rows[name]] for name in ("prompt", "reference"))
+    first: dict[str, str] = {}  # another prompt with the same reference, or itself
+
+    def root(prompt: str) -> str:
+        while first.setdefault(prompt, prompt) != prompt:
+            first[prompt] = first[first[prompt]]
+            prompt = first[prompt]
+        return prompt
+
+    owner: dict[str, str] = {}
+    for prompt, reference in zip(prompts, references, strict=True):
+        if reference:
+            ends = sorted({root(prompt), root(owner.setdefault(reference, prompt))})
+            first[ends[-1]] = ends[0]
+    shares = np.array([_share(root(prompt)) for prompt in prompts])
     bounds = {"test": (0.0, test), "validation": (test, test + validation), "train": (test + validation, 1.0)}
     return {
         part: rows.select(np.flatnonzero((shares >= low) & (shares < high))) for part, (low, high) in bounds.items()
@@ -42,6 +61,10 @@ def labeler_folds(rows: datasets.Dataset, k: int) -> list[np.ndarray]:
     return [np.flatnonzero(folds == fold) for fold in range(k)]
 
 
-def _share(prompt: str) -> float:
-    normalised = " ".join("".join(c if c.isalnum() else " " for c in prompt.lower()).split())
+def _normalised(text: str) -> str:
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join("".join(c if c.isalnum() else " " for c in folded).split())
+
+
+def _share(normalised: str) -> float:
     return int.from_bytes(hashlib.blake2b(normalised.encode(), digest_size=4).digest(), "big") / 2**32

@@ -44,7 +44,7 @@ def ranked(project: Path) -> Path:
         elif i % 5 == 1:
             ranks = [min(rank, 3) for rank in order.tolist()]
         rankings.append(
-            Ranking(prompt=f"prompt {i}", responses=responses, ranks=tuple(ranks), labeler=f"l{i % 4}", origin="test", reference="ab " * 9)
+            Ranking(prompt=f"prompt {i}", responses=responses, ranks=tuple(ranks), labeler=f"l{i % 4}", origin="test", reference="ab " * 9 + str(i))
         )  # fmt: skip
     write_collection(rankings, layout.COMPARISONS / "rankings")
     save_tokenizer(train_tokenizer(["prompt ab cd"], TokenizerSettings(vocabulary=300)), layout.LANGUAGE_MODEL)
@@ -71,7 +71,7 @@ def test_a_variant_learns_and_is_evaluated(ranked: Path, variant: str, monkeypat
     assert evaluation["test"]["comparisons"] == summary["test"]["comparisons"]
     assert summary["best_of_n"]["picked_chrf"] > summary["best_of_n"]["mean_chrf"]
     model = load_reward_model(folder)
-    case = {"prompt": "prompt 3", "reference": "ab ab", "responses": ["ab c", "ab ab ab ab ab ab d"]}
+    case = {"prompt": "prompt 3", "reference": "ab " * 9 + "3", "responses": ["ab c", "ab ab ab ab ab ab d"]}
     worse, better = model.rewards([case])[0]
     assert better > worse
     frozen = AutoModelForCausalLM.from_pretrained(layout.LANGUAGE_MODEL).model.state_dict()

@@ -51,3 +51,16 @@ def test_more_folds_than_labelers(tmp_path: Path, make: Make) -> None:
     assert [len(fold) for fold in labeler_folds(read_collection(tmp_path / "c"), 2)] == [1, 1]
     with pytest.raises(InputError, match=r"3 folds of labelers, but the rankings are by 2: ann, bob"):
         labeler_folds(read_collection(tmp_path / "c"), 3)
+
+
+def test_prompts_that_share_a_reference_are_in_one_part(tmp_path: Path, make: Make) -> None:
+    records = [make(prompt=f"{language} {i}", reference=f"Text {i}.") for i in range(200) for language in ("de", "cs")]
+    records += [make(prompt=f"de {i}", reference=f"other text {i}", labeler="bob") for i in range(200)]
+    records += [make(prompt=f"ru {i}", reference=f"OTHER text {i}!") for i in range(200)]
+    records += [make(prompt="Cafe\u0301"), make(prompt="CAF\u00c9")]
+    write_collection(records, tmp_path / "c")
+    parts = split_by_prompt(read_collection(tmp_path / "c"), 0.2, 0.3)
+    assert 0.2 < len(parts["test"]) / len(records) < 0.4
+    home = {prompt: part for part, rows in parts.items() for prompt in rows["prompt"]}
+    assert all(home[f"de {i}"] == home[f"cs {i}"] == home[f"ru {i}"] for i in range(200))
+    assert home["Cafe\u0301"] == home["CAF\u00c9"]
