@@ -105,9 +105,15 @@ def evaluation(folder: Path, file: Path, format: str) -> dict[str, Any]:
         if not file.is_dir():
             import_rankings([Source(source=str(file), format=format)], Path(temporary) / "rankings", strict=True)
         rows = read_collection(file if file.is_dir() else Path(temporary) / "rankings")
-        scores = padded([values.tolist() for values in model.rewards([dict(row) for row in rows])])
+        scored, kept = model.of_rankings(rows)
+        if not len(kept):
+            raise InputError(
+                f"{file}: the model can read none of its {len(rows)} rankings: too long, or without a reference."
+            )
+        unread, rows = len(rows) - len(kept), rows.select(kept)
+        scores = padded([values.tolist() for values in scored])
         ranks, lengths = padded(rows["ranks"]), padded([list(map(len, responses)) for responses in rows["responses"]])
-        return {**evaluate(scores, ranks, lengths, model.temperature), "labelers": agreement(rows)}
+        return {**evaluate(scores, ranks, lengths, model.temperature), "not_read": unread, "labelers": agreement(rows)}
 
 
 def _case(number: int, line: str) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def _by_seed(models: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Mapping[
         alike = {key: value for key, value in model["settings"].items() if key != "seed"}
         groups.setdefault(json.dumps(alike, sort_keys=True), []).append(name)
     return {
-        names[0].rstrip("0123456789_-") if len(names) > 1 else names[0]: [models[name] for name in names]
+        f"{names[0]} ... {names[-1]}" if len(names) > 1 else names[0]: [models[name] for name in names]
         for names in groups.values()
     }
 

@@ -1,6 +1,7 @@
 """Stage `report`: one self-contained HTML page with its plots, from what the other stages measured."""
 
 import base64
+import json
 import statistics
 from pathlib import Path
 from typing import Any
@@ -80,20 +81,26 @@ def _facts(this: Stage) -> dict[str, Any]:
     }
 
 
-def held_out_labelers(rewards: dict[str, Any]) -> dict[str, Any]:
-    """Over all folds of labelers, comparisons weighed alike: accuracy on the labelers held out, and on the others."""
-    folds = [m["evaluation"] for m in rewards.values() if "held_out_labelers" in m["evaluation"]]
-    if not folds:
-        return {}
-    found: dict[str, Any] = {"folds": len(folds)}
-    for name in ("held_out_labelers", "test"):
-        counts = [fold[name]["comparisons"] for fold in folds]
+def held_out_labelers(models: dict[str, Any]) -> list[dict[str, Any]]:
+    """For models that differ in their fold only: over all their comparisons, how right they are on labelers held out, and on the others."""
+    groups: dict[str, list[str]] = {}
+    for name, model in models.items():
+        if "held_out_labelers" in model["evaluation"]:
+            alike = {k: v for k, v in model["settings"].items() if k != "held_out_labelers"}
+            groups.setdefault(json.dumps(alike, sort_keys=True), []).append(name)
+    return [_over_folds(names, [models[name]["evaluation"] for name in names]) for names in groups.values()]
+
+
+def _over_folds(names: list[str], folds: list[dict[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {"models": names}
+    for part in ("held_out_labelers", "test"):
+        counts = [fold[part]["comparisons"] for fold in folds]
         for key in ("accuracy", "log_loss"):
-            values = [fold[name][key] for fold in folds]
-            found[f"{name}_{key}"] = sum(c * v for c, v in zip(counts, values, strict=True)) / sum(counts)
-        accuracies = [fold[name]["accuracy"] for fold in folds]
-        found[f"{name}_deviation"] = statistics.stdev(accuracies) if len(folds) > 1 else 0.0
-        found[f"{name}_comparisons"] = sum(counts)
+            values = [fold[part][key] for fold in folds]
+            found[f"{part}_{key}"] = sum(c * v for c, v in zip(counts, values, strict=True)) / sum(counts)
+        accuracies = [fold[part]["accuracy"] for fold in folds]
+        found[f"{part}_deviation"] = statistics.stdev(accuracies) if len(folds) > 1 else 0.0
+        found[f"{part}_comparisons"] = sum(counts)
     return found
 
 

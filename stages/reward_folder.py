@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, processors
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
-from data.comparisons.encoding import Frame
+from data.comparisons.encoding import Frame, groups
 from data.errors import InputError
 from data.tokenizer import load_tokenizer
 from lightning_modules import packing
@@ -38,6 +39,12 @@ class SavedReward:
     temperature: float | None  # fitted on the validation rankings
     adapter: Adapter | None
 
+    def of_rankings(self, rows: datasets.Dataset) -> tuple[list[np.ndarray], np.ndarray]:
+        """Rewards of the rankings that the model can read, and the indices of their rows."""
+        read, kept = groups(rows, self.tokenizer, self.frame, max_pieces=longest_text(self.model, self.adapter))
+        values = score(self.model, [(g.prompt, g.responses) for g in read], BUDGET, self.adapter)
+        return [v + self.bias for v in values], kept
+
     def rewards(self, cases: Sequence[dict[str, Any]]) -> list[np.ndarray]:
         """Rewards (K,) of the `responses` of each case with a `prompt` and, where the frame needs one, a `reference`.
 
@@ -49,8 +56,11 @@ class SavedReward:
         except ValueError as error:
             raise InputError(f"{error}.") from None
         flat = iter(self.frame.responses(self.tokenizer, [text for case in cases for text in case["responses"]]))
-        groups = [(p, [next(flat) for _ in case["responses"]]) for p, case in zip(prompts, cases, strict=True)]
-        return [values + self.bias for values in score(self.model, groups, BUDGET, self.adapter)]
+        read = [(p, [next(flat) for _ in case["responses"]]) for p, case in zip(prompts, cases, strict=True)]
+        longest, found = longest_text(self.model, self.adapter), max(len(p) + max(map(len, r)) for p, r in read)
+        if found > longest:
+            raise InputError(f"a prompt with its response has {found:,} pieces; this model reads at most {longest:,}.")
+        return [values + self.bias for values in score(self.model, read, BUDGET, self.adapter)]
 
 
 def new_reward_model(body: Path | str, template: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Frame]:

@@ -9,6 +9,7 @@ import torch
 from transformers import (
     AutoModelForSequenceClassification,
     GPT2Config,
+    GPTJConfig,
     LlamaConfig,
     MistralConfig,
     PreTrainedConfig,
@@ -133,6 +134,12 @@ def test_a_prepared_model_refuses_ordinary_rows_until_it_is_released(model: PreT
     with pytest.raises(ValueError, match="prepared for packed trees"):
         model(row)
     torch.testing.assert_close(packing.release(model)(row).logits, expected)
+
+
+def test_attention_of_its_own_is_refused() -> None:
+    config = GPTJConfig(vocab_size=90, n_embd=32, n_layer=1, n_head=4, rotary_dim=4, pad_token_id=0)
+    with pytest.raises(InputError, match="gptj: its attention is its own"):
+        packing.prepare(AutoModelForSequenceClassification.from_config(config))
 
 
 def test_windowed_attention_is_refused() -> None:

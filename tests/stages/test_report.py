@@ -25,13 +25,13 @@ FACTS: dict[str, Any] = {
     },
     "comparisons": {
         "by_reference_labeler": 10, "rankings": 11, "prompts": 9, "labelers": 3, "responses_per_ranking": {"4": 11},
-        "strict_comparisons": 60, "tied_comparisons": 6, "agreement": {"strict": 0.81},
+        "strict_comparisons": 60, "tied_comparisons": 6, "agreement": {"strict": 0.81, "strict_pairs": 77},
     },
     "language_model": {"parameters": 12, "validation_perplexity": 13.0},
     "reward_models": {
         "paper": {
             "settings": {"training_share": 0.5, "training": {"epochs": 2}},
-            "summary": {"trained_parameters": 1234567, "seconds": 2.0, "rankings": {"train": 800}},
+            "summary": {"trained_parameters": 1234567, "seconds": 2.0, "pieces": 98765},
             "curve": [{"step": 5, "validation_accuracy": 0.6, "validation_loss": 0.68}],
             "evaluation": {
                 "test": TESTED, "held_out_labelers": {**TESTED, "accuracy": 0.65},
@@ -65,6 +65,8 @@ def test_text_from_data_is_escaped() -> None:
         "81.0 %",
         "65.0 %",
         "1,234,567",
+        "98,765",
+        "68.0 %",
         "35.0",
         "No person judged them",
         "2.500",

@@ -14,7 +14,14 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, LlamaConfig
+from tokenizers import Tokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+)
 
 from data.errors import InputError
 from data.tokenizer import TokenizerSettings, save_tokenizer, train_tokenizer
@@ -29,7 +36,7 @@ CASES = [
 ]
 
 
-@pytest.fixture(params=["own pad", "pad is the end"])
+@pytest.fixture(params=["own pad", "pad is the end", "one special piece"])
 def body(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A language model's folder; some tokenizers spell padding as they spell the end."""
     folder = tmp_path / "body"
@@ -38,6 +45,11 @@ def body(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         tokenizer.pad_token = tokenizer.eos_token
         tokenizer.save_pretrained(folder)
+    elif request.param == "one special piece":  # as GPT-2 has it
+        bare = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        bare.post_processor = None
+        end = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "</s>")
+        PreTrainedTokenizerFast(tokenizer_object=bare, **end).save_pretrained(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=300,
@@ -45,7 +57,7 @@ def body(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         intermediate_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
-        pad_token_id=2 if request.param == "pad is the end" else 0,
+        pad_token_id={"own pad": 0, "pad is the end": 2}.get(request.param),
     )
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     return folder
@@ -86,6 +98,14 @@ def test_a_prefix_is_saved_with_the_model(body: Path, tmp_path: Path) -> None:
         registering.register(tmp_path / "with", "reward")
 
 
+def test_a_text_longer_than_the_body_is_an_error(body: Path, tmp_path: Path) -> None:
+    model = load_reward_model(saved(body, tmp_path / "reward"))
+    model.model.config.max_position_embeddings = 40
+    assert len(model.rewards(CASES[:1])) == 1
+    with pytest.raises(InputError, match="this model reads at most 40"):
+        model.rewards([{**CASES[0], "responses": ["abc " * 100, "a"]}])
+
+
 def test_a_missing_reference_is_an_error(body: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="needs a reference, and a record has none"):
         load_reward_model(saved(body, tmp_path / "reward")).rewards([{"prompt": "a", "responses": ["b", "c"]}])
@@ -94,7 +114,7 @@ def test_a_missing_reference_is_an_error(body: Path, tmp_path: Path) -> None:
 def test_mlflow_serves_the_same_scores(
     body: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_tracking: Path
 ) -> None:
-    if AutoTokenizer.from_pretrained(body).pad_token == "</s>":
+    if AutoTokenizer.from_pretrained(body).pad_token != "<pad>":
         pytest.skip("one server is enough")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{empty_tracking}")
