@@ -71,6 +71,7 @@ def main() -> None:
         bias = -_mean_reward_of_references(model, parts["train"], backend, frame, adapter)
         found, examples = test(parts, scores, bias)
         this.write_json(layout.EVALUATED, found)
+        this.run.artifact(this.out / layout.EVALUATED)
         this.write_json(layout.EXAMPLES, examples)
         fitted = found["test"]["temperature"]
         save_reward_model(this.out, model, tokenizer, frame, adapter, bias=bias, temperature=fitted)
