@@ -192,13 +192,18 @@ def _uniforms(source: Tensor, settings: DecodingSettings) -> np.ndarray:
 
 
 @torch.inference_mode()
-def alignment(model: Translator, source: Tensor, target: Tensor) -> Tensor:
-    """(B, T, S) attention over the source while the decoder is given `target` (B, 1 + T), which starts with the begin piece."""
+def alignment(model: Translator, source: Tensor, target: Tensor) -> Tensor | None:
+    """(B, T, S) attention over the source while the decoder is given `target` (B, 1 + T), which starts with the begin piece.
+
+    None of a model that has no attention.
+    """
     memory: Memory = model.encode(source)
     state: State = model.start(memory, 1)
     steps = []
     for t in range(target.shape[1] - 1):
         _, attention, state = model.step(memory, state, target[:, t])
+        if attention is None:
+            return None
         steps.append(attention)
     return torch.stack(steps, 1)
 

@@ -1,18 +1,37 @@
-"""Global attention with input feeding (Luong, Pham & Manning 2015).
+"""Global and local attention with input feeding (Luong, Pham & Manning 2015).
 
-Differences from the paper: none in the equations. The local variants and the score `location` are not here yet.
+Where the paper leaves a choice, this does what the authors' code does (github.com/lmthang/nmt.matlab) unless said otherwise:
+
+- `local-m`, `local-p`: source positions count from 0, so p_t = S sigmoid(..) (eq. 9) lies in 0 .. S; the window is
+  floor(p_t) - D .. floor(p_t) + D, cut off at the ends of the sentence, and its centre never beyond the last piece. The
+  Gaussian (eq. 10) has its mean at p_t itself and multiplies the softmax over the window; the products are not normalised again.
+- `location` (eq. 8): the softmax is over the first S rows of W_a h_t. The paper ignores the words of a longer source that W_a
+  has no row for; here a source longer than `max_source_length` is an error.
+
+Differences from the paper: the end piece is part of the source and can be attended to; source and target share a
+vocabulary; the gradient is that of the mean over target pieces, not over sentences. Local attention masks the scores of the
+whole sentence instead of gathering a window: one matrix product, and a window is about as long as a sentence.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from data.errors import InputError
 from data.tokenizer import PAD
 from lightning_modules.optimization import Optimizer, Schedule
-from lightning_modules.translator import Memory, State, Step, Translator, TranslatorSettings, TranslatorTraining
+from lightning_modules.translator import (
+    Memory,
+    State,
+    Step,
+    Translator,
+    TranslatorSettings,
+    TranslatorTraining,
+    reversal,
+)
 
 
 class Training(TranslatorTraining):
@@ -27,17 +46,32 @@ class Training(TranslatorTraining):
 
 
 class LuongSettings(TranslatorSettings):
-    """Sizes; the paper's: 4 layers of 1000 cells, embeddings of 1000, dropout .2, weights uniform in +-.1."""
+    """Sizes for small data; `paper()` has the paper's."""
 
     layers: int = Field(default=1, ge=1)
     embedding: int = Field(default=256, ge=1)
     hidden: int = Field(default=256, ge=1)
     dropout: float = Field(default=0.2, ge=0, lt=1)
-    score: Literal["dot", "general", "concat"] = "general"
+    score: Literal["dot", "general", "concat", "location"] = "general"
+    max_source_length: int = Field(default=65, ge=1)  # score "location": rows of W_a, source pieces with the end piece
+    attention: Literal["global", "local-m", "local-p"] = "global"
+    D: int = Field(default=10, ge=1)  # local: the window is p_t - D .. p_t + D, and sigma = D / 2
     input_feeding: bool = True
     reverse_source: bool = True
     init: float = Field(default=0.1, gt=0)
     training: Training = Training()
+
+    @model_validator(mode="after")
+    def _location_is_global(self) -> Self:
+        if self.score == "location" and self.attention != "global":
+            raise ValueError(f"score 'location' is for global attention (found attention '{self.attention}')")
+        return self
+
+    @classmethod
+    def paper(cls, **changes: object) -> Self:
+        """The sizes of 4.1: 4 layers of 1000 cells, dropout .2, sentences of at most 50 words, batches of about 128."""
+        sizes = {"layers": 4, "embedding": 1000, "hidden": 1000, "dropout": 0.2, "init": 0.1, "max_source_length": 51}
+        return cls.model_validate({**sizes, "training": Training(tokens_per_batch=128 * 25), **changes})
 
 
 class Luong(Translator):
@@ -61,9 +95,12 @@ class Luong(Translator):
             batch_first=True,
             dropout=settings.dropout if settings.layers > 1 else 0,
         )
-        self.W_a = nn.Linear(h, h, bias=False) if settings.score != "dot" else None
+        scored = settings.max_source_length if settings.score == "location" else h
+        self.W_a = nn.Linear(h, scored, bias=False) if settings.score != "dot" else None
         self.U_a = nn.Linear(h, h, bias=False) if settings.score == "concat" else None
         self.v_a = nn.Parameter(torch.empty(h)) if settings.score == "concat" else None
+        self.W_p = nn.Linear(h, h, bias=False) if settings.attention == "local-p" else None
+        self.v_p = nn.Parameter(torch.empty(h)) if settings.attention == "local-p" else None
         self.W_c = nn.Linear(2 * h, h, bias=False)
         self.W_s = nn.Linear(h, vocabulary, bias=False)
         self.dropout = nn.Dropout(settings.dropout)
@@ -81,6 +118,8 @@ class Luong(Translator):
     def encode(self, source: Tensor) -> Memory:
         visible = source != PAD
         lengths = visible.sum(1)
+        if self.settings.score == "location":
+            self.check_length(int(lengths.max()))
         order = reversal(lengths, source.shape[1]) if self.settings.reverse_source else None
         embedded = self.dropout(self.source_embedding(source if order is None else source.gather(1, order)))
         packed = pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
@@ -93,23 +132,58 @@ class Luong(Translator):
             "states": states,
             "keys": self.keys(states),
             "visible": visible,
+            "lengths": lengths,
             "h": h.transpose(0, 1),
             "c": c.transpose(0, 1),
         }
 
+    def check_length(self, length: int) -> None:
+        """Raises InputError when W_a has no row for the last of `length` source pieces."""
+        if length > self.settings.max_source_length:
+            raise InputError(
+                f"luong: a source has {length} pieces with its end piece, and the score 'location' is made for at most "
+                f"{self.settings.max_source_length}. Leave such sources out, or train with a larger max_source_length."
+            )
+
     def keys(self, states: Tensor) -> Tensor:
         """What a score needs of each source state, computed once for all target positions: (B, S, h)."""
-        return states if self.W_a is None else self.W_a(states)
+        return states if self.W_a is None or self.settings.score == "location" else self.W_a(states)
 
-    def attend(self, memory: Memory, h: Tensor) -> tuple[Tensor, Tensor]:
-        """h~ = tanh(W_c [c; h]) (eq. 5) and the weights a (eq. 7) for decoder states h (B, N, h), N per sentence."""
-        if self.v_a is not None and self.U_a is not None:  # v_a . tanh(W_a [h_s; h_t])
-            scores = torch.tanh(memory["keys"][:, None] + self.U_a(h)[:, :, None]) @ self.v_a
-        else:  # h_t . h_s, or h_t . W_a h_s (eq. 8)
-            scores = h @ memory["keys"].transpose(1, 2)
-        a = scores.masked_fill(~memory["visible"][:, None], -torch.inf).softmax(-1)  # (B, N, S)
+    def attend(self, memory: Memory, h: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """h~ = tanh(W_c [c; h]) (eq. 5) and the weights a_t (B, N, S) of decoder states h (B, N, h), N per sentence.
+
+        t, (B or 1, N), are the target positions of h, counted from 0.
+        """
+        visible = memory["visible"][:, None]
+        gaussian = None
+        if self.settings.attention != "global":
+            s, p = torch.arange(visible.shape[2], device=h.device), self.centers(memory, h, t)[..., None]
+            last = memory["lengths"][:, None, None] - 1
+            visible = visible & ((s - p.detach().floor().minimum(last)).abs() <= self.settings.D)
+            if self.settings.attention == "local-p":
+                gaussian = torch.exp(-2 * ((s - p) / self.settings.D) ** 2)  # sigma = D / 2: -(s - p)^2 / (2 sigma^2)
+        a = self.scores(memory, h).masked_fill(~visible, -torch.inf).softmax(-1)  # eq. 7
+        if gaussian is not None:
+            a = a * gaussian.to(a.dtype)  # eq. 10
         context = a @ memory["states"]
         return torch.tanh(self.W_c(torch.cat([context, h], -1))), a
+
+    def scores(self, memory: Memory, h: Tensor) -> Tensor:
+        """score(h_t, h_s) (3.1), (B, N, S)."""
+        keys = memory["keys"]
+        if self.v_a is not None and self.U_a is not None:  # v_a . tanh(W_a [h_s; h_t])
+            return torch.tanh(keys[:, None] + self.U_a(h)[:, :, None]) @ self.v_a
+        if self.settings.score == "location" and self.W_a is not None:  # W_a h_t (eq. 8); padding has no rows
+            scores = nn.functional.linear(h, self.W_a.weight[: keys.shape[1]])
+            return nn.functional.pad(scores, (0, keys.shape[1] - scores.shape[2]))
+        return h @ keys.transpose(1, 2)  # h_t . h_s, or h_t . W_a h_s
+
+    def centers(self, memory: Memory, h: Tensor, t: Tensor) -> Tensor:
+        """p_t, where the window of local attention lies: (B, N), at least in single precision."""
+        if self.v_p is None or self.W_p is None:
+            return t.float().expand(h.shape[:2])  # local-m: t
+        share = torch.sigmoid((torch.tanh(self.W_p(h)) @ self.v_p).float())
+        return memory["lengths"][:, None] * share  # local-p: S sigmoid(v_p . tanh(W_p h_t)) (eq. 9)
 
     def decode(self, memory: Memory, target: Tensor) -> Tensor:
         embedded = self.dropout(self.target_embedding(target))
@@ -117,7 +191,8 @@ class Luong(Translator):
             h, _ = self.decoder(
                 embedded, (memory["h"].transpose(0, 1).contiguous(), memory["c"].transpose(0, 1).contiguous())
             )
-            return self.dropout(self.attend(memory, self.dropout(h))[0])
+            steps = torch.arange(target.shape[1], device=target.device)[None]
+            return self.dropout(self.attend(memory, self.dropout(h), steps)[0])
         gates = self.input_gates(embedded)  # one product for all steps, before the loop
         state = self.start(memory, 1)
         features = []
@@ -130,6 +205,7 @@ class Luong(Translator):
         rows = {name: memory[name].repeat_interleave(beams, 0) for name in ("h", "c")}  # (R, layers, h)
         if self.settings.input_feeding:
             rows["fed"] = torch.zeros_like(rows["h"][:, 0])
+        rows["t"] = torch.zeros(len(rows["h"]), dtype=torch.long, device=rows["h"].device)  # steps taken
         return rows
 
     def step(self, memory: Memory, state: State, previous: Tensor) -> Step:
@@ -160,9 +236,9 @@ class Luong(Translator):
             cs.append(c)
         sentences = memory["visible"].shape[0]
         top = self.dropout(hs[-1])
-        attended, a = self.attend(memory, top.view(sentences, -1, top.shape[-1]))
+        attended, a = self.attend(memory, top.view(sentences, -1, top.shape[-1]), state["t"].view(sentences, -1))
         attended, a = attended.reshape_as(top), a.reshape(len(top), -1)
-        new = {"h": torch.stack(hs, 1), "c": torch.stack(cs, 1)}
+        new = {"h": torch.stack(hs, 1), "c": torch.stack(cs, 1), "t": state["t"] + 1}
         if self.settings.input_feeding:
             new["fed"] = attended
         return attended, a, new
@@ -176,9 +252,3 @@ def lstm_cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     i, f, g, o = gates.chunk(4, 1)
     c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
     return torch.sigmoid(o) * torch.tanh(c), c
-
-
-def reversal(lengths: Tensor, width: int) -> Tensor:
-    """(B, width) indices that reverse the first `lengths` positions of each row and leave the padding where it is."""
-    position = torch.arange(width, device=lengths.device)
-    return torch.where(position < lengths[:, None], lengths[:, None] - 1 - position, position)

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -40,7 +41,7 @@ class Step(NamedTuple):
     """What a decoder gives for one target position of R hypotheses."""
 
     features: Tensor  # (R, d), input of the output layer
-    attention: Tensor  # (R, S), weights over the source
+    attention: Tensor | None  # (R, S), weights over the source; None of a model that has no attention
     state: State
 
 
@@ -99,3 +100,9 @@ def architecture(name: str, where: str = "architecture") -> type[Translator]:
         if issubclass(c, Translator) and c.__module__ == module.__name__
     )
     return found
+
+
+def reversal(lengths: Tensor, width: int) -> Tensor:
+    """(B, width) indices that reverse the first `lengths` positions of each row and leave the padding where it is."""
+    position = torch.arange(width, device=lengths.device)
+    return torch.where(position < lengths[:, None], lengths[:, None] - 1 - position, position)

@@ -61,19 +61,21 @@ def main() -> None:
         )
 
 
-def heat_map(model: Any, tokenizer: Any, sources: list[list[int]], outputs: list[list[int]]) -> dict[str, Any]:
-    """Attention of one translation of readable length: source and target pieces, and weights (T, S)."""
+def heat_map(model: Any, tokenizer: Any, sources: list[list[int]], outputs: list[list[int]]) -> dict[str, Any] | None:
+    """Attention of one translation of readable length: source and target pieces, and weights (T, S). None of a model without."""
     low, high = HEAT_MAP_PIECES
     readable = [i for i, (s, o) in enumerate(zip(sources, outputs, strict=True)) if low <= len(s) <= high and o]
     i = readable[0] if readable else 0
     source, target = [*sources[i], END], [BEGIN, *outputs[i], END]
     with torch.inference_mode():
-        weights = alignment(model, *(padded([side]).to(DEVICE) for side in (source, target)))[0]
+        weights = alignment(model, *(padded([side]).to(DEVICE) for side in (source, target)))
+    if weights is None:
+        return None
     pieces = [[tokenizer.decode([p], skip_special_tokens=False).strip() for p in side] for side in (source, target[1:])]
     return {
         "source": pieces[0],
         "target": pieces[1],
-        "weights": [[round(w, 4) for w in row] for row in weights.tolist()],
+        "weights": [[round(w, 4) for w in row] for row in weights[0].tolist()],
     }
 
 

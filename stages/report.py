@@ -117,8 +117,9 @@ def _plots(facts: dict[str, Any], folder: Path) -> dict[str, Path]:
         paths["learning_curves"],
     )
     for name, translator in translators.items():
-        paths[f"attention_{name}"] = folder / f"attention_{name}.png"
-        plots.attention(translator["attention"], name, paths[f"attention_{name}"])
+        if translator["attention"] is not None:
+            paths[f"attention_{name}"] = folder / f"attention_{name}.png"
+            plots.attention(translator["attention"], name, paths[f"attention_{name}"])
     first = next(iter(facts["reward_models"].values()))["evaluation"]
     baselines = {name: first["baselines"][key] for name, key in BASELINES.items() if key in first["baselines"]}
     agreement = facts["comparisons"].get("agreement", {}).get("strict")

@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from data.tokenizer import BEGIN, END, PAD
+from lightning_modules.bahdanau import Bahdanau, BahdanauSettings
+from lightning_modules.gru import GRU, GRUSettings
 from lightning_modules.luong import Luong, LuongSettings
+from lightning_modules.seq2seq import Seq2Seq, Seq2SeqSettings
 from lightning_modules.transformer import Transformer, TransformerSettings
 from lightning_modules.translator import Translator
 
@@ -24,12 +27,23 @@ torch.set_num_threads(1)  # models of tests are small: threads would only wait f
         "luong_no_feeding",
         "luong_concat",
         "luong_dot",
+        "luong_location",
+        "luong_local_m",
+        "luong_local_p",
+        "luong_local_p_no_feeding",
+        "seq2seq",
+        "seq2seq_forward",
+        "bahdanau",
+        "bahdanau_current",
+        "gru",
+        "gru_fused",
     ]
 )
 def translator(request: pytest.FixtureRequest) -> Translator:
     """Every kind of translator, small, with random weights."""
     torch.manual_seed(0)
     sizes = {"layers": 2, "d_model": 16, "d_ff": 32, "heads": 4}
+    gated = {"embedding": 12, "hidden": 16, "maxout": 10}
     made = {
         "transformer": lambda: Transformer(TransformerSettings(**sizes), VOCABULARY),
         "transformer_pre": lambda: Transformer(TransformerSettings(**sizes, norm="pre"), VOCABULARY),
@@ -42,8 +56,37 @@ def translator(request: pytest.FixtureRequest) -> Translator:
         "luong_dot": lambda: Luong(
             LuongSettings(embedding=12, hidden=16, score="dot", reverse_source=False, init=0.5), VOCABULARY
         ),
+        "luong_location": lambda: Luong(
+            LuongSettings(embedding=12, hidden=16, score="location", max_source_length=8, init=0.5), VOCABULARY
+        ),
+        "luong_local_m": lambda: Luong(
+            LuongSettings(embedding=12, hidden=16, attention="local-m", D=1, init=0.5), VOCABULARY
+        ),
+        "luong_local_p": lambda: Luong(
+            LuongSettings(embedding=12, hidden=16, attention="local-p", D=2, init=0.5), VOCABULARY
+        ),
+        "luong_local_p_no_feeding": lambda: Luong(
+            LuongSettings(embedding=12, hidden=16, attention="local-p", D=1, input_feeding=False, init=0.5), VOCABULARY
+        ),
+        "seq2seq": lambda: Seq2Seq(Seq2SeqSettings(embedding=12, hidden=16, init=0.5), VOCABULARY),
+        "seq2seq_forward": lambda: Seq2Seq(
+            Seq2SeqSettings(embedding=12, hidden=16, layers=1, reverse_source=False, init=0.5), VOCABULARY
+        ),
+        "bahdanau": lambda: away_from_0(Bahdanau(BahdanauSettings(**gated, alignment=14), VOCABULARY)),
+        "bahdanau_current": lambda: away_from_0(
+            Bahdanau(BahdanauSettings(**gated, alignment=14, readout="current"), VOCABULARY)
+        ),
+        "gru": lambda: away_from_0(GRU(GRUSettings(**gated, rank=8), VOCABULARY)),
+        "gru_fused": lambda: away_from_0(GRU(GRUSettings(**gated, reset="fused"), VOCABULARY)),
     }
     return made[request.param]().eval()
+
+
+def away_from_0(model: Translator) -> Translator:
+    """Weights uniform in +-.5: the papers' first weights are so small that all translations are alike."""
+    for parameter in model.parameters():
+        torch.nn.init.uniform_(parameter, -0.5, 0.5)
+    return model
 
 
 @pytest.fixture

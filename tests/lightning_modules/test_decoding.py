@@ -128,8 +128,11 @@ def test_samples_follow_the_models_distribution(translator: Translator) -> None:
 def test_alignment_is_that_of_the_given_translation(translator: Translator) -> None:
     source, target = padded([[5, 6, END], [7, END]]), padded([[BEGIN, 8, 9, END], [BEGIN, 10, END]])
     weights = alignment(translator, source, target)
+    if weights is None:
+        pytest.skip("a model without attention")
     assert weights.shape == (2, 3, 3)
-    torch.testing.assert_close(weights.sum(2), torch.ones(2, 3))
+    if getattr(translator.settings, "attention", "global") != "local-p":  # whose Gaussian takes some away
+        torch.testing.assert_close(weights.sum(2), torch.ones(2, 3))
     torch.testing.assert_close(
         weights[1, :2, :2], alignment(translator, source[1:, :2], target[1:, :3])[0], rtol=1e-5, atol=1e-6
     )

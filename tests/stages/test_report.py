@@ -74,6 +74,13 @@ def test_text_from_data_is_escaped() -> None:
         assert shown in page
 
 
+def test_a_translator_without_attention_has_no_image_of_it() -> None:
+    facts = {**FACTS, "held_out": held_out_labelers(FACTS["reward_models"])}
+    images = dict.fromkeys(("learning_curves", "reward", "prefix"), b"png")
+    assert "Attention of" not in render(facts, images)
+    assert "Attention of luong" in render(facts, {**images, "attention_luong": b"png"})
+
+
 def test_plots_show_any_text(tmp_path: Path) -> None:
     heat_map = {
         "source": ["$", "a_b$", "</s>"],
