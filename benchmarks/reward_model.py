@@ -50,12 +50,11 @@ from lightning_modules.reward_model import (
 )
 
 VOCABULARY = 8000
-BUDGET = 1024  # pieces forwarded at once: about what eight pairs are
 PAIRS_AT_ONCE = 8  # TRL's default
-CASES = {  # groups in an update, updates of packed and one_forward, of trl
-    "k9_p128_r64": (4, 8, 3),
-    "k9_p400_r50": (4, 8, 3),
-    "wmt15": (32, 8, 3),
+CASES = {  # groups in an update, updates of packed and one_forward, of trl; pieces that ours forwards at once
+    "k9_p128_r64": (4, 8, 3, 8192),
+    "k9_p400_r50": (4, 8, 3, 8192),
+    "wmt15": (32, 8, 3, 1024),
 }
 SYSTEMS = ("packed", "one_forward", "trl")
 TRL = "trl==1.16.0"
@@ -97,7 +96,7 @@ def _in_a_process(what: str, case: str, data: Path) -> dict[str, float]:
 
 def _groups(case: str, folder: Path) -> list[Group]:
     """As many groups as the case trains on: made-up ones of exact lengths, or the WMT15 rankings as they are."""
-    size, updates, _ = CASES[case]
+    size, updates, _, _ = CASES[case]
     random = np.random.default_rng(0)
     if case == "wmt15":
         found = _wmt15(folder)
@@ -146,12 +145,12 @@ def measure(system: str, case: str, groups: list[Group]) -> dict[str, float]:
     """One system's speed and memory in one case, or the difference between packed and separate rows."""
     if system == "difference":
         return _difference(groups[:4])
-    size, _, few = CASES[case]
+    size, _, few, budget = CASES[case]
     if system == "trl":
         groups = groups[: size * few]
         seconds = _trl(groups, size)
     else:
-        seconds = _ours(groups, size, _packed_loss if system == "packed" else _one_forward_loss)
+        seconds = _ours(groups, size, budget, _packed_loss if system == "packed" else _one_forward_loss)
     rate = size / statistics.median(seconds[1:])
     return {
         "groups_per_second": round(rate, 4),
@@ -178,7 +177,7 @@ def _rows(group_list: Sequence[Group]) -> tuple[torch.Tensor, torch.Tensor, torc
     return padded([g.prompt + r for g in group_list for r in g.responses]), batch.place, batch.ranks
 
 
-def _ours(groups: list[Group], size: int, loss: Callable[[RewardModel, Any], torch.Tensor]) -> list[float]:
+def _ours(groups: list[Group], size: int, budget: int, loss: Callable[[RewardModel, Any], torch.Tensor]) -> list[float]:
     """Seconds of each update. Both of our systems take the same loop; rows are batched by the same budget of pieces."""
     separate = loss is _one_forward_loss
     module = RewardModel(_model(), Training(), len(groups) // size)
@@ -190,7 +189,9 @@ def _ours(groups: list[Group], size: int, loss: Callable[[RewardModel, Any], tor
         before = time.perf_counter()
         chosen = sorted(groups[start : start + size], key=len)
         optimizer.zero_grad()
-        for part in _parts(chosen) if separate else next(iter(GroupLoader(chosen, size, BUDGET, shuffle=False))):
+        for part in (
+            _parts(chosen, budget) if separate else next(iter(GroupLoader(chosen, size, budget, shuffle=False)))
+        ):
             (loss(module, part).sum() / size).backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
@@ -198,14 +199,14 @@ def _ours(groups: list[Group], size: int, loss: Callable[[RewardModel, Any], tor
     return seconds
 
 
-def _parts(chosen: list[Group]) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+def _parts(chosen: list[Group], budget: int) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     parts: list[list[Group]] = [[]]
     for group in chosen:
         rows = [*parts[-1], group]
         if (
             parts[-1]
             and sum(len(g.responses) for g in rows) * max(len(g.prompt) + max(map(len, g.responses)) for g in rows)
-            > BUDGET
+            > budget
         ):
             parts.append([])
         parts[-1].append(group)
