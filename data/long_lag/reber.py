@@ -1,0 +1,117 @@
+"""Task 1: the embedded Reber grammar."""
+
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from data.long_lag.task import Criterion, Network, Sequences, Task, one_hot, padded, sequences_of, side_by_side
+
+
+class EmbeddedReber(Task):
+    """Task 1: predict every next symbol of the embedded Reber grammar; 256 training and 256 other test strings."""
+
+    learning_rate: float = 0.5
+    tolerance: float = 1.0  # unused: the legal next symbols must be the most active outputs
+    round: int = 256
+    blocks: int = 3  # 3 of 2 cells, or 4 of 1
+    cells: int = 2
+    squashing: Literal["text", "caption"] = "text"  # g in [-2, 2], h in [-1, 1]; table 10's caption says the reverse
+    strings: int = Field(default=256, ge=1)
+    sets: int = Field(default=3, ge=1)  # different pairs of training and test set; trials take turns
+
+    @property
+    def network(self) -> Network:
+        biases = tuple(-1.0 - j for j in range(self.blocks))
+        g, h = ((-2.0, 2.0), (-1.0, 1.0)) if self.squashing == "text" else ((-1.0, 1.0), (-2.0, 2.0))
+        return Network(
+            inputs=7, outputs=7, blocks=self.blocks, cells=self.cells, biased=("gates",), g=g, h=h, initial=0.2,
+            output_gate_bias=biases,
+        )  # fmt: skip
+
+    @property
+    def criteria(self) -> tuple[Criterion, ...]:
+        known = {(4, 0.1): 39_740, (3, 0.1): 21_730, (3, 0.2): 14_060, (4, 0.5): 9_500, (3, 0.5): 8_440}
+        published = known.get((self.blocks, self.learning_rate))
+        return (Criterion(on="test", sequences=2 * self.strings, published=published),)
+
+    def sequences(self, random: np.random.Generator, count: int) -> Sequences:
+        return reber_sequences(random, count)
+
+    def training(self, seed: int, trial: int, turn: int) -> Sequences:
+        chosen = np.random.default_rng([seed, trial, 0, turn]).integers(self.strings, size=self.round)
+        return string_sets(seed, trial % self.sets, self.strings)[0][torch.from_numpy(chosen)]
+
+    def test(self, seed: int, trial: int, part: int, count: int) -> Sequences:
+        """Success is to be right on the training strings and on the test strings: one set after the other."""
+        whole = side_by_side(list(string_sets(seed, trial % self.sets, self.strings)), "cat")
+        return whole[part * count : (part + 1) * count]
+
+    def judge(self, outputs: Tensor, sequences: Sequences) -> tuple[Tensor, Tensor]:
+        """Wrong where a symbol that cannot follow is as active as one that can."""
+        steps = torch.arange(outputs.shape[-2], device=outputs.device) < sequences.lengths[..., None]
+        legal = sequences.goals > 0
+        least = outputs.masked_fill(~legal, torch.inf).amin(-1)
+        most = outputs.masked_fill(legal, -torch.inf).amax(-1)
+        errors = (outputs - sequences.targets).abs().mean(-1).where(steps, 0)
+        return ((least <= most) & steps).any(-1), errors.sum(-1) / sequences.lengths
+
+
+@lru_cache(maxsize=16)
+def string_sets(seed: int, number: int, strings: int) -> tuple[Sequences, Sequences]:
+    """A training set, and a test set of strings that are not in it."""
+    random = np.random.default_rng([seed, number, 2])
+    train, more = reber_sequences(random, strings), reber_sequences(random, 8 * strings)
+
+    def texts(sequences: Sequences) -> list[tuple[int, ...]]:
+        return [tuple(s[:n]) for s, n in zip(sequences.inputs.tolist(), sequences.lengths.tolist(), strict=True)]
+
+    known = set(texts(train))
+    new = [i for i, text in enumerate(texts(more)) if text not in known]
+    return train, more[torch.tensor(new[:strings])]
+
+
+def reber_sequences(random: np.random.Generator, count: int) -> Sequences:
+    """Strings to read and predict; the last symbol is only predicted."""
+    symbols, legal = reber_strings(random, count)
+    following = symbols[:, 1:]
+    targets = one_hot(np.maximum(following, 0), len(SYMBOLS)) * (following >= 0)[..., None]
+    lengths = (symbols >= 0).sum(1) - 1
+    return sequences_of(padded(symbols[:, :-1], lengths), lengths, targets, legal[:, 1:] * 1.0)
+
+
+def reber_strings(random: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """`count` strings of the embedded Reber grammar as symbols (N, L) of "BTPSXVE", -1 after the end, and the symbols that may
+    stand at each place, (N, L, 7)."""
+    state = np.zeros(count, np.int64)
+    symbols, legal = [], []
+    while (state >= 0).any():
+        edge = random.integers(2, size=count)
+        symbols.append(np.where(state >= 0, _SYMBOL[state, edge], -1))
+        legal.append(_LEGAL[state] & (state >= 0)[:, None])
+        state = np.where(state >= 0, _NEXT[state, edge], -1)
+    return np.stack(symbols, 1), np.stack(legal, 1)
+
+
+def _embedded_reber() -> list[list[tuple[str, int]]]:
+    """Edges (symbol, next node) of each node of figure 4; -1 is the end."""
+    # Figure 3, nodes from left to right.
+    reber = [
+        [("B", 1)], [("T", 2), ("P", 3)], [("S", 2), ("X", 4)], [("T", 3), ("V", 5)],
+        [("X", 3), ("S", 6)], [("P", 4), ("V", 6)], [("E", 7)],
+    ]  # fmt: skip
+    nodes = [[("B", 1)], [("T", 2), ("P", 10)]]
+    for symbol in "TP":
+        start = len(nodes)
+        nodes += [[(s, start + n) for s, n in edges] for edges in reber] + [[(symbol, 18)]]
+    return [*nodes, [("E", -1)]]
+
+
+SYMBOLS = "BTPSXVE"  # of task 1
+_GRAPH = [(edges * 2)[:2] for edges in _embedded_reber()]  # a choice between two edges, equal ones where there is none
+_SYMBOL = np.array([[SYMBOLS.index(s) for s, _ in edges] for edges in _GRAPH])
+_NEXT = np.array([[n for _, n in edges] for edges in _GRAPH])
+_LEGAL = np.array([[s in dict(edges) for s in SYMBOLS] for edges in _GRAPH])

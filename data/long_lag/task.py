@@ -1,0 +1,158 @@
+"""What a long-lag task is: its sequences, its network, and when it counts as solved."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from data.errors import InputError
+from data.settings import Settings
+
+ADDITIONAL = 2560  # test sequences that measure a trial after its success
+
+
+class Network(Settings):
+    """A net of memory blocks as table 10 describes it: input, hidden layer of cells and gates, output."""
+
+    inputs: int = Field(ge=1)
+    outputs: int = Field(ge=1)
+    blocks: int = Field(ge=1)  # each has one input gate and one output gate
+    cells: int = Field(default=1, ge=1)  # of each block
+    output_gates: bool = True
+    recurrent: bool = True  # cells and gates see all cells and gates of the step before
+    shortcut: bool = False  # the output layer sees the input too (connectivity "B")
+    biased: tuple[Literal["gates", "cells", "outputs"], ...] = ()
+    g: tuple[float, float] = (-2.0, 2.0)  # range of the logistic g
+    h: tuple[float, float] | None = (-1.0, 1.0)  # range of the logistic h; None: identity
+    initial: float = Field(default=0.1, gt=0)  # weights start uniform in +-initial
+    input_gate_bias: tuple[float, ...] = ()  # one a block where it does not start uniform
+    output_gate_bias: tuple[float, ...] = ()
+    late_blocks: bool = False  # added once the error has stopped decreasing (section 4, abuse problem, solution 1)
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        for name in ("input_gate_bias", "output_gate_bias"):
+            given = getattr(self, name)
+            if given and (len(given) != self.blocks or "gates" not in self.biased):
+                raise InputError(
+                    f"network: {name} has {len(given)} values; give one a block ({self.blocks}), biased gates"
+                )
+        if "cells" in self.biased and "gates" not in self.biased:
+            raise InputError("network: biased: cells have biases only where gates have them, too")
+        return self
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """N sequences of up to T steps, padded at the end; with a trial dimension before N after `side_by_side`."""
+
+    inputs: Tensor  # (N, T) symbols (local representation), or (N, T, I) values
+    lengths: Tensor  # (N,)
+    targets: Tensor  # (N, S, K); S = T where there is an error at every step, S = 1 where only at the end
+    goals: Tensor  # (N, S, K) what outputs are judged by: targets without noise, or one for every legal symbol
+
+    def __getitem__(self, place: Any) -> "Sequences":
+        return Sequences(self.inputs[place], self.lengths[place], self.targets[place], self.goals[place])
+
+
+def side_by_side(trials: list[Sequences], join: Literal["stack", "cat"] = "stack") -> Sequences:
+    """The sequences of several trials as one batch (trials, N, ...), or (`cat`) several sets as one of all their sequences."""
+    steps = max(s.inputs.shape[1] for s in trials)
+
+    def joined(parts: list[Tensor]) -> Tensor:
+        whole = [torch.cat([p, p.new_zeros(p.shape[0], steps - p.shape[1], *p.shape[2:])], 1) for p in parts]
+        return torch.stack(whole) if join == "stack" else torch.cat(whole)
+
+    every = trials[0].targets.shape[1] == trials[0].inputs.shape[1]
+    targets, goals = ([getattr(s, name) for s in trials] for name in ("targets", "goals"))
+    lengths = [s.lengths for s in trials]
+    simple = torch.stack if join == "stack" else torch.cat
+    return Sequences(
+        joined([s.inputs for s in trials]),
+        simple(lengths),
+        joined(targets) if every else simple(targets),
+        joined(goals) if every else simple(goals),
+    )
+
+
+class Criterion(Settings):
+    """When a trial has succeeded; every condition must hold."""
+
+    name: str = "success"
+    on: Literal["training", "test"]  # the most recent training sequences, or a test set
+    sequences: int
+    most_wrong: int = 0
+    mean_error: float | None = None  # mean absolute error below it
+    published: int | None = None  # the paper's mean number of training sequences before it was met
+
+
+class Task(Settings, ABC):
+    """A task with its paper settings. A sequence is right if all outputs at its end are within `tolerance` of the goal."""
+
+    learning_rate: float = Field(gt=0)
+    update: Literal["sequence", "step"] = "sequence"  # A.1: an update is the sum of the contributions of all time steps
+    round: int = Field(default=100, ge=1)  # training sequences between two looks at the criteria
+    tolerance: float = Field(gt=0)
+
+    @property
+    @abstractmethod
+    def network(self) -> Network: ...
+
+    @property
+    @abstractmethod
+    def criteria(self) -> tuple[Criterion, ...]:
+        """In the order in which they are met; a trial ends with the last."""
+
+    @abstractmethod
+    def sequences(self, random: np.random.Generator, count: int) -> Sequences:
+        """`count` random sequences."""
+
+    def training(self, seed: int, trial: int, turn: int) -> Sequences:
+        """The training sequences of a trial's round number `turn`."""
+        return self.sequences(np.random.default_rng([seed, trial, 0, turn]), self.round)
+
+    def test(self, seed: int, trial: int, part: int, count: int) -> Sequences:
+        """Part `part` of a trial's test sequences, the same whenever asked."""
+        return self.sequences(np.random.default_rng([seed, trial, 1, part]), count)
+
+    def additional(self, seed: int, trial: int, part: int, count: int) -> Sequences:
+        """More test sequences, for the measure of a trial that has succeeded."""
+        return self.sequences(np.random.default_rng([seed, trial, 4, part]), count)
+
+    def judge(self, outputs: Tensor, sequences: Sequences) -> tuple[Tensor, Tensor]:
+        """Which sequences are wrong, and their mean absolute errors, both (..., N), from outputs (..., N, S, K)."""
+        errors = (at_end(outputs, sequences.lengths) - at_end(sequences.goals, sequences.lengths)).abs()
+        return (errors >= self.tolerance).any(-1), errors.mean(-1)
+
+
+def at_end(values: Tensor, lengths: Tensor) -> Tensor:
+    """(..., N, K) what stands at each sequence's last step in `values` (..., N, S, K)."""
+    if values.shape[-2] == 1:
+        return values[..., 0, :]
+    last = (lengths - 1)[..., None, None].expand(*lengths.shape, 1, values.shape[-1])
+    return values.gather(-2, last)[..., 0, :]
+
+
+def all_biased(**values: Any) -> Network:
+    """Blocks of two cells, and biases for all units (tasks 4 to 6)."""
+    return Network(cells=2, biased=("gates", "cells", "outputs"), **values)
+
+
+def sequences_of(inputs: np.ndarray, lengths: np.ndarray, targets: np.ndarray, goals: np.ndarray) -> Sequences:
+    values = torch.from_numpy(inputs).long() if inputs.ndim == 2 else torch.from_numpy(inputs).float()
+    return Sequences(
+        values, torch.from_numpy(lengths), torch.from_numpy(targets).float(), torch.from_numpy(goals).float()
+    )
+
+
+def padded(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    return np.where(np.arange(values.shape[1]) < lengths[:, None], values, 0)
+
+
+def one_hot(symbols: np.ndarray, size: int) -> np.ndarray:
+    """The local representation: (...,) symbols to (..., size)."""
+    return np.eye(size, dtype=np.float32)[symbols]
