@@ -9,11 +9,11 @@ import json
 import multiprocessing
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 import stages  # noqa: F401 - silences progress bars
+from benchmarks import memory
 from data import corpora
 from data.arrow import read_split
 from data.encoding import EncodingSettings, write_encoded
@@ -36,8 +36,7 @@ def main() -> None:
 
 def measure(size: int) -> dict[str, float]:
     """Splits and encodes `size` pairs."""
-    peak = [0]
-    threading.Thread(target=_watch, args=(peak,), daemon=True).start()
+    peak = memory.watched()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = _write(folder, size)
@@ -66,13 +65,6 @@ def _write(folder: Path, size: int) -> list[Path]:
             source.write(f"{pair.source} {i}\n")
             target.write(f"{pair.target} {i}\n")
     return files
-
-
-def _watch(peak: list[int]) -> None:
-    while True:
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-        peak[0] = max(peak[0], int(status.split("RssAnon:")[1].split()[0]) // 1024)
-        time.sleep(0.05)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,11 @@ import resource
 import signal
 import sys
 import tempfile
-import threading
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+from benchmarks import memory
 
 RANKINGS = 1_000_000
 CORES = {0}
@@ -112,8 +113,7 @@ def _import(file: Path, folder: Path, answer: Connection) -> None:
 
     sys.stdout = sys.stderr  # standard output has the JSON object alone
     taken_over = finished(folder)
-    peak = [0]
-    threading.Thread(target=_watch, args=(peak,), daemon=True).start()
+    peak = memory.watched()
     started = time.monotonic()
     report = import_rankings([Source(source=str(file))], folder, bar=lambda total: Progress("import", total))
     seconds = time.monotonic() - started
@@ -141,13 +141,6 @@ def processor() -> str:
     """The name of the processor and the number of its cores here."""
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return f"{os.cpu_count()} x {names[0].partition(':')[2].strip() if names else 'unknown'}"
-
-
-def _watch(peak: list[int]) -> None:
-    while True:
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-        peak[0] = max(peak[0], int(status.split("RssAnon:")[1].split()[0]) // 1024)
-        time.sleep(0.05)
 
 
 if __name__ == "__main__":

@@ -74,14 +74,15 @@ def main() -> None:
         print(json.dumps(measure(given.measure, given.cases[0], _load(given.data))))
         return
     found: dict[str, Any] = {"cores": os.cpu_count(), "torch": torch.__version__, "ratio": {}}
-    for case in given.cases:
-        with tempfile.TemporaryDirectory() as folder:
-            data = Path(folder) / "groups.json"
-            data.write_text(json.dumps([vars(group) for group in _groups(case, Path(folder))]))
-            found[case] = {what: _in_a_process(what, case, data) for what in (*SYSTEMS, "difference")}
-        rate = {system: found[case][system]["groups_per_second"] for system in SYSTEMS}
-        found["ratio"][case] = round(rate["packed"] / rate["trl"], 2)
-        found["ratio"][f"{case}_one_forward"] = round(rate["packed"] / rate["one_forward"], 2)
+    with tempfile.TemporaryDirectory() as folder:
+        data = {case: Path(folder) / f"{case}.json" for case in given.cases}
+        for case, path in data.items():  # all of them first: what is missing shows before anything is measured
+            path.write_text(json.dumps([vars(group) for group in _groups(case, Path(folder))]))
+        for case, path in data.items():
+            found[case] = {what: _in_a_process(what, case, path) for what in (*SYSTEMS, "difference")}
+            rate = {system: found[case][system]["groups_per_second"] for system in SYSTEMS}
+            found["ratio"][case] = round(rate["packed"] / rate["trl"], 2)
+            found["ratio"][f"{case}_one_forward"] = round(rate["packed"] / rate["one_forward"], 2)
     print(json.dumps(found))
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import stages  # noqa: F401 - its settings silence libraries before they are imported
 from data.comparisons.agreement import agreement
 from data.comparisons.collection import read_collection
-from data.comparisons.evaluation import evaluate, padded
+from data.comparisons.evaluation import compare, evaluate, padded
 from data.comparisons.importing import Source, import_rankings
 from data.errors import InputError
 from data.tokenizer import decode, encode
@@ -113,6 +113,8 @@ def evaluation(folder: Path, file: Path, format: str) -> dict[str, Any]:
         unread, rows = len(rows) - len(kept), rows.select(kept)
         scores = padded([values.tolist() for values in scored])
         ranks, lengths = padded(rows["ranks"]), padded([list(map(len, responses)) for responses in rows["responses"]])
+        if not len(compare(scores, ranks)):
+            raise InputError(f"{file}: all its rankings are ties: there is no comparison to evaluate.")
         return {**evaluate(scores, ranks, lengths, model.temperature), "not_read": unread, "labelers": agreement(rows)}
 
 

@@ -33,9 +33,8 @@ class LossSettings(Settings):
     loss: Literal["pairwise", "plackett_luce"] = "pairwise"
     ties: Literal["dropped", "soft"] = "dropped"  # "soft": a tied pair has the target 1/2
     margin: float = Field(default=0.0, ge=0)  # asked of a comparison's difference, for each rank between the two
-    centering: float = Field(
-        default=0.0, ge=0
-    )  # times the mean of (r_w + r_l)^2 over the comparisons (Eisenstein et al. 2023)
+    # Times the mean of (r_w + r_l)^2 over the comparisons (Eisenstein et al. 2023).
+    centering: float = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> "LossSettings":
@@ -47,9 +46,8 @@ class LossSettings(Settings):
 class Training(OptimizationSettings):
     """The paper's values (C.2): one epoch, learning rate 9e-6, cosine to 10 %."""
 
-    tokens_per_batch: int = Field(
-        default=8192, ge=1
-    )  # pieces forwarded at once; an update may take several times as many
+    # Pieces forwarded at once; an update may take several times as many.
+    tokens_per_batch: int = Field(default=8192, ge=1)
     optimizer: Optimizer = "adamw"
     learning_rate: float = Field(default=9e-6, gt=0)
     betas: tuple[float, float] = (0.9, 0.95)

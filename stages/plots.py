@@ -1,6 +1,7 @@
 """The report's plots, as PNG files."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def reward_models(models: Mapping[str, Mapping[str, Any]], baselines: Mapping[st
     spare.axis("off")
     accuracy.set(xlabel="update", ylabel="accuracy on validation, %")
     log_loss.set(xlabel="update", ylabel="log loss on validation")
-    log_loss.axhline(0.6931, color="grey", linestyle="--")
+    log_loss.axhline(math.log(2), color="grey", linestyle="--")
     calibration.plot([0.5, 1], [0.5, 1], color="grey", linestyle="--")
     calibration.set(xlabel="claimed probability", ylabel="share right")
     best.set(xlabel="n", ylabel="rivals beaten by the best of n, %")

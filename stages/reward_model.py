@@ -53,9 +53,8 @@ def main() -> None:
         adapter = _adapter(model, settings)
         longest = min(settings.max_pieces, longest_text(model, adapter))
         parts = {name: _encoded(name, part, backend, frame, settings, longest) for name, part in rows.items()}
-        points = [
-            g for g in parts["train"].groups if settings.loss.ties == "soft" or len(set(g.ranks) - {0}) > 1
-        ]  # ties alone teach nothing unless they have a term
+        # Ties alone teach nothing unless they have a term.
+        points = [g for g in parts["train"].groups if settings.loss.ties == "soft" or len(set(g.ranks) - {0}) > 1]
         points = _sampled(points, settings.training_share, seed)
         if settings.mode == "pairs_shuffled":
             points = _sampled(pairs(points), settings.comparisons_share, seed)

@@ -100,14 +100,14 @@ def calibration(difference: np.ndarray, temperature: float = 1.0) -> tuple[float
 
 
 def kendall_tau(scores: np.ndarray, ranks: np.ndarray) -> float:
-    """Mean over rankings of Kendall's tau-b between scores and ranks; rankings where either has no order are left out."""
+    """Mean over rankings of Kendall's tau-b between scores and ranks; rankings where either has no order are left out, 0 if all are."""
     there = ranks > 0
     both = (there[:, :, None] & there[:, None, :]) & np.triu(np.ones(ranks.shape[1:] * 2, bool), 1)
     by_score = np.sign(scores[:, :, None] - scores[:, None, :]) * both
     by_rank = np.sign(ranks[:, None, :] - ranks[:, :, None]) * both
     norm = np.sqrt((by_score != 0).sum((1, 2)) * (by_rank != 0).sum((1, 2)))
     agreed = (by_score * by_rank).sum((1, 2))
-    return float((agreed[norm > 0] / norm[norm > 0]).mean()) if (norm > 0).any() else math.nan
+    return float((agreed[norm > 0] / norm[norm > 0]).mean()) if (norm > 0).any() else 0.0
 
 
 def length_slope(scores: np.ndarray, lengths: np.ndarray, ranks: np.ndarray) -> dict[str, float]:

@@ -66,6 +66,7 @@ def test_kendalls_tau_is_scipys() -> None:
     scores, ranks = random.integers(0, 4, (20, 6)).astype(float), random.integers(1, 5, (20, 6))
     expected = [scipy.stats.kendalltau(s, -r).statistic for s, r in zip(scores, ranks, strict=True)]
     assert kendall_tau(scores, ranks) == pytest.approx(np.nanmean(expected))
+    assert kendall_tau(np.zeros((2, 3)), np.array([[1, 2, 3], [1, 1, 1]])) == 0
     wider = np.concatenate([ranks, np.zeros((20, 2), int)], 1), np.concatenate([scores, random.random((20, 2))], 1)
     assert kendall_tau(wider[1], wider[0]) == pytest.approx(np.nanmean(expected))
 
