@@ -18,6 +18,14 @@ class Settings(BaseModel):
 S = TypeVar("S", bound=BaseModel)
 
 
+def merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """`common` with what `own` changes, mapping by mapping."""
+    both = {
+        k: merged(common[k], v) for k, v in own.items() if isinstance(v, Mapping) and isinstance(common.get(k), Mapping)
+    }
+    return {**common, **own, **both}
+
+
 def nearest(name: str, known: list[str]) -> str:
     """A hint for a misspelt name: the nearest known one, or all of them when none is near."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)

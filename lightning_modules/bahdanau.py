@@ -7,15 +7,15 @@ Where the paper leaves a choice:
 - Its gated unit is Cho's (`gated_unit.py`) with 1 - z written for z.
 - Batches: the paper sorts 1600 pairs by length into 20 batches of 80; here all pairs are sorted, under a budget of pieces.
 
-Differences, as settings: `dropout` (paper: 0) and Adam in place of Adadelta, both for small data; `BahdanauSettings.paper()` has
-the paper's. One vocabulary serves both languages, with an embedding for each.
+Differences, as settings: `dropout` (paper: 0) and Adam in place of Adadelta, both for small data; the preset `paper` has the
+paper's. One vocabulary serves both languages, with an embedding for each.
 
 What is computed otherwise, with the same result: U_a h_j, C h_j and C_o h_j are made once for each source piece, and
 C c_i = sum_j alpha_ij C h_j. tanh(x) = 2 sigma(2 x) - 1, so e_ij = 2 v_a . sigma(2 W_a s_{i-1} + 2 U_a h_j) - sum(v_a), whose
 last term the softmax does not see.
 """
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -28,6 +28,7 @@ from lightning_modules.gated_unit import GatedStep, GatedUnit, backward_step, fo
 from lightning_modules.optimization import Optimizer
 from lightning_modules.translator import (
     Memory,
+    Presets,
     State,
     Step,
     Translator,
@@ -57,19 +58,23 @@ class BahdanauSettings(TranslatorSettings):
     readout: Literal["previous", "current"] = "previous"  # the output layer reads s_{i-1} (A.2.2) or s_i (eq. 4)
     training: Training = Training()
 
-    @classmethod
-    def paper(cls, **changes: object) -> Self:
-        """A.2.3 and B.2: the sizes, Adadelta with rho .95 and epsilon 1e-6, batches of 80 sentences (of about 30 words)."""
-        sizes = {
+    presets: ClassVar[Presets] = {
+        "paper": {  # A.2.3 and B.2: the sizes, Adadelta with rho .95 and epsilon 1e-6, batches of 80 sentences (of about 30 words)
             "embedding": 620,
             "hidden": 1000,
             "alignment": 1000,
             "maxout": 500,
             "dropout": 0.0,
             "readout": "previous",
+            "training": {
+                "optimizer": "adadelta",
+                "learning_rate": 1.0,
+                "clip_norm": 1.0,
+                "tokens_per_batch": 80 * 30,
+                "epochs": 5,
+            },
         }
-        training = Training(optimizer="adadelta", learning_rate=1.0, clip_norm=1.0, tokens_per_batch=80 * 30, epochs=5)
-        return cls.model_validate({**sizes, "training": training, **changes})
+    }
 
 
 class Bahdanau(Translator):

@@ -10,12 +10,12 @@ Where the paper leaves a choice:
 
 Differences, as settings: `reset: fused` (`torch.nn.GRU`'s unit: r (U h + b), with a second vector of biases) for `paper`;
 `dropout` (paper: 0), `rank: null` (an output matrix of full rank) and Adam in place of Adadelta, for small data.
-`GRUSettings.paper()` has the paper's. One vocabulary serves both languages, with an embedding for each.
+The preset `paper` has the paper's. One vocabulary serves both languages, with an embedding for each.
 
 `translation.log_probability` scores given pairs, as the paper rescores phrases (3.1).
 """
 
-from typing import Literal, Self
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -25,7 +25,15 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from data.tokenizer import BEGIN, PAD
 from lightning_modules.gated_unit import GatedUnit
 from lightning_modules.optimization import Optimizer
-from lightning_modules.translator import Memory, State, Step, Translator, TranslatorSettings, TranslatorTraining
+from lightning_modules.translator import (
+    Memory,
+    Presets,
+    State,
+    Step,
+    Translator,
+    TranslatorSettings,
+    TranslatorTraining,
+)
 
 
 class Training(TranslatorTraining):
@@ -48,12 +56,17 @@ class GRUSettings(TranslatorSettings):
     reset: Literal["paper", "fused"] = "paper"  # h~ = tanh(W x + U (r h)) or tanh(W x + r (U h + b))
     training: Training = Training()
 
-    @classmethod
-    def paper(cls, **changes: object) -> Self:
-        """4.1: its sizes, Adadelta with rho .95 and epsilon 1e-6, batches of 64 phrases (of about 8 pieces)."""
-        sizes = {"embedding": 100, "hidden": 1000, "maxout": 500, "rank": 100, "dropout": 0.0, "reset": "paper"}
-        training = Training(optimizer="adadelta", learning_rate=1.0, clip_norm=None, tokens_per_batch=64 * 8)
-        return cls.model_validate({**sizes, "training": training, **changes})
+    presets: ClassVar[Presets] = {
+        "paper": {  # 4.1: its sizes, Adadelta with rho .95 and epsilon 1e-6, batches of 64 phrases (of about 8 pieces)
+            "embedding": 100,
+            "hidden": 1000,
+            "maxout": 500,
+            "rank": 100,
+            "dropout": 0.0,
+            "reset": "paper",
+            "training": {"optimizer": "adadelta", "learning_rate": 1.0, "clip_norm": None, "tokens_per_batch": 64 * 8},
+        }
+    }
 
 
 class GRU(Translator):

@@ -13,7 +13,7 @@ vocabulary; the gradient is that of the mean over target pieces, not over senten
 whole sentence instead of gathering a window: one matrix product, and a window is about as long as a sentence.
 """
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -25,6 +25,7 @@ from data.tokenizer import PAD
 from lightning_modules.optimization import Optimizer, Schedule
 from lightning_modules.translator import (
     Memory,
+    Presets,
     State,
     Step,
     Translator,
@@ -46,7 +47,7 @@ class Training(TranslatorTraining):
 
 
 class LuongSettings(TranslatorSettings):
-    """Sizes for small data; `paper()` has the paper's."""
+    """Sizes for small data; the preset `paper` has the paper's."""
 
     layers: int = Field(default=1, ge=1)
     embedding: int = Field(default=256, ge=1)
@@ -67,11 +68,17 @@ class LuongSettings(TranslatorSettings):
             raise ValueError(f"score 'location' is for global attention (found attention '{self.attention}')")
         return self
 
-    @classmethod
-    def paper(cls, **changes: object) -> Self:
-        """The sizes of 4.1: 4 layers of 1000 cells, dropout .2, sentences of at most 50 words, batches of about 128."""
-        sizes = {"layers": 4, "embedding": 1000, "hidden": 1000, "dropout": 0.2, "init": 0.1, "max_source_length": 51}
-        return cls.model_validate({**sizes, "training": Training(tokens_per_batch=128 * 25), **changes})
+    presets: ClassVar[Presets] = {
+        "paper": {  # 4.1: 4 layers of 1000 cells, dropout .2, sentences of at most 50 words, batches of about 128
+            "layers": 4,
+            "embedding": 1000,
+            "hidden": 1000,
+            "dropout": 0.2,
+            "init": 0.1,
+            "max_source_length": 51,
+            "training": {"tokens_per_batch": 128 * 25},
+        }
+    }
 
 
 class Luong(Translator):

@@ -29,6 +29,8 @@ class OptimizationSettings(Settings):
     halve_after: float = 5  # "halving": epochs at the full rate
     halve_every: float = Field(default=1, gt=0)  # "halving": epochs between two halvings after that
     clip_norm: float | None = Field(default=1.0, gt=0)
+    patience: int | None = Field(default=None, ge=1)  # validations without a lower loss before training ends early
+    averaged: int = Field(default=1, ge=1)  # the trained weights are the mean of those at this many last validations
 
 
 def optimization(

@@ -16,7 +16,7 @@ Differences from the paper:
 - `dropout` (Zaremba et al. 2014; between layers, on embeddings and before the softmax) is an option. The paper has none.
 """
 
-from typing import Self
+from typing import ClassVar
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from data.tokenizer import PAD
 from lightning_modules.optimization import Optimizer, Schedule
 from lightning_modules.translator import (
     Memory,
+    Presets,
     State,
     Step,
     Translator,
@@ -48,7 +49,7 @@ class Training(TranslatorTraining):
 
 
 class Seq2SeqSettings(TranslatorSettings):
-    """Sizes for small data; `paper()` has the paper's."""
+    """Sizes for small data; the preset `paper` has the paper's."""
 
     layers: int = Field(default=2, ge=1)
     embedding: int = Field(default=256, ge=1)
@@ -58,11 +59,17 @@ class Seq2SeqSettings(TranslatorSettings):
     init: float = Field(default=0.08, gt=0)
     training: Training = Training()
 
-    @classmethod
-    def paper(cls, **changes: object) -> Self:
-        """The sizes of 3.4: 4 layers of 1000 cells, embeddings of 1000, no dropout, batches of about 128 sentences."""
-        sizes = {"layers": 4, "embedding": 1000, "hidden": 1000, "dropout": 0.0, "reverse_source": True, "init": 0.08}
-        return cls.model_validate({**sizes, "training": Training(tokens_per_batch=128 * 25), **changes})
+    presets: ClassVar[Presets] = {
+        "paper": {  # 3.4: 4 layers of 1000 cells, embeddings of 1000, no dropout, batches of about 128 sentences
+            "layers": 4,
+            "embedding": 1000,
+            "hidden": 1000,
+            "dropout": 0.0,
+            "reverse_source": True,
+            "init": 0.08,
+            "training": {"tokens_per_batch": 128 * 25},
+        }
+    }
 
 
 class Seq2Seq(Translator):

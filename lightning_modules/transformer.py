@@ -1,11 +1,13 @@
-"""The Transformer (Vaswani et al. 2017).
+"""The Transformer (Vaswani et al. 2017). The presets `base` and `big` are the paper's.
 
-Differences from the paper: checkpoints are not averaged. `norm: pre` (Xiong et al. 2020) is a named option beside the paper's `post`.
+Differences from the paper: batches have a budget of target pieces, and the length of a training is given in epochs; the weights averaged
+at its end are those after whole epochs, not of every ten minutes. `norm: pre` (Xiong et al. 2020) is a named option beside the
+paper's `post`.
 """
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +16,15 @@ from torch import Tensor, nn
 
 from data.tokenizer import PAD
 from lightning_modules.optimization import Optimizer, Schedule
-from lightning_modules.translator import Memory, State, Step, Translator, TranslatorSettings, TranslatorTraining
+from lightning_modules.translator import (
+    Memory,
+    Presets,
+    State,
+    Step,
+    Translator,
+    TranslatorSettings,
+    TranslatorTraining,
+)
 
 
 class Training(TranslatorTraining):
@@ -29,7 +39,7 @@ class Training(TranslatorTraining):
 
 
 class TransformerSettings(TranslatorSettings):
-    """Sizes in the paper's symbols (section 3); `paper` values are those of the base model."""
+    """Sizes in the paper's symbols (section 3); values of the paper's base model beside them."""
 
     layers: int = Field(default=2, ge=1)  # N; paper: 6
     d_model: int = Field(default=128, ge=2, multiple_of=2)  # paper: 512
@@ -38,6 +48,24 @@ class TransformerSettings(TranslatorSettings):
     dropout: float = Field(default=0.1, ge=0, lt=1)  # P_drop
     norm: Literal["post", "pre"] = "post"
     training: Training = Training()
+
+    presets: ClassVar[Presets] = {  # table 3, 5.1, 6.1; about 25,000 target pieces an update
+        "base": {
+            "layers": 6,
+            "d_model": 512,
+            "d_ff": 2048,
+            "heads": 8,
+            "training": {"tokens_per_batch": 25_000, "averaged": 5},
+        },
+        "big": {
+            "layers": 6,
+            "d_model": 1024,
+            "d_ff": 4096,
+            "heads": 16,
+            "dropout": 0.3,  # .1 for English to French
+            "training": {"tokens_per_batch": 25_000, "averaged": 20},
+        },
+    }
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> "TransformerSettings":

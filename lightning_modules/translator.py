@@ -8,21 +8,23 @@ import importlib
 import inspect
 import pkgutil
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from data.errors import InputError
-from data.settings import Settings, nearest
+from data.settings import Settings, merged, nearest
 from lightning_modules.optimization import OptimizationSettings
 
 # Tensors by name, every one with the sentence (Memory) or the hypothesis (State) as its first dimension, so that decoding
 # can pick, repeat and drop rows without knowing what is in them.
 Memory = dict[str, Tensor]
 State = dict[str, Tensor]
+Presets = Mapping[str, Mapping[str, Any]]  # settings by the name of a preset
 
 
 class TranslatorTraining(OptimizationSettings):
@@ -32,9 +34,24 @@ class TranslatorTraining(OptimizationSettings):
 
 
 class TranslatorSettings(Settings):
-    """Settings of an architecture: sizes, and its training."""
+    """Settings of an architecture: sizes, and its training. Defaults are for small data.
+
+    `preset: NAME` stands for the settings of that name in `presets`, e.g. those of the paper; other keys change them.
+    """
+
+    presets: ClassVar[Presets] = {}
 
     training: TranslatorTraining = TranslatorTraining()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or "preset" not in values:
+            return values
+        name = str(values["preset"])
+        if name not in cls.presets:
+            raise ValueError(f"unknown preset '{name}' - {nearest(name, list(cls.presets))}")
+        return merged(cls.presets[name], {key: value for key, value in values.items() if key != "preset"})
 
 
 class Step(NamedTuple):

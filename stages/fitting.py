@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import EarlyStopping
+from safetensors.torch import load_file, save_file
 
 from data.folders import file_hash, finished_file
 from lightning_modules.optimization import OptimizationSettings
@@ -17,6 +19,7 @@ from stages.stage import Stage
 
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
 STEPS_BETWEEN_METRICS = 10
+MONITOR = "validation_loss"  # what decides how long to train and which weights to keep
 
 
 class Loader(Protocol):
@@ -42,16 +45,22 @@ def fit(
     continues where it was, bit by bit the same, and one whose inputs changed starts anew. The folder goes when the stage
     is done.
 
-    The module is validated about `validations` times an epoch, at equal distances, and at the end.
+    The module is validated about `validations` times an epoch, at equal distances, and at the end. After `settings.patience`
+    validations without a lower loss training ends; an ended training's state survives a resume like all else.
+
+    The weights it ends with are the mean of those at the last `settings.averaged` validations (Vaswani et al. 2017, 6.1); with a
+    patience and nothing to average, those of the lowest validation loss.
 
     The learning curve (one entry a validation: epoch, step, training loss, validation metrics) becomes a file of the stage's output.
 
     Returns:
-        `updates`, `seconds` of training, `tokens` and `tokens_per_second` as the module counts tokens, the last validation metrics.
+        `updates`, `seconds` of training, `tokens` and `tokens_per_second` as the module counts tokens, the validation metrics of the
+        weights that it ends with.
     """
     folder = layout.WORK / "checkpoints" / f"{stage.name.replace('@', '-')}-{stage.key}"
     curve = LearningCurve(stage, settings.epochs * len(train))
-    checkpoints = Checkpoints(folder)
+    checkpoints, kept = Checkpoints(folder), KeptWeights(folder, settings)
+    patience = [EarlyStopping(MONITOR, patience=settings.patience, min_delta=0.0)] if settings.patience else []
     trainer = pl.Trainer(
         max_epochs=settings.epochs,
         accelerator="auto",
@@ -60,7 +69,7 @@ def fit(
         gradient_clip_val=settings.clip_norm if module.automatic_optimization else None,  # otherwise it clips by itself
         # At least two updates: a checkpoint is taken between two that no validation parts.
         val_check_interval=min(len(train), max(2, len(train) // validations)),
-        callbacks=[curve, checkpoints],
+        callbacks=[curve, kept, *patience, checkpoints],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -76,6 +85,9 @@ def fit(
         trainer.validate(module, validation, verbose=False)
     stage.when_done.append(checkpoints.remove)
     stage.write_json(layout.CURVE, curve.epochs)
+    if kept.load(module):
+        print(f"{stage.name}: weights of {kept}", flush=True)
+        trainer.validate(module, validation, verbose=False)
     return {
         "seconds": curve.seconds,
         "updates": trainer.global_step,
@@ -148,6 +160,60 @@ class LearningCurve(pl.Callback):
             state["seconds"],
             state["losses"],
         )
+
+
+class KeptWeights(pl.Callback):
+    """Keeps the trained weights of the validations that the final ones are made of: the last few, or the best.
+
+    Each is a file of the checkpoints' folder, written once; a resumed training writes the ones after its checkpoint again.
+    """
+
+    def __init__(self, folder: Path, settings: OptimizationSettings) -> None:
+        self.folder, self.averaged, self.best = folder, settings.averaged, bool(settings.patience)
+        self.losses: dict[int, float] = {}  # validation loss by update, of the validations to keep
+        self.needed: set[int] = set()  # by the checkpoint before the newest
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if (self.averaged == 1 and not self.best) or trainer.global_step in self.losses:
+            return
+        loss = float(trainer.callback_metrics[MONITOR])
+        if self.averaged == 1 and self.losses and loss >= min(self.losses.values()):
+            return
+        with finished_file(self._file(trainer.global_step)) as partial:
+            save_file({n: p.detach().contiguous() for n, p in _trained(pl_module)}, partial)
+        self.losses[trainer.global_step] = loss
+
+    def steps(self) -> list[int]:
+        """The updates whose weights make the final ones."""
+        return list(self.losses)[-self.averaged :]
+
+    @torch.no_grad()
+    def load(self, module: pl.LightningModule) -> bool:
+        """Gives `module` the mean of the kept weights; False if its last weights are the final ones already."""
+        files = [load_file(self._file(step)) for step in self.steps()]
+        for name, parameter in _trained(module) if files else []:
+            parameter.copy_(torch.stack([file[name].to(parameter) for file in files]).mean(0))
+        return bool(files)
+
+    def __str__(self) -> str:
+        return f"update {self.steps()[0]}" if len(self.steps()) == 1 else f"the mean of updates {self.steps()}"
+
+    def state_dict(self) -> dict[str, Any]:
+        needed = set(self.steps())
+        for file in set(self.folder.glob("weights-*")) - {self._file(step) for step in needed | self.needed}:
+            file.unlink()
+        self.needed = needed
+        return {"losses": self.losses}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.losses = state["losses"]
+
+    def _file(self, step: int) -> Path:
+        return self.folder / f"weights-{step:09d}.safetensors"
+
+
+def _trained(module: pl.LightningModule) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    return ((name, p) for name, p in module.named_parameters() if p.requires_grad)
 
 
 class Checkpoints(pl.Callback):

@@ -13,7 +13,7 @@ from data.comparisons.importing import Source
 from data.corpora import CorpusSettings
 from data.encoding import EncodingSettings
 from data.errors import InputError
-from data.settings import Settings, validated
+from data.settings import Settings, merged, validated
 from data.tokenizer import TokenizerSettings
 from flows.settings import PipelineSettings
 from lightning_modules.decoding import DecodingSettings
@@ -155,19 +155,10 @@ class RewardModelsSettings(Settings):
         return {
             **values,
             "variants": {
-                name: validated(RewardModelSettings, _merged(common, own or {}), f"{where}.variants.{name}")
+                name: validated(RewardModelSettings, merged(common, own or {}), f"{where}.variants.{name}")
                 for name, own in values["variants"].items()
             },
         }
-
-
-def _merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    both = {
-        k: _merged(common[k], v)
-        for k, v in own.items()
-        if isinstance(v, Mapping) and isinstance(common.get(k), Mapping)
-    }
-    return {**common, **own, **both}
 
 
 class BaseModelSettings(Settings):

@@ -143,7 +143,7 @@ def test_weights_start_as_in_the_paper() -> None:
 def test_the_paper_s_model_has_the_paper_s_weights() -> None:
     m, n, n_, l, types = 620, 1000, 1000, 500, 30_000  # noqa: E741
     with torch.device("meta"):
-        model = Bahdanau(BahdanauSettings.paper(), types)
+        model = Bahdanau(BahdanauSettings.model_validate({"preset": "paper"}), types)
     expected = {
         "embeddings": 2 * types * m,
         "encoder": 2 * (3 * (n * m + n * n) + 3 * n),

@@ -143,7 +143,7 @@ def test_weights_start_as_in_the_paper(reset: str) -> None:
 def test_the_paper_s_model_has_the_paper_s_weights() -> None:
     e, n, maxout, rank, types = 100, 1000, 500, 100, 15_000
     with torch.device("meta"):
-        model = GRU(GRUSettings.paper(), types)
+        model = GRU(GRUSettings.model_validate({"preset": "paper"}), types)
     expected = {
         "embeddings": 2 * types * e,
         "encoder": 3 * (n * e + n * n) + 3 * n,

@@ -234,7 +234,7 @@ def test_paper_sizes_have_the_papers_weights_in_each_part() -> None:
 
 
 def test_the_papers_settings() -> None:
-    settings = LuongSettings.paper(attention="local-p")
+    settings = LuongSettings.model_validate({"preset": "paper", "attention": "local-p"})
     with torch.device("meta"):
         model = Luong(settings, 50_000)
     h = 1000

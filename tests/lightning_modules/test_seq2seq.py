@@ -67,7 +67,7 @@ def test_equal_lengths_without_packing_give_what_packing_gives() -> None:
 
 
 def test_the_papers_model_has_384_million_weights() -> None:
-    settings = Seq2SeqSettings.paper()
+    settings = Seq2SeqSettings.model_validate({"preset": "paper"})
     with torch.device("meta"):
         model = Seq2Seq(settings, 80_000)
     weights = sum(p.numel() for p in model.parameters() if p.dim() > 1)
@@ -86,7 +86,7 @@ def test_every_weight_starts_uniform_within_the_bounds() -> None:
 
 
 def test_the_papers_schedule() -> None:
-    training = Seq2SeqSettings.paper().training
+    training = Seq2SeqSettings.model_validate({"preset": "paper"}).training
     made = optimization([nn.Parameter(torch.zeros(1))], training, steps_per_epoch=10)
     (group,) = made["optimizer"].param_groups
     assert isinstance(made["optimizer"], torch.optim.SGD)

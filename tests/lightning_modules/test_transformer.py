@@ -18,14 +18,12 @@ from stages.model_files import count_parameters
 
 
 def test_base_and_big_have_the_papers_weight_counts() -> None:
-    base = Transformer(TransformerSettings(layers=6, d_model=512, d_ff=2048, heads=8), 37_000)
-    # 44,089,344 weights besides the embedding: attention 18 x 4 d^2, feed-forward 12 x (2 d d_ff + d + d_ff), norms 30 x 2 d.
-    d, f = 512, 2048
-    assert count_parameters(base) == 37_000 * d + 18 * 4 * d * d + 12 * (2 * d * f + d + f) + 30 * 2 * d
-    assert round(count_parameters(base) / 1e6) in (63, 65)
-    d, f = 1024, 4096
-    big = 37_000 * d + 18 * 4 * d * d + 12 * (2 * d * f + d + f) + 30 * 2 * d
-    assert 210e6 < big < 215e6
+    for preset, d, f, millions in (("base", 512, 2048, 63), ("big", 1024, 4096, 214)):  # 65 and 213 in table 3
+        with torch.device("meta"):
+            model = Transformer(TransformerSettings.model_validate({"preset": preset}), 37_000)
+        # Besides the embedding: attention 18 x 4 d^2, feed-forward 12 x (2 d d_ff + d + d_ff), norms 30 x 2 d.
+        assert count_parameters(model) == 37_000 * d + 18 * 4 * d * d + 12 * (2 * d * f + d + f) + 30 * 2 * d
+        assert round(count_parameters(model) / 1e6) == millions
 
 
 def test_attention_equals_pytorchs() -> None:

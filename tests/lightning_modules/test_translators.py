@@ -5,7 +5,9 @@ import torch
 from torch import Tensor
 
 from data.errors import InputError
+from data.settings import validated
 from data.tokenizer import BEGIN, END, PAD
+from lightning_modules.transformer import TransformerSettings
 from lightning_modules.translation import cross_entropy, log_probability
 from lightning_modules.translator import Translator, architecture, architectures
 
@@ -84,3 +86,16 @@ def test_the_end_piece_is_part_of_the_source(translator: Translator) -> None:
     with_end = translator(torch.tensor([[5, 6, END]]), torch.tensor([[BEGIN]]))
     without = translator(torch.tensor([[5, 6]]), torch.tensor([[BEGIN]]))
     assert not torch.allclose(with_end, without)
+
+
+def test_a_preset_is_changed_key_by_key() -> None:
+    given = {"preset": "base", "dropout": 0.2, "training": {"epochs": 3}}
+    settings = TransformerSettings.model_validate(given)
+    assert (settings.layers, settings.d_model, settings.dropout) == (6, 512, 0.2)
+    assert (settings.training.epochs, settings.training.tokens_per_batch, settings.training.warmup_steps) == (
+        3,
+        25_000,
+        4000,
+    )
+    with pytest.raises(InputError, match="did you mean 'base'"):
+        validated(TransformerSettings, {"preset": "bsae"}, "params.yaml")

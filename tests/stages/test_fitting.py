@@ -14,6 +14,7 @@ from data.batching import TokenBudgetLoader, translation_loader
 from data.comparisons.encoding import Group
 from gradus.tracking import StageRun
 from lightning_modules import transformer
+from lightning_modules.optimization import OptimizationSettings
 from lightning_modules.reward_model import GroupLoader, RewardModel, Training, train_only_top
 from lightning_modules.transformer import Transformer, TransformerSettings
 from lightning_modules.translation import Translation
@@ -44,7 +45,9 @@ def loaders() -> tuple[TokenBudgetLoader, TokenBudgetLoader]:
     return translation_loader(encoded, 40, seed=1), translation_loader(encoded, 40, shuffle=False)
 
 
-def train(stage: Stage, killed_at: int | None = None) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def train(
+    stage: Stage, killed_at: int | None = None, settings: OptimizationSettings = TRAINING
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Trains a model with dropout from a fixed seed; may break off before an update."""
     pl.seed_everything(5, verbose=False)
     model = Transformer(TransformerSettings(layers=1, d_model=16, d_ff=32, heads=2, dropout=0.3), 30)
@@ -56,7 +59,7 @@ def train(stage: Stage, killed_at: int | None = None) -> tuple[dict[str, torch.T
                 raise ConnectionAbortedError("killed")
 
     stage.when_done = []
-    learned = fit(stage, Killed(model, TRAINING, len(loader)), loader, validation, TRAINING)
+    learned = fit(stage, Killed(model, settings, len(loader)), loader, validation, settings)
     learned["curve"] = read_json(stage.out / layout.CURVE)
     return {k: v.clone() for k, v in model.state_dict().items()}, learned
 
@@ -92,6 +95,50 @@ def test_a_damaged_checkpoint_is_passed_over(stage: Stage, monkeypatch: pytest.M
     newest = max(Path(".gradus/checkpoints").glob("*/*.ckpt"))
     newest.write_bytes(newest.read_bytes()[:-100])
     weights, _ = train(stage)
+    assert all(torch.equal(weights[name], value) for name, value in expected.items())
+
+
+def weights_by_epoch(stage: Stage) -> list[dict[str, torch.Tensor]]:
+    """Those of trainings of one, two, ... epochs at a constant rate: what a longer one passes through."""
+    found = []
+    for epochs in range(1, LONG.epochs + 1):
+        found.append(train(stage, settings=LONG.model_copy(update={"epochs": epochs}))[0])
+        stage.when_done[0]()
+    return found
+
+
+LONG = TRAINING.model_copy(update={"epochs": 4, "schedule": "constant", "learning_rate": 0.003})
+
+
+def test_the_weights_of_the_last_epochs_are_averaged_after_a_kill_too(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    epochs = weights_by_epoch(stage)
+    with pytest.raises(ConnectionAbortedError):  # in the last epoch, when two of the three are written
+        train(stage, killed_at=3 * len(loaders()[0]) + 2, settings=LONG.model_copy(update={"averaged": 3}))
+    averaged, learned = train(stage, settings=LONG.model_copy(update={"averaged": 3}))
+    for name, value in averaged.items():
+        assert torch.equal(value, torch.stack([e[name] for e in epochs[1:]]).mean(0))
+    assert len(learned["curve"]) == 4
+    assert learned["validation_loss"] != learned["curve"][-1]["validation_loss"]
+
+
+def test_patience_ends_a_training_and_keeps_its_best_weights_after_a_kill_too(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    rising = TRAINING.model_copy(update={"epochs": 30, "schedule": "constant", "learning_rate": 0.03, "patience": 2})
+    expected, learned = train(stage, settings=rising)
+    losses = [e["validation_loss"] for e in learned["curve"]]
+    best = losses.index(min(losses))
+    assert len(losses) == best + 3 < 30  # two without a lower loss
+    assert learned["validation_loss"] == pytest.approx(losses[best], abs=1e-6)
+    stage.when_done[0]()
+    with pytest.raises(ConnectionAbortedError):  # between the two: the count of patience must survive
+        train(stage, killed_at=(best + 2) * len(loaders()[0]) - 2, settings=rising)
+    weights, resumed = train(stage, settings=rising)
+    assert resumed["curve"] == learned["curve"]
     assert all(torch.equal(weights[name], value) for name, value in expected.items())
 
 
