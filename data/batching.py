@@ -18,6 +18,9 @@ class TokenBudgetLoader:
     Items are sorted by length, so a batch holds hardly any padding; equal lengths are shuffled anew each epoch, and so is
     the order of batches. Batch boundaries depend on lengths alone: every epoch has the same number of batches.
 
+    Of several processes that share every batch, the one of rank r has every n-th item from the r-th on: `share` is (r, n). A batch of
+    fewer than n items goes to each of them as a whole.
+
     Its state (epoch, position) makes a resumed run see exactly the batches that the killed one would have seen. Lightning
     saves it through `state_dict`.
     """
@@ -32,8 +35,9 @@ class TokenBudgetLoader:
         rows: np.ndarray | None = None,  # (items,) rows of a batch that an item takes, 1 unless given
         shuffle: bool = True,
         seed: int = 0,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
-        self.lengths, self.collate, self.shuffle, self.seed = lengths, collate, shuffle, seed
+        self.lengths, self.collate, self.shuffle, self.seed, self.share = lengths, collate, shuffle, seed, share
         self.secondary = np.zeros_like(lengths) if secondary is None else secondary
         self.rows = np.ones_like(lengths) if rows is None else rows
         order = np.lexsort((self.secondary, self.rows, lengths))
@@ -60,7 +64,8 @@ class TokenBudgetLoader:
         batches = self.batches(self.epoch)
         while self.position < len(batches):
             self.position += 1  # before the yield: a checkpoint taken while this batch trains counts it as seen
-            yield self.collate(batches[self.position - 1])
+            batch, (rank, of) = batches[self.position - 1], self.share
+            yield self.collate(batch[rank::of] if len(batch) >= of else batch)
 
     def state_dict(self) -> dict[str, int]:
         return {"epoch": self.epoch, "position": self.position}
@@ -93,7 +98,7 @@ def padded(rows: list[list[int]] | list[np.ndarray], left: bool = False) -> Tens
 
 
 def translation_loader(
-    rows: datasets.Dataset, budget: int, *, shuffle: bool = True, seed: int = 0
+    rows: datasets.Dataset, budget: int, *, shuffle: bool = True, seed: int = 0, share: tuple[int, int] = (0, 1)
 ) -> TokenBudgetLoader:
     """Batches of an encoded set: a dictionary of source (B, S) with its end piece, and target (B, T) as [begin] pieces [end].
 
@@ -115,10 +120,13 @@ def translation_loader(
         secondary=piece_counts(rows, "source"),
         shuffle=shuffle,
         seed=seed,
+        share=share,
     )
 
 
-def causal_loader(rows: datasets.Dataset, budget: int, *, shuffle: bool = True, seed: int = 0) -> TokenBudgetLoader:
+def causal_loader(
+    rows: datasets.Dataset, budget: int, *, shuffle: bool = True, seed: int = 0, share: tuple[int, int] = (0, 1)
+) -> TokenBudgetLoader:
     """Batches (B, T) of an encoded set as one text a pair: [begin] source [separator] target [end]."""
     table = rows.with_format("arrow")
 
@@ -127,9 +135,8 @@ def causal_loader(rows: datasets.Dataset, budget: int, *, shuffle: bool = True, 
         pairs = zip(columns.column("source").to_pylist(), columns.column("target").to_pylist(), strict=True)
         return padded([causal_text(source, target) for source, target in pairs])
 
-    return TokenBudgetLoader(
-        piece_counts(rows, "source") + piece_counts(rows, "target") + 3, collate, budget, shuffle=shuffle, seed=seed
-    )
+    lengths = piece_counts(rows, "source") + piece_counts(rows, "target") + 3
+    return TokenBudgetLoader(lengths, collate, budget, shuffle=shuffle, seed=seed, share=share)
 
 
 def causal_text(prompt: list[int], response: list[int]) -> list[int]:

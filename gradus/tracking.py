@@ -103,11 +103,11 @@ def safely(call: Callable[[], T], default: T) -> T:
 
 
 class StageRun:
-    """The MLflow run of one stage; every call is safe to make whether or not tracking works."""
+    """The MLflow run of one stage; every call is safe to make whether or not tracking works. Calls do nothing unless `tracked`."""
 
-    def __init__(self, stage: str) -> None:
+    def __init__(self, stage: str, tracked: bool = True) -> None:
         self.stage, self.run_id, self.parent, self.owns_parent = stage, "", "", False
-        self._broken = False
+        self._broken = not tracked
         self._attempt(self._start)
 
     def _start(self) -> None:

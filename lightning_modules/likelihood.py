@@ -4,6 +4,7 @@ from abc import abstractmethod
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
@@ -26,8 +27,12 @@ class MaximumLikelihood(pl.LightningModule):
         """Summed cross entropy of a batch, and the number of pieces in the sum."""
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        """The mean loss; of n processes that share a batch, n times this one's part of it, as they take the mean of gradients."""
         loss, tokens = self.loss(batch)
-        return {"loss": loss / tokens, "tokens": tokens}
+        processes = self.trainer.world_size
+        if processes > 1:
+            tokens = int(self.trainer.strategy.reduce(torch.tensor(tokens, device=self.device), reduce_op="sum"))
+        return {"loss": loss * processes / tokens, "tokens": tokens}
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         loss, tokens = self.loss(batch)

@@ -1,5 +1,6 @@
 """Training with Lightning: resumable at any moment, followed by progress bars, tracking and a learning curve."""
 
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,10 +15,11 @@ from safetensors.torch import load_file, save_file
 from data.folders import file_hash, finished_file
 from lightning_modules.optimization import OptimizationSettings
 from stages import layout
+from stages.processes import share
 from stages.progress import Progress
 from stages.stage import Stage
 
-SECONDS_BETWEEN_CHECKPOINTS = 30.0
+SECONDS_BETWEEN_CHECKPOINTS = float(os.environ.get("GRADUS_CHECKPOINT_SECONDS", "30"))
 STEPS_BETWEEN_METRICS = 10
 MONITOR = "validation_loss"  # what decides how long to train and which weights to keep
 
@@ -64,7 +66,9 @@ def fit(
     trainer = pl.Trainer(
         max_epochs=settings.epochs,
         accelerator="auto",
-        devices=1,
+        devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")),
+        strategy="ddp" if share().of > 1 else "auto",
         precision="bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true",
         gradient_clip_val=settings.clip_norm if module.automatic_optimization else None,  # otherwise it clips by itself
         # At least two updates: a checkpoint is taken between two that no validation parts.
@@ -85,6 +89,7 @@ def fit(
         trainer.validate(module, validation, verbose=False)
     stage.when_done.append(checkpoints.remove)
     stage.write_json(layout.CURVE, curve.epochs)
+    trainer.strategy.barrier()  # the files of the first process are there
     if kept.load(module):
         print(f"{stage.name}: weights of {kept}", flush=True)
         trainer.validate(module, validation, verbose=False)
@@ -120,7 +125,7 @@ class LearningCurve(pl.Callback):
         now = time.monotonic()
         self.seconds, self.mark = self.seconds + now - self.mark, now
         self.tokens += int(outputs["tokens"])
-        self.losses.append(float(outputs["loss"]))
+        self.losses.append(float(trainer.strategy.reduce(outputs["loss"], reduce_op="mean")))
         step = trainer.global_step
         rate = self.tokens / self.seconds
         self.progress.update(
@@ -179,8 +184,9 @@ class KeptWeights(pl.Callback):
         loss = float(trainer.callback_metrics[MONITOR])
         if self.averaged == 1 and self.losses and loss >= min(self.losses.values()):
             return
-        with finished_file(self._file(trainer.global_step)) as partial:
-            save_file({n: p.detach().contiguous() for n, p in _trained(pl_module)}, partial)
+        if trainer.is_global_zero:
+            with finished_file(self._file(trainer.global_step)) as partial:
+                save_file({n: p.detach().contiguous() for n, p in _trained(pl_module)}, partial)
         self.losses[trainer.global_step] = loss
 
     def steps(self) -> list[int]:
@@ -201,7 +207,7 @@ class KeptWeights(pl.Callback):
     def state_dict(self) -> dict[str, Any]:
         needed = set(self.steps())
         for file in set(self.folder.glob("weights-*")) - {self._file(step) for step in needed | self.needed}:
-            file.unlink()
+            file.unlink(missing_ok=True)  # every process tidies up
         self.needed = needed
         return {"losses": self.losses}
 
@@ -226,13 +232,14 @@ class Checkpoints(pl.Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.saved = time.monotonic()
-        self.random: dict[str, Any] | None = None
+        self.random: list[dict[str, Any]] = []  # of every process
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.random is not None:
-            torch.set_rng_state(self.random["cpu"])
-            if self.random["cuda"]:
-                torch.cuda.set_rng_state_all(self.random["cuda"])
+        if self.random:
+            mine = self.random[trainer.global_rank % len(self.random)]  # the number of processes may have changed
+            torch.set_rng_state(mine["cpu"])
+            if mine["cuda"]:
+                torch.cuda.set_rng_state_all(mine["cuda"])
         self.saved = time.monotonic()
 
     def on_train_batch_end(
@@ -241,13 +248,17 @@ class Checkpoints(pl.Callback):
         # Where a validation comes next is no place to continue from.
         done = batch_idx + 1
         validated = done >= trainer.num_training_batches or done % int(trainer.val_check_batch or 1) == 0
-        if not validated and time.monotonic() - self.saved >= SECONDS_BETWEEN_CHECKPOINTS:
+        due = time.monotonic() - self.saved >= SECONDS_BETWEEN_CHECKPOINTS
+        if not validated and trainer.strategy.reduce_boolean_decision(due, all=False):
             self.save(trainer)
             self.saved = time.monotonic()
 
     def save(self, trainer: pl.Trainer) -> None:
         """Writes step-N.ckpt and step-N.hash, and removes all but the two newest."""
         target = self.folder / f"step-{trainer.global_step:09d}.ckpt"
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(target)  # writes nothing: the state of all processes is gathered
+            return
         with finished_file(target) as partial:
             trainer.save_checkpoint(partial)
             digest = file_hash(partial)
@@ -272,13 +283,17 @@ class Checkpoints(pl.Callback):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def state_dict(self) -> dict[str, Any]:
-        return {
+        mine = {
             "cpu": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
+        states = [mine] * share().of
+        if share().of > 1:
+            torch.distributed.all_gather_object(states, mine)
+        return {"processes": states}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.random = state
+        self.random = state["processes"]
 
 
 def _checksum(path: Path) -> Path:

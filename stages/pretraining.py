@@ -10,18 +10,20 @@ from lightning_modules.translator import architecture
 from stages import layout
 from stages.fitting import fit
 from stages.model_files import count_parameters
+from stages.processes import in_processes, share
 from stages.stage import stage
 from stages.translator_folder import save_translator
 
 
 def main() -> None:
+    in_processes("pretraining")
     with stage("pretraining", layout.TRANSLATORS, "pretraining.architectures") as this:
         name = this.item
         settings, seed = this.params.pretraining.architectures[name], this.params.seed
         pl.seed_everything(seed, verbose=False)
         model = architecture(name)(settings, load_tokenizer(layout.TOKENIZER).get_vocab_size())
         budget = settings.training.tokens_per_batch
-        train = translation_loader(read_split(layout.ENCODED, "train"), budget, seed=seed)
+        train = translation_loader(read_split(layout.ENCODED, "train"), budget, seed=seed, share=share())
         validation = translation_loader(read_split(layout.ENCODED, "validation"), budget, shuffle=False)
         module = Translation(model, settings.training, len(train))
         learned = fit(this, module, train, validation, settings.training)

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from gradus.tracking import StageRun
 from stages import layout
 from stages.declared import declared, value
 from stages.params import Params, load_params
+from stages.processes import share
 
 EXIT_INPUT_ERROR = 2
 EXIT_TERMINATED = 143
@@ -53,21 +55,24 @@ def stage(name: str, out: Path, items: str | None = None) -> Iterator[Stage]:
     A matrix stage names the parameter whose keys are its `items`; which one it is, is the command line's first argument, and
     it makes the folder `out/ITEM`. The output appears only if the body ends well. An InputError is printed without a
     traceback; exit code 2. The same stage runs once at a time: a second process waits.
+
+    Of several processes that share the work (`stages/processes.py`) the first is the stage; what the others write, print and track
+    goes nowhere.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     run: StageRun | None = None
-    succeeded = False
+    succeeded, first = False, share().rank == 0
     full_name = name
     try:
         params = load_params()
         item = _item(name, value(params, items)) if items else ""
         full_name, out = (f"{name}@{item}", out / item) if items else (name, out)
-        with _only_one(full_name):
+        with _only_one(full_name) if first else _silence():
             names, files = declared(name, item)
             settings = {n: value(params, n) for n in names}
             digests = {str(path): content_hash(path) for path in files if path.exists()}
-            run = StageRun(full_name)
+            run = StageRun(full_name, tracked=first)
             run.parameters({"seed": params.seed, **settings})
             run.inputs(
                 {
@@ -77,10 +82,13 @@ def stage(name: str, out: Path, items: str | None = None) -> Iterator[Stage]:
                 }
             )
             key = json.dumps([settings, digests, torch.__version__], sort_keys=True)
-            with finished_folder(out, beside=layout.WORK / "partial") as folder:
-                yield Stage(
-                    full_name, item, params, folder, run, hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
-                )
+            key = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
+            out_folder = finished_folder(out, layout.WORK / "partial") if first else tempfile.TemporaryDirectory()
+            with out_folder as folder:
+                this = Stage(full_name, item, params, Path(folder), run, key)
+                yield this
+            for call in this.when_done if first else []:
+                call()
             succeeded = True
     except InputError as error:
         print(f"{full_name}: error: {error}", file=sys.stderr, flush=True)
@@ -124,6 +132,12 @@ def _only_one(name: str) -> Iterator[None]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
+        yield
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         yield
 
 

@@ -13,7 +13,7 @@ STAGES: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["sta
 # How a stage is run, not what it computes: an edit of these changes no result.
 MACHINERY = {
     "data/errors.py", "data/folders.py", "data/mirror.py", "data/settings.py", "flows/settings.py", "gradus/tracking.py",
-    "stages/declared.py", "stages/layout.py", "stages/params.py", "stages/progress.py", "stages/stage.py",
+    "stages/declared.py", "stages/layout.py", "stages/params.py", "stages/processes.py", "stages/progress.py", "stages/stage.py",
 }  # fmt: skip
 
 

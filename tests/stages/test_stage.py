@@ -19,6 +19,9 @@ def test_it_writes_its_output_and_its_run(project: Path) -> None:
     with stage("tokenizer", Path("artifacts/tokenizer")) as this:
         this.summarise({"pieces": 7, "nested": {"loss of (x)": 0.5}, "text": "not a number"})
         assert not Path("artifacts/tokenizer").exists()
+        in_place: list[bool] = []
+        this.when_done.append(lambda: in_place.append(Path("artifacts/tokenizer").exists()))
+    assert in_place == [True]
     assert Path("artifacts/tokenizer/summary.json").is_file()
     client = mlflow.MlflowClient(tracking.uri())
     (run,) = client.search_runs([tracking.experiment()], "tags.`gradus.stage` = 'tokenizer'")

@@ -1,0 +1,48 @@
+"""A stage in several processes, one a device: `GRADUS_PROCESSES=2`, or `torchrun --nproc-per-node 2 -m stages.NAME ITEM`.
+
+The processes share each batch, and learn what one would have learned: the loss is the mean over the pieces of all. The first
+is the stage; the others only compute.
+"""
+
+import os
+import sys
+import threading
+import time
+from typing import NamedTuple
+
+VARIABLE = "GRADUS_PROCESSES"
+
+
+class Share(NamedTuple):
+    """Which part of every batch is this process's: items `rank`, `rank + of`, ..."""
+
+    rank: int
+    of: int
+
+
+def share() -> Share:
+    """This process's part, as torchrun says; all of it without torchrun."""
+    return Share(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
+
+def in_processes(stage: str) -> None:
+    """Where `GRADUS_PROCESSES` asks for several processes, replaces this one by torchrun with as many of the stage's module."""
+    if "RANK" in os.environ:
+        _end_with_parent()
+        return
+    count = int(os.environ.get(VARIABLE, "1"))
+    if count > 1:
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+        os.execv(sys.executable, [sys.executable, *launcher, "-m", f"stages.{stage}", *sys.argv[1:]])
+
+
+def _end_with_parent() -> None:
+    """torchrun gives every process a session of its own: one that is killed leaves them alive, holding the stage's lock."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
