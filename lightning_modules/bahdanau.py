@@ -120,6 +120,11 @@ class Bahdanau(Translator):
     def output(self) -> tuple[Tensor, Tensor]:
         return self.W_o.weight, self.W_o.bias
 
+    @property
+    def aligned_step(self) -> Literal["predicted"]:
+        """alpha_i is made from s_{i-1}, before y_{i-1} is read: it can only be that of y_i (3.1)."""
+        return "predicted"
+
     def encode(self, source: Tensor) -> Memory:
         visible = source != PAD
         lengths = visible.sum(1)

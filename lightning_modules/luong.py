@@ -122,6 +122,16 @@ class Luong(Translator):
     def output(self) -> tuple[Tensor, None]:
         return self.W_s.weight, None
 
+    @property
+    def aligned_step(self) -> Literal["predicted", "input"]:
+        """The paper's footnote on alignments (4.3): content-based weights a_t are those of the piece y_{t-1} that step t reads
+        (h_t, just made from it, is compared with the source's states), location-based ones those of y_t, which it predicts."""
+        return "predicted" if self.settings.score == "location" else "input"
+
+    @property
+    def longest_source(self) -> int | None:
+        return self.settings.max_source_length - 1 if self.settings.score == "location" else None
+
     def encode(self, source: Tensor) -> Memory:
         visible = source != PAD
         lengths = visible.sum(1)

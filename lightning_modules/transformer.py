@@ -109,6 +109,11 @@ class Transformer(Translator):
         positions = sinusoids(first, pieces.shape[-1], d, self.embedding.weight)
         return self.dropout(self.embedding(pieces) * math.sqrt(d) + positions)
 
+    @property
+    def aligned_step(self) -> Literal["predicted"]:
+        """As usual: the weights (last layer, mean over heads) are what y_t is predicted from."""
+        return "predicted"
+
     def encode(self, source: Tensor) -> Memory:
         visible = source != PAD
         x = self.embed(source)

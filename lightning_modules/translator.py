@@ -10,7 +10,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field, model_validator
@@ -76,6 +76,16 @@ class Translator(nn.Module, ABC):
     @abstractmethod
     def output(self) -> tuple[Tensor, Tensor | None]:
         """Weight (V, d) and bias (V,) of the output layer."""
+
+    @property
+    def aligned_step(self) -> Literal["predicted", "input"] | None:
+        """Which target piece the attention of a step aligns: the one it predicts, or the one it reads. None: no attention."""
+        return None
+
+    @property
+    def longest_source(self) -> int | None:
+        """The most source pieces, without the end piece, that the model can read; None is any number."""
+        return None
 
     @abstractmethod
     def encode(self, source: Tensor) -> Memory:

@@ -16,7 +16,7 @@ from data.errors import InputError
 from data.settings import Settings, merged, validated
 from data.tokenizer import TokenizerSettings
 from flows.settings import PipelineSettings
-from lightning_modules.decoding import DecodingSettings
+from lightning_modules.hypotheses import DecodingSettings
 from lightning_modules.language_model import LanguageModelSettings
 from lightning_modules.prefix_tuning import PrefixSettings
 from lightning_modules.reward_model import LossSettings, Training

@@ -1,19 +1,23 @@
-"""Beam search against a naive one, and what a sentence gets is its own."""
+"""Beam search against a naive one with its penalties, and what a sentence gets is its own."""
 
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from data.batching import padded
+from data.errors import InputError
 from data.tokenizer import BEGIN, END, PAD
 from lightning_modules.decoding import (
     DecodingSettings,
     Hypothesis,
     alignment,
     beam_search,
+    coverage_penalty,
     length_penalty,
+    log_probabilities,
     sample,
     translate,
 )
@@ -37,6 +41,16 @@ def next_log_p(model: Translator, source: list[int], path: list[int]) -> list[fl
 
 def naive_beam_search(model: Translator, source: list[int], settings: DecodingSettings) -> list[Hypothesis]:
     """The definition in `beam_search`, one sentence and one hypothesis at a time, with lists."""
+
+    def score(total: float, path: list[int]) -> float:
+        ranked = total / ((5 + len(path) + 1) / 6) ** settings.length_penalty
+        if settings.coverage_penalty:  # beta sum_i log(min(sum_j p_ij, 1)), of source pieces i and steps j
+            p = forced_attention(model, source, path)
+            for i in range(len(source)):
+                seen = sum(p[j][i] for j in range(len(path) + 1))
+                ranked += settings.coverage_penalty * math.log(min(max(seen, 1e-6), 1.0))
+        return ranked
+
     beam, limit = settings.beam, len(source) + settings.extra_pieces
     live: list[tuple[float, list[int]]] = [(0.0, [])]
     finished: list[Hypothesis] = []
@@ -51,22 +65,65 @@ def naive_beam_search(model: Translator, source: list[int], settings: DecodingSe
         candidates = candidates[: 2 * beam]
         for total, path, piece in candidates[:beam]:
             if piece == END and len(finished) < beam:
-                finished.append(Hypothesis(path, total / length_penalty(length, settings.length_penalty)))
+                finished.append(Hypothesis(path, score(total, path)))
         live = [(total, [*path, piece]) for total, path, piece in candidates if piece != END][:beam]
         if length > limit:
             break
     return sorted(finished, key=lambda h: -h.score)[: settings.n_best]
 
 
+def forced_attention(model: Translator, source: list[int], path: list[int]) -> list[list[float]]:
+    """Weights of all steps while the decoder is given `path`, this sentence alone."""
+    weights = alignment(model, torch.tensor([[*source, END]]), torch.tensor([[BEGIN, *path, END]]))
+    assert weights is not None
+    return weights[0].tolist()
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(0.0, 0.0), (0.6, 0.0), (0.6, 0.4)])
 @pytest.mark.parametrize("beam", [1, 3])
-@pytest.mark.parametrize("alpha", [0.0, 0.6])
-def test_beam_search_equals_the_naive_one(translator: Translator, beam: int, alpha: float) -> None:
-    settings = DecodingSettings(beam=beam, n_best=beam, length_penalty=alpha, extra_pieces=3)
+def test_beam_search_equals_the_naive_one(translator: Translator, beam: int, alpha: float, beta: float) -> None:
+    settings = DecodingSettings(
+        beam=beam, n_best=beam, length_penalty=alpha, coverage_penalty=beta, extra_pieces=3, alignments=True
+    )
+    if beta and translator.aligned_step is None:
+        with pytest.raises(InputError, match="coverage_penalty: it needs attention"):
+            list(translate(translator, SOURCES, settings))
+        return
     found = dict(translate(translator, SOURCES, settings))
     for i, source in enumerate(SOURCES):
         expected = naive_beam_search(translator, source, settings)
         assert [h.pieces for h in found[i]] == [h.pieces for h in expected]
         assert [h.score for h in found[i]] == pytest.approx([h.score for h in expected], abs=1e-4)
+        assert [h.score for h in found[i]] == sorted((h.score for h in found[i]), reverse=True)
+        for h in found[i]:
+            if translator.aligned_step is None:
+                assert h.attention is h.alignment is None
+                continue
+            assert h.attention is not None
+            assert h.alignment is not None
+            np.testing.assert_allclose(h.attention, forced_attention(translator, source, h.pieces), atol=1e-5)
+            first = 1 if translator.aligned_step == "input" else 0
+            np.testing.assert_array_equal(h.alignment, h.attention[first:][: len(h.pieces)])
+
+
+def test_penalties_have_the_papers_values() -> None:
+    assert length_penalty(7, 1.0) == pytest.approx(2)
+    assert length_penalty(19, 0.5) == pytest.approx(2)
+    assert length_penalty(3, 0.0) == 1
+    # Two source pieces and the end piece; the first is seen .5 + .25 + .05 = .8, the second more than once.
+    attention = np.array([[0.5, 0.4, 0.1], [0.25, 0.7, 0.05], [0.05, 0.05, 0.9]], np.float32)
+    assert coverage_penalty(attention, 0.2) == pytest.approx(0.2 * math.log(0.8), rel=1e-6)
+    assert coverage_penalty(np.zeros((2, 2), np.float32), 1.0) == pytest.approx(math.log(1e-6))
+
+
+def test_given_pairs_score_as_beam_search_scores_them(translator: Translator) -> None:
+    """Rescoring its own n-best list gives each hypothesis the log probability that it was found with."""
+    settings = DecodingSettings(beam=4, n_best=4, length_penalty=0.0, extra_pieces=4)
+    found = dict(translate(translator, SOURCES, settings))
+    pairs = [(source, h) for i, source in enumerate(SOURCES) for h in found[i]]
+    for budget in (1, 9, 10_000):
+        scored = log_probabilities(translator, [s for s, _ in pairs], [h.pieces for _, h in pairs], budget)
+        assert scored == pytest.approx([h.score for _, h in pairs], abs=1e-4)
 
 
 def test_a_wide_beam_finds_the_best_of_all(translator: Translator) -> None:
@@ -95,12 +152,26 @@ def log_p(model: Translator, paths: list[list[int]]) -> torch.Tensor:
 
 @pytest.mark.parametrize("method", ["beam", "sample"])
 def test_what_a_sentence_gets_does_not_depend_on_its_batch(translator: Translator, method: str) -> None:
+    """Decoded 1, 7 and 64 at a time, among sentences of other lengths: the same pieces, scores and alignments."""
+    generator = torch.Generator().manual_seed(2)
+    sources = [torch.randint(5, 30, (1 + i % 5,), generator=generator).tolist() for i in range(64)]
     results = []
-    for batch_pieces in (1, 12, 10_000):
-        settings = DecodingSettings(method=method, beam=3, n_best=3, extra_pieces=6, seed=4, batch_pieces=batch_pieces)
-        found = dict(translate(translator, SOURCES, settings))
-        results.append([[h.pieces for h in found[i]] for i in range(len(SOURCES))])
-    assert results[0] == results[1] == results[2]
+    for together in (1, 7, 64):
+        settings = DecodingSettings(
+            method=method, beam=2, n_best=2, extra_pieces=1, seed=4, alignments=True, batch_pieces=10_000
+        )
+        found: list[list[Hypothesis]] = []
+        for start in range(0, len(sources), together):
+            part = dict(translate(translator, sources[start : start + together], settings))
+            found += [part[i] for i in range(len(part))]
+        results.append([h for hypotheses in found for h in hypotheses])
+    for other in results[1:]:
+        assert [h.pieces for h in other] == [h.pieces for h in results[0]]
+        assert [h.score for h in other] == pytest.approx([h.score for h in results[0]], abs=1e-4)
+        for h, expected in zip(other, results[0], strict=True):
+            if expected.attention is not None:
+                np.testing.assert_allclose(h.attention, expected.attention, atol=1e-5)
+                np.testing.assert_allclose(h.alignment, expected.alignment, atol=1e-5)
 
 
 def test_no_translation_is_longer_than_allowed(translator: Translator) -> None:
