@@ -1,9 +1,10 @@
-"""One byte-level BPE vocabulary for both sides of the pairs, shared by translators, language model and reward model."""
+"""One vocabulary for both sides of the pairs, of byte-level BPE or of words; all models of a run share it."""
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from data.errors import InputError
@@ -13,17 +14,31 @@ from data.settings import Settings
 PAD, BEGIN, END, SEPARATOR = range(4)
 SPECIAL = ("<pad>", "<s>", "</s>", "<sep>")
 FILE = "tokenizer.json"
+UNKNOWN = "▁<unk>"  # any word that a vocabulary of words lacks; ▁ stands for the space before it
 
 
 class TokenizerSettings(Settings):
     """Settings of the stage `tokenizer`."""
 
-    vocabulary: int = Field(default=4000, ge=260)  # pieces, the four special ones and 256 bytes included
-    min_frequency: int = Field(default=2, ge=1)  # a merge must occur this often
+    kind: Literal["bpe", "words"] = (
+        "bpe"  # "words": the most frequent ones, all others unknown, as the first papers did
+    )
+    vocabulary: int = Field(
+        default=4000, ge=6
+    )  # pieces, the four special ones and 256 bytes (or the unknown word) included
+    min_frequency: int = Field(default=2, ge=1)  # a merge, or a word, must occur this often
+
+    @model_validator(mode="after")
+    def _has_all_bytes(self) -> "TokenizerSettings":
+        if self.kind == "bpe" and self.vocabulary < 260:
+            raise ValueError(f"vocabulary ({self.vocabulary}) must be 260 or more: 256 bytes and 4 special pieces")
+        return self
 
 
 def train_tokenizer(texts: Iterable[str], settings: TokenizerSettings) -> Tokenizer:
-    """BPE (Sennrich et al. 2016) over bytes: no unknown words, decoding restores the text."""
+    """BPE (Sennrich et al. 2016) over bytes, with no unknown words, where decoding restores the text; or a vocabulary of words."""
+    if settings.kind == "words":
+        return _train_words(texts, settings)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
@@ -36,6 +51,37 @@ def train_tokenizer(texts: Iterable[str], settings: TokenizerSettings) -> Tokeni
     )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
+
+
+def _train_words(texts: Iterable[str], settings: TokenizerSettings) -> Tokenizer:
+    """Words and punctuation marks, with the space before them (▁) as part of them, so decoding sets spaces right."""
+
+    def words(model: models.WordLevel) -> Tokenizer:
+        tokenizer = Tokenizer(model)
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation("isolated")]
+        )
+        tokenizer.decoder = decoders.Metaspace()
+        return tokenizer
+
+    counted = words(models.WordLevel())
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=settings.vocabulary,
+        min_frequency=settings.min_frequency,
+        special_tokens=[*SPECIAL, UNKNOWN],
+        show_progress=False,
+    )
+    counted.train_from_iterator(texts, trainer)
+    # Anew, because the unknown word is none of the special pieces, which decoding leaves out: a reader sees it.
+    tokenizer = words(models.WordLevel(counted.get_vocab(), unk_token=UNKNOWN))
+    tokenizer.add_special_tokens(list(SPECIAL))
+    return tokenizer
+
+
+def unknown_piece(tokenizer: Tokenizer) -> int | None:
+    """The id of the piece that stands for what the vocabulary lacks; None of a vocabulary that can write everything."""
+    name = tokenizer.model.unk_token
+    return None if name is None else tokenizer.token_to_id(name)
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:

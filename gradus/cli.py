@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +25,8 @@ app = typer.Typer(
 )
 app.add_typer(comparisons.app, name="comparisons")
 
-BATCH = 64  # lines decoded together; the first output comes before the last input
+BATCH = 64  # lines used together; the first output comes before the last input
+TRANSLATED_TOGETHER = 256  # at most: sorted by length, in batches of a number of pieces
 
 
 @app.command()
@@ -80,11 +82,21 @@ def use(
 
 @app.command()
 def translate(
-    model: Annotated[Path, typer.Option(help="Folder of a translator, e.g. artifacts/translators/transformer.")],
+    model: Annotated[
+        list[Path],
+        typer.Option(
+            help="Folder of a translator, e.g. artifacts/translators/transformer. Given several times: an ensemble, of any "
+            "architectures that share a tokenizer."
+        ),
+    ],
     beam: Annotated[int, typer.Option(min=1, help="Beam width; 1 is greedy search.")] = 5,
     length_penalty: Annotated[
         float, typer.Option(help="Alpha of Wu et al. (2016): above 0 favours longer translations.")
     ] = 0.6,
+    coverage_penalty: Annotated[
+        float,
+        typer.Option(min=0, help="Beta of Wu et al. (2016): favours translations that attend to every source piece."),
+    ] = 0.0,
     n_best: Annotated[
         int, typer.Option(min=1, help="Hypotheses a line, as tab-separated score and text, at most --beam.")
     ] = 1,
@@ -92,18 +104,59 @@ def translate(
         bool, typer.Option("--sample", metavar="", help="Draw --n-best samples instead of beam search.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of --sample.")] = 0,
+    alignments: Annotated[
+        bool,
+        typer.Option(
+            "--alignments", metavar="", help="One more column: source-target word pairs, counted from 0 (`0-0 2-1`)."
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", metavar="", help="A JSON object a line; with --alignments also pieces and all attention weights."
+        ),
+    ] = False,
+    replace_unknown: Annotated[
+        bool,
+        typer.Option("--replace-unknown", metavar="", help="Write the aligned source word for a word that is unknown."),
+    ] = False,
+    dictionary: Annotated[
+        Path | None,
+        typer.Option(help="For --replace-unknown: lines of source word, tab, translation to write instead."),
+    ] = None,
+    max_pieces: Annotated[int, typer.Option(min=1, help="Pieces of a line that are read.")] = 256,
 ) -> None:
     """Translate standard input, one sentence a line; every line gives one line (or --n-best lines) in the same order.
 
+    Output comes as soon as there is input: lines that are there together are decoded together, and none is waited for.
+
+    A line is never lost: an empty one gives an empty one, bytes that are not UTF-8 are read as U+FFFD, and of a line with more
+    than --max-pieces pieces (or what the model can read) the rest is left out. Standard error names such lines.
+
     Example: `echo "In the beginning God created the heaven and the earth." | gradus translate --model artifacts/translators/transformer`
     """
-    from gradus import using
-
     with taught_errors():
         if n_best > beam and not samples:
             raise InputError(f"--n-best {n_best} needs --beam {n_best} or more (found {beam}).")
-        for lines in using.translations(model, beam, length_penalty, n_best, samples, seed, _stdin(), BATCH):
-            typer.echo("\n".join(lines))
+        if coverage_penalty and samples:
+            raise InputError("--coverage-penalty is for beam search: leave it out with --sample.")
+        from gradus import translating
+        from gradus.input_lines import line_groups
+        from lightning_modules.decoding import DecodingSettings
+
+        settings = DecodingSettings(
+            method="sample" if samples else "beam",
+            beam=beam,
+            length_penalty=length_penalty,
+            coverage_penalty=coverage_penalty,
+            n_best=n_best,
+            alignments=alignments or replace_unknown,
+            seed=seed,
+        )
+        wanted = translating.wanted(as_json, alignments, replace_unknown, dictionary)
+        translated = translating.TranslatedLines(model, settings, wanted, max_pieces, partial(typer.echo, err=True))
+        for lines in translated(line_groups(sys.stdin.fileno(), TRANSLATED_TOGETHER)):
+            typer.echo("\n".join(lines).encode())
 
 
 @app.command()

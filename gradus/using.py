@@ -1,4 +1,4 @@
-"""What the commands `translate`, `generate` and `rank` do with the pipeline's models."""
+"""What the commands `generate`, `rank` and `evaluate-rankings` do with the pipeline's models."""
 
 import itertools
 import json
@@ -13,43 +13,12 @@ from data.comparisons.collection import read_collection
 from data.comparisons.evaluation import compare, evaluate, padded
 from data.comparisons.importing import Source, import_rankings
 from data.errors import InputError
-from data.tokenizer import decode, encode
-from lightning_modules.decoding import DecodingSettings, translate
 from lightning_modules.prefix_tuning import NoPrefix, generate
 from stages.language_model_folder import load_causal_model
 from stages.prefix_folder import SavedPrefix, load_prefix
 from stages.reward_folder import load_reward_model
-from stages.translator_folder import load_translator
 
 T = TypeVar("T")
-
-
-def translations(
-    folder: Path,
-    beam: int,
-    length_penalty: float,
-    n_best: int,
-    samples: bool,
-    seed: int,
-    lines: Iterable[str],
-    batch: int,
-) -> Iterator[list[str]]:
-    """For each line its best translation, or `n_best` lines "score<TAB>translation"."""
-    model, tokenizer, _ = load_translator(folder)
-    settings = DecodingSettings(
-        method="sample" if samples else "beam", beam=beam, length_penalty=length_penalty, n_best=n_best, seed=seed
-    )
-    for chunk in _chunks(lines, batch):
-        sources = encode(tokenizer, [line.strip() for line in chunk])
-        found = dict(translate(model, sources, settings))
-        for i in range(len(chunk)):
-            hypotheses = (found[i] + [found[i][-1]] * n_best)[:n_best]  # an empty line has one hypothesis
-            texts = [
-                " ".join(text.split()) for text in decode(tokenizer, [h.pieces for h in hypotheses])
-            ]  # a line stays one
-            yield (
-                texts if n_best == 1 else [f"{h.score:.4f}\t{text}" for h, text in zip(hypotheses, texts, strict=True)]
-            )
 
 
 def continuations(

@@ -1,5 +1,6 @@
 """Models between stages: a folder with `model.safetensors`, `config.json` and the tokenizer. Nothing in it is code."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from data.errors import InputError
+from data.folders import file_hash
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 DEVICE = torch.device(
@@ -46,6 +48,36 @@ def read_config(path: Path, what: str) -> dict[str, Any]:
 def write_config(path: Path, values: dict[str, Any]) -> None:
     """Writes a JSON file of a model folder."""
     path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def write_sealed_config(path: Path, values: dict[str, Any]) -> None:
+    """Writes a model folder's config.json last, with the content hashes of the weights and tokenizer beside it and its own."""
+    files = [path.parent / WEIGHTS, *sorted(path.parent.glob("tokenizer*.json"))]
+    sealed = {**values, "files": {file.name: file_hash(file) for file in files}}
+    write_config(path, {**sealed, "config_hash": _hash(sealed)})
+
+
+def check_seal(path: Path, config: dict[str, Any]) -> None:
+    """Raises InputError when a file of a model folder is missing or not what it was when its `config` was written.
+
+    A config.json without hashes, of a folder made before there were any, promises nothing.
+    """
+    again = "Make it again (dvc repro), or put the original back."
+    if "config_hash" in config and config["config_hash"] != _hash(config):
+        raise InputError(f"{path}: it was altered since the model was saved. {again}")
+    for name, expected in config.get("files", {}).items():
+        file = path.parent / name
+        if not file.is_file():
+            raise InputError(f"{file}: missing. {again}")
+        if (actual := file_hash(file)) != expected:
+            raise InputError(
+                f"{file}: not the file that was saved with the model (content {actual[:8]}, not {expected[:8]}). {again}"
+            )
+
+
+def _hash(values: dict[str, Any]) -> str:
+    kept = {k: v for k, v in values.items() if k != "config_hash"}
+    return hashlib.blake2b(json.dumps(kept, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def count_parameters(model: nn.Module) -> int:

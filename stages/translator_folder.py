@@ -9,7 +9,16 @@ from data.errors import InputError
 from data.settings import validated
 from data.tokenizer import load_tokenizer
 from lightning_modules.translator import Translator, TranslatorSettings, architecture
-from stages.model_files import CONFIG, DEVICE, WEIGHTS, copy_tokenizer, read_config, weights, write_config
+from stages.model_files import (
+    CONFIG,
+    DEVICE,
+    WEIGHTS,
+    check_seal,
+    copy_tokenizer,
+    read_config,
+    weights,
+    write_sealed_config,
+)
 
 
 def save_translator(folder: Path, name: str, model: Translator, settings: TranslatorSettings, tokenizer: Path) -> None:
@@ -17,7 +26,7 @@ def save_translator(folder: Path, name: str, model: Translator, settings: Transl
     copy_tokenizer(tokenizer, folder)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / WEIGHTS)
     vocabulary = load_tokenizer(tokenizer).get_vocab_size()
-    write_config(
+    write_sealed_config(
         folder / CONFIG, {"architecture": name, "vocabulary": vocabulary, "settings": settings.model_dump(mode="json")}
     )
 
@@ -26,11 +35,12 @@ def load_translator(folder: Path) -> tuple[Translator, Tokenizer, str]:
     """A translator ready to decode, its tokenizer and its architecture's name.
 
     Raises:
-        InputError: a file is missing or damaged, or the weights are not those of the architecture in config.json.
+        InputError: a file is missing, damaged or altered, or the weights are not those of the architecture in config.json.
     """
     config = read_config(folder / CONFIG, f"a translator, e.g. artifacts/translators/{folder.name or 'transformer'}")
     if "architecture" not in config:
         raise InputError(f"{folder}: no translator: its {CONFIG} names no architecture of Gradus.")
+    check_seal(folder / CONFIG, config)
     found = architecture(config["architecture"], str(folder / CONFIG))
     settings = validated(found.Settings, config["settings"], str(folder / CONFIG))
     model = found(settings, config["vocabulary"])

@@ -1,0 +1,60 @@
+"""Lines of a stream as they come: groups of what is there, without waiting for more."""
+
+import codecs
+import os
+import select
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from data.errors import InputError
+
+LONGEST = 1 << 20  # bytes of a line that are kept: a file without line ends does not fill the memory
+
+
+class Line(NamedTuple):
+    """One line, without its end; `problem` says what was wrong with it and what was done."""
+
+    number: int
+    text: str
+    problem: str | None
+
+
+def line_groups(stream: int, most: int) -> Iterator[list[Line]]:
+    """Groups of 1 .. `most` lines of a file descriptor: waits for the first line of a group, and for no other.
+
+    Bytes that are not UTF-8 become U+FFFD, and of a line longer than `LONGEST` bytes the rest is left out: a line always
+    stays one line. Raises InputError when there is nothing to read from.
+    """
+    ready: list[bytes] = []
+    rest, number, ended = bytearray(), 0, False
+    while True:
+        while not ended and len(ready) < most and (not ready or select.select([stream], [], [], 0)[0]):
+            try:
+                block = os.read(stream, 1 << 16)
+            except OSError as error:
+                raise InputError(f"standard input: cannot be read ({error.strerror}).") from None
+            ended = not block
+            first, *others = block.split(b"\n")
+            rest += first[: LONGEST + 1 - len(rest)]  # one byte too many shows that there were more
+            for part in others:
+                ready.append(bytes(rest))
+                rest = bytearray(part[: LONGEST + 1])
+            if ended and rest:  # the last line has no end
+                ready.append(bytes(rest))
+        if not ready:
+            return
+        taken, ready = ready[:most], ready[most:]
+        yield [_decoded(number + i, raw) for i, raw in enumerate(taken, start=1)]
+        number += len(taken)
+
+
+def _decoded(number: int, raw: bytes) -> Line:
+    too_long = len(raw) > LONGEST
+    raw = raw[:LONGEST].rstrip(b"\r")
+    problem = f"longer than {LONGEST:,} bytes: the rest was left out" if too_long else None
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(raw, final=not too_long)  # it may be cut inside a letter
+    except UnicodeDecodeError as error:
+        problem = f"not UTF-8 ({error.reason} at byte {error.start}): such bytes were read as U+FFFD"
+        text = raw.decode("utf-8", "replace")
+    return Line(number, text, problem)

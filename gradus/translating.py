@@ -1,0 +1,130 @@
+"""What `gradus translate` does: lines in, translations out as soon as there is something to translate."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+import stages  # noqa: F401 - its settings silence libraries before they are imported
+from data.errors import InputError
+from data.tokenizer import FILE, decode, encode, unknown_piece
+from data.words import read_dictionary, source_words, target_words, with_known_words, word_alignment
+from gradus.input_lines import Line
+from lightning_modules.decoding import DecodingSettings, Ensemble, Hypothesis, translate
+from stages.translator_folder import load_translator
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is written for a line."""
+
+    json: bool = False
+    alignments: bool = False
+    replace_unknown: bool = False
+    dictionary: Mapping[str, str] = field(default_factory=dict)
+
+
+class TranslatedLines:
+    """One model or an ensemble, ready to translate lines.
+
+    Args:
+        longest: pieces of a source that are read; less where a model has a limit of its own.
+        warn: told of every line that was not read as it stands.
+
+    Raises:
+        InputError: a folder is no translator, the members do not share a vocabulary, or something is wanted that they cannot give.
+    """
+
+    def __init__(
+        self, folders: list[Path], settings: DecodingSettings, wanted: Wanted, longest: int, warn: Callable[[str], Any]
+    ) -> None:
+        self.ensemble, self.tokenizer = load_ensemble(folders)
+        self.settings, self.wanted, self.warn = settings, wanted, warn
+        self.longest = min(longest, self.ensemble.longest_source or longest)
+        names = ", ".join(map(str, folders))
+        if settings.alignments and not self.ensemble.attends:
+            raise InputError(f"{names}: no attention, so no alignments to show or to replace unknown words by.")
+        if wanted.replace_unknown and unknown_piece(self.tokenizer) is None:
+            raise InputError(
+                f"{names}: the tokenizer can write every word, so none is unknown. Leave out --replace-unknown; "
+                f"`tokenizer: {{kind: words}}` in params.yaml makes a vocabulary that has unknown words."
+            )
+
+    def __call__(self, groups: Iterable[list[Line]]) -> Iterator[list[str]]:
+        """For each line what is written for it: `n_best` lines of text, or one JSON object. Groups stay in order."""
+        for lines in groups:
+            texts = [line.text.strip() for line in lines]
+            pieces = encode(self.tokenizer, texts)
+            problems = [self._problem(line, len(ids)) for line, ids in zip(lines, pieces, strict=True)]
+            found = dict(translate(self.ensemble, [ids[: self.longest] for ids in pieces], self.settings))
+            for i, line in enumerate(lines):
+                written = [self._written(texts[i], pieces[i][: self.longest], h) for h in found[i]]
+                if self.wanted.json:
+                    answer = {"source": line.text, "problem": problems[i], "translations": written}
+                    yield [json.dumps(answer, ensure_ascii=False)]
+                else:
+                    count = self.settings.n_best
+                    padded = (written + [written[-1]] * count)[:count]  # an empty line has one hypothesis
+                    yield ["\t".join(self._columns(w)) for w in padded]
+
+    def _problem(self, line: Line, pieces: int) -> str | None:
+        problems = [line.problem] if line.problem else []
+        if pieces > self.longest:
+            problems.append(f"{pieces:,} pieces, of which the first {self.longest} were read")
+        problem = "; ".join(problems) or None
+        if problem:
+            self.warn(f"standard input, line {line.number}: {problem}.")
+        return problem
+
+    def _written(self, source: str, source_pieces: list[int], h: Hypothesis) -> dict[str, Any]:
+        """Text and score of a hypothesis; with alignments, (source word, target word) and the weights of all steps."""
+        if self.wanted.replace_unknown and h.alignment is not None:
+            text = with_known_words(self.tokenizer, source, h.pieces, h.alignment, self.wanted.dictionary)
+        else:
+            (text,) = decode(self.tokenizer, [h.pieces])
+        written: dict[str, Any] = {"text": " ".join(text.split()), "score": round(h.score, 4)}  # a line stays one
+        if self.wanted.alignments:
+            words = source_words(self.tokenizer, source)[: len(source_pieces)]
+            weights = np.zeros((0, 0)) if h.alignment is None else h.alignment  # an empty line has none
+            written["alignment"] = word_alignment(weights, words, target_words(self.tokenizer, h.pieces))
+            if self.wanted.json and h.attention is not None:
+                written["source_pieces"], written["pieces"] = (
+                    [self.tokenizer.id_to_token(p) for p in side] for side in (source_pieces, h.pieces)
+                )
+                written["attention"] = [[round(w, 4) for w in row] for row in h.attention.tolist()]
+        return written
+
+    def _columns(self, written: dict[str, Any]) -> Iterator[str]:
+        if self.settings.n_best > 1:
+            yield f"{written['score']:.4f}"
+        yield written["text"]
+        if self.wanted.alignments:
+            yield " ".join(f"{s}-{t}" for s, t in written["alignment"])
+
+
+def wanted(as_json: bool, alignments: bool, replace_unknown: bool, dictionary: Path | None) -> Wanted:
+    """Raises InputError on a dictionary that cannot be read or that nothing would use."""
+    if dictionary and not replace_unknown:
+        raise InputError("--dictionary: it is for --replace-unknown. Give both, or leave it out.")
+    return Wanted(as_json, alignments, replace_unknown, read_dictionary(dictionary) if dictionary else {})
+
+
+def load_ensemble(folders: Sequence[Path]) -> tuple[Ensemble, Tokenizer]:
+    """Translators of any architectures as one, and their tokenizer.
+
+    Raises:
+        InputError: as `load_translator`, or two of them do not have the same tokenizer.
+    """
+    first = folders[0]
+    loaded = [load_translator(folder) for folder in folders]
+    for folder, (_, tokenizer, _) in zip(folders, loaded, strict=True):
+        if tokenizer.to_str() != loaded[0][1].to_str():
+            raise InputError(
+                f"{folder}: its {FILE} is not that of {first}: the members of an ensemble must share a vocabulary. "
+                f"Give models of one run, or train with one tokenizer."
+            )
+    return Ensemble([model for model, _, _ in loaded]), loaded[0][1]

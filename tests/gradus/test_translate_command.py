@@ -1,0 +1,266 @@
+"""`gradus translate` as users run it: real processes, pipes that stay open, input that is not as it should be."""
+
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from data.tokenizer import TokenizerSettings, encode, load_tokenizer, save_tokenizer, train_tokenizer
+from lightning_modules.bahdanau import Bahdanau, BahdanauSettings
+from lightning_modules.gru import GRU, GRUSettings
+from lightning_modules.luong import Luong, LuongSettings
+from lightning_modules.transformer import Transformer, TransformerSettings
+from lightning_modules.translator import Translator, TranslatorSettings
+from stages.translator_folder import save_translator
+
+PROJECT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+TEXT = [
+    "In the beginning God created the heaven and the earth.",
+    "And God said, Let there be light: and there was light.",
+]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small translators with random weights: `bpe/NAME` share a tokenizer, `words/luong` has a vocabulary of words."""
+    root = tmp_path_factory.mktemp("models")
+    torch.manual_seed(5)
+    for kind in ("bpe", "words"):
+        settings = TokenizerSettings(kind=kind, vocabulary=300 if kind == "bpe" else 18, min_frequency=1)
+        save_tokenizer(train_tokenizer(TEXT, settings), root / kind)
+        types = load_tokenizer(root / kind).get_vocab_size()
+        made: dict[str, tuple[type[Translator], TranslatorSettings]] = {
+            "transformer": (Transformer, TransformerSettings(layers=1, d_model=16, d_ff=16, heads=2)),
+            "luong": (Luong, LuongSettings(embedding=8, hidden=12, init=0.6)),
+            "location": (Luong, LuongSettings(embedding=8, hidden=12, init=0.6, score="location", max_source_length=9)),
+            "bahdanau": (Bahdanau, BahdanauSettings(embedding=8, hidden=12, alignment=8, maxout=8)),
+            "gru": (GRU, GRUSettings(embedding=8, hidden=12, maxout=8)),
+        }
+        for name, (architecture, sizes) in made.items():
+            module = name if name != "location" else "luong"
+            (root / kind / name).mkdir()
+            model = architecture(sizes, types)  # type: ignore[call-arg]
+            for parameter in model.parameters():
+                torch.nn.init.uniform_(parameter, -0.6, 0.6)
+            save_translator(root / kind / name, module, model, sizes, root / kind)
+    return root
+
+
+def run(*options: object, stdin: bytes | str = "", expect: int = 0) -> tuple[list[str], str]:
+    """Lines of standard output, and standard error."""
+    done = subprocess.run(
+        command(*options),
+        input=stdin.encode() if isinstance(stdin, str) else stdin,
+        capture_output=True,
+        env=ENVIRONMENT,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == expect, done.stderr.decode()
+    return done.stdout.decode().split("\n")[:-1], done.stderr.decode()
+
+
+def command(*options: object) -> list[str]:
+    return [sys.executable, "-m", "gradus.cli", "translate", *map(str, options)]
+
+
+def test_every_line_gives_a_line_whatever_is_in_it(models: Path) -> None:
+    lines = [
+        b"In the beginning",
+        b"",
+        b"   ",
+        b"caf\xe9 and light",
+        "\u2028 light\x0b\x85 there".encode(),
+        b"light " * 300,
+        b"a\r",
+    ]
+    model = ("--model", models / "bpe/transformer", "--beam", 2, "--max-pieces", 20)
+    written, warnings = run(*model, stdin=b"\n".join([*lines, b"no end"]))
+    assert len(written) == len(lines) + 1
+    assert written[1] == written[2] == ""
+    assert "line 4: not UTF-8 (invalid continuation byte at byte 3): such bytes were read as U+FFFD." in warnings
+    assert "line 6: 300 pieces, of which the first 20 were read." in warnings or "of which the first 20" in warnings
+    assert warnings.count("standard input, line") == 2
+    again, _ = run(*model, stdin="caf\ufffd and light\n" + "light " * 40 + "\n")
+    assert again[0] == written[3]
+    assert run(*model, stdin=b"")[0] == []
+    three, _ = run(*model, "--n-best", 2, stdin=b"\nlight\n")
+    assert [line.split("\t")[0] for line in three[:2]] == ["0.0000", "0.0000"]
+    assert len(three) == 4
+    assert float(three[2].split("\t")[0]) >= float(three[3].split("\t")[0])
+
+
+def test_a_model_with_a_limit_reads_as_far_as_it_can(models: Path) -> None:
+    text = " ".join(["light"] * 12)
+    written, warnings = run("--model", models / "words/location", stdin=f"{text}\nlight\n")
+    assert len(written) == 2
+    assert "line 1: 12 pieces, of which the first 8 were read" in warnings
+    assert written[0] == run("--model", models / "words/location", stdin=" ".join(["light"] * 8) + "\n")[0][0]
+
+
+def test_output_comes_before_the_input_has_ended(models: Path) -> None:
+    process = subprocess.Popen(
+        command("--model", models / "bpe/luong", "--beam", 2),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=ENVIRONMENT,
+    )
+    assert process.stdin
+    assert process.stdout
+    for count in (1, 3, 1):  # each group is answered while the pipe stays open
+        process.stdin.write(b"And God said\n" * count)
+        process.stdin.flush()
+        answered = [answer(process) for _ in range(count)]
+        assert len(set(answered)) == 1
+    process.stdin.close()
+    assert process.stdout.read() == b""
+    assert process.wait(60) == 0
+
+
+def answer(process: "subprocess.Popen[bytes]") -> bytes:
+    assert process.stdout
+    assert select.select([process.stdout], [], [], 120)[0], "no output while the input is open"
+    return process.stdout.readline()
+
+
+def test_memory_stays_flat_while_lines_come(models: Path) -> None:
+    process = subprocess.Popen(
+        command("--model", models / "bpe/gru", "--beam", 1),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=ENVIRONMENT,
+        bufsize=0,
+    )
+    assert process.stdin
+    used = []
+    for _ in range(6):
+        for _ in range(16):
+            process.stdin.write(b"light\n" * 256)
+            for _ in range(256):
+                answer(process)
+        used.append(psutil.Process(process.pid).memory_info().rss)
+    process.stdin.close()
+    assert process.wait(60) == 0
+    assert used[-1] - used[2] < 20 << 20, used
+
+
+def test_a_line_without_an_end_does_not_fill_the_memory(models: Path) -> None:
+    written, warnings = run("--model", models / "bpe/gru", "--beam", 1, stdin=b"x" * (40 << 20) + b"\nlight\n")
+    assert len(written) == 2
+    assert "line 1: longer than 1,048,576 bytes: the rest was left out" in warnings
+
+
+def test_json_shows_alignments_of_each_hypothesis(models: Path) -> None:
+    names = ("transformer", "luong", "bahdanau", "gru")
+    ensemble = [option for name in names for option in ("--model", models / "bpe" / name)]
+    written, _ = run(*ensemble, "--n-best", 3, "--json", "--alignments", stdin="And God said\n\n")
+    first, empty = map(json.loads, written)
+    assert first["source"] == "And God said"
+    assert first["problem"] is None
+    assert len(first["translations"]) == 3
+    for t in first["translations"]:
+        assert len(t["attention"]) == len(t["pieces"]) + 1
+        assert {len(row) for row in t["attention"]} == {len(t["source_pieces"]) + 1}
+        words = len(t["text"].split())
+        assert {s for s, _ in t["alignment"]} <= {0, 1, 2}
+        assert [i for _, i in t["alignment"]] == list(range(words))
+    assert empty["translations"] == [{"text": "", "score": 0.0, "alignment": []}]
+    plain, _ = run(*ensemble, "--n-best", 3, "--alignments", stdin="And God said\n")
+    pairs = [" ".join(f"{s}-{t}" for s, t in h["alignment"]) for h in first["translations"]]
+    assert [line.split("\t") for line in plain] == [
+        [f"{h['score']:.4f}", h["text"], p] for h, p in zip(first["translations"], pairs, strict=True)
+    ]
+    backwards, _ = run(*ensemble[::-1][1::2][:0], *_reversed(ensemble), "--n-best", 3, stdin="And God said\n")
+    assert [line.split("\t")[1] for line in backwards] == [h["text"] for h in first["translations"]]
+
+
+def _reversed(options: list[object]) -> list[object]:
+    return [x for i in reversed(range(0, len(options), 2)) for x in options[i : i + 2]]
+
+
+def test_unknown_words_are_written_as_the_aligned_source_words(models: Path, tmp_path: Path) -> None:
+    model = ("--model", models / "words/luong", "--beam", 4, "--n-best", 4)
+    tokenizer = load_tokenizer(models / "words")
+    source = "Zacharias beholds Nebuchadnezzar."
+    assert encode(tokenizer, [source])[0].count(tokenizer.token_to_id("▁<unk>")) == 3
+    plain, _ = run(*model, stdin=source + "\n")
+    shown = json.loads(run(*model, "--json", "--alignments", "--replace-unknown", stdin=source + "\n")[0][0])
+    assert any("<unk>" in line for line in plain)
+    words = ["Zacharias", "beholds", "Nebuchadnezzar", "."]
+    for line, t in zip(plain, shown["translations"], strict=True):
+        rows = [  # content-based weights: those of the step that read the unknown piece
+            t["attention"][i + 1] for i, piece in enumerate(t["pieces"]) if piece == "▁<unk>"
+        ]
+        for row in rows:
+            line = line.replace("<unk>", words[max(range(len(words)), key=row.__getitem__)], 1)
+        assert t["text"] == line.split("\t")[1]
+        assert "<unk>" not in t["text"]
+    (tmp_path / "words.tsv").write_text("".join(f"{w}\t[{w}]\n" for w in words))
+    given, _ = run(*model, "--replace-unknown", "--dictionary", tmp_path / "words.tsv", stdin=source + "\n")
+    assert any("[" in line for line in given)
+    (tmp_path / "words.tsv").write_text("Zacharias\tZ\nbeholds sees\n")
+    for file, message in (
+        ("words.tsv", r"words.tsv:2: expected a source word, a tab and its translation"),
+        ("none.tsv", r"none.tsv: cannot be read as UTF-8 text"),
+    ):
+        assert message in run(*model, "--replace-unknown", "--dictionary", tmp_path / file, expect=2)[1]
+
+
+@pytest.fixture
+def broken(models: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of a model's folder, to be damaged."""
+    shutil.copytree(models / "bpe/luong", tmp_path / "luong")
+    yield tmp_path / "luong"
+
+
+def test_a_damaged_model_is_refused_by_the_name_of_the_file(broken: Path) -> None:
+    weights, config, tokenizer = (broken / n for n in ("model.safetensors", "config.json", "tokenizer.json"))
+    raw = weights.read_bytes()
+    weights.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    assert f"{weights}: not the file that was saved with the model" in run("--model", broken, expect=2)[1]
+    weights.unlink()
+    assert f"{weights}: missing" in run("--model", broken, expect=2)[1]
+    weights.write_bytes(raw)
+    text = tokenizer.read_text()
+    tokenizer.write_text(text + " ")
+    assert f"{tokenizer}: not the file" in run("--model", broken, expect=2)[1]
+    tokenizer.write_text(text)
+    values = json.loads(config.read_text())
+    config.write_text(json.dumps({**values, "settings": {**values["settings"], "reverse_source": False}}))
+    assert f"{config}: it was altered" in run("--model", broken, expect=2)[1]
+    config.unlink()
+    assert "no config.json in it" in run("--model", broken, expect=2)[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "bpe/luong", "--model", "words/gru"], "the members of an ensemble must share a vocabulary"),
+        (["--model", "bpe/gru", "--alignments"], "no attention, so no alignments"),
+        (["--model", "bpe/gru", "--coverage-penalty", 0.2], "coverage_penalty: it needs attention"),
+        (["--model", "bpe/luong", "--replace-unknown"], "the tokenizer can write every word"),
+        (["--model", "bpe/luong", "--dictionary", "x"], "it is for --replace-unknown"),
+        (["--model", "bpe/luong", "--n-best", 9], "--n-best 9 needs --beam 9 or more"),
+        (["--model", "bpe/luong", "--sample", "--coverage-penalty", 0.2], "--coverage-penalty is for beam search"),
+        (["--model", "bpe"], "no config.json in it"),
+    ],
+)
+def test_what_cannot_be_done_is_said(models: Path, options: list[object], message: str) -> None:
+    placed = [models / str(o) if i % 2 and options[i - 1] == "--model" else o for i, o in enumerate(options)]
+    assert message in run(*placed, stdin="light\n", expect=2)[1]
+
+
+def test_the_start_is_quick_enough_to_wait_for(models: Path) -> None:
+    started = time.monotonic()
+    run("--model", models / "bpe/transformer", stdin="light\n")
+    assert time.monotonic() - started < 60
