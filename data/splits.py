@@ -51,6 +51,7 @@ def write_splits(corpus: CorpusSettings, folder: Path) -> dict[str, Any]:
             rows.select(chosen).select_columns(["document", "source", "target"]).save_to_disk(folder / name)
     return {
         "corpus": corpus.name,
+        "target_language": corpus.target_language,
         "pairs": counts,
         "repeated_sources_left_out": int(repeated.sum()),
         "official_overlap": overlap,

@@ -48,6 +48,8 @@ class TranslatedLines:
         names = ", ".join(map(str, folders))
         if settings.alignments and not self.ensemble.attends:
             raise InputError(f"{names}: no attention, so no alignments to show or to replace unknown words by.")
+        if settings.coverage_penalty and not self.ensemble.attends:
+            raise InputError(f"{names}: no attention, so no coverage to penalise. Leave out --coverage-penalty.")
         if wanted.replace_unknown and unknown_piece(self.tokenizer) is None:
             raise InputError(
                 f"{names}: the tokenizer can write every word, so none is unknown. Leave out --replace-unknown; "

@@ -12,8 +12,8 @@ from lightning_modules.decoding import alignment, translate
 from stages import layout
 from stages.model_files import DEVICE
 from stages.progress import Progress
-from stages.scoring import corpus_scores
-from stages.stage import stage
+from stages.scoring import corpus_scores, tokenised_bleu
+from stages.stage import read_json, stage
 from stages.translator_folder import load_translator
 
 EXAMPLES = 5
@@ -41,7 +41,11 @@ def main() -> None:
             bar.update(done, f"{done / (time.monotonic() - started):.0f} sentences/s")
         seconds = time.monotonic() - started
         translations = decode(tokenizer, outputs)
-        copied = [corpus_scores(texts, references) for texts in (translations, sources)]
+        language = read_json(layout.CORPUS / layout.SUMMARY)["target_language"]
+        scores, copied = (
+            {**corpus_scores(texts, references), **tokenised_bleu(texts, references, language)}
+            for texts in (translations, sources)
+        )
         this.write_json(
             layout.EXAMPLES,
             [
@@ -52,8 +56,8 @@ def main() -> None:
         this.write_json(layout.HEAT_MAP, heat_map(model, tokenizer, ids, outputs))
         this.summarise(
             {
-                **copied[0],
-                "copy_of_source": copied[1],
+                **scores,
+                "copy_of_source": copied,
                 "sentences": len(ids),
                 "too_long": too_long,
                 "sentences_per_second": len(ids) / seconds,

@@ -36,6 +36,7 @@ class CorpusSettings(Settings):
     )  # share of the training documents held out as prompts for responses
     validation: float = Field(default=0.03, gt=0, lt=1)  # share held out where the corpus has no such split of its own
     test: float = Field(default=0.03, gt=0, lt=1)
+    language: str | None = None  # of the targets, as Moses' tokenizer names it; None is what the corpus says, or "en"
 
     @model_validator(mode="after")
     def _leaves_something_to_train_on(self) -> "CorpusSettings":
@@ -47,6 +48,11 @@ class CorpusSettings(Settings):
     def official(self) -> frozenset[str]:
         """Which of "validation" and "test" the corpus comes with."""
         return frozenset()
+
+    @property
+    def target_language(self) -> str:
+        """The language of the targets: ISO 639-1."""
+        return self.language or "en"
 
 
 def names() -> list[str]:

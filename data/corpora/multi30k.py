@@ -22,6 +22,10 @@ class Settings(CorpusSettings):
     def official(self) -> frozenset[str]:
         return frozenset({"validation", "test"})
 
+    @property
+    def target_language(self) -> str:
+        return self.language or self.target
+
 
 def pairs(settings: CorpusSettings) -> Iterator[Pair]:
     """29,000 / 1,014 / 1,000 pairs with their official splits, from the mirror's folder `multi30k`, else from the hub."""

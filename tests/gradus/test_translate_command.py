@@ -2,25 +2,27 @@
 
 import json
 import os
+import re
 import select
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from data.errors import InputError
 from data.tokenizer import TokenizerSettings, encode, load_tokenizer, save_tokenizer, train_tokenizer
+from gradus.cli import app
 from lightning_modules.bahdanau import Bahdanau, BahdanauSettings
 from lightning_modules.gru import GRU, GRUSettings
 from lightning_modules.luong import Luong, LuongSettings
 from lightning_modules.transformer import Transformer, TransformerSettings
 from lightning_modules.translator import Translator, TranslatorSettings
-from stages.translator_folder import save_translator
+from stages.translator_folder import load_translator, save_translator
 
 PROJECT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
@@ -89,7 +91,7 @@ def test_every_line_gives_a_line_whatever_is_in_it(models: Path) -> None:
     assert len(written) == len(lines) + 1
     assert written[1] == written[2] == ""
     assert "line 4: not UTF-8 (invalid continuation byte at byte 3): such bytes were read as U+FFFD." in warnings
-    assert "line 6: 300 pieces, of which the first 20 were read." in warnings or "of which the first 20" in warnings
+    assert re.search(r"line 6: [\d,]+ pieces, of which the first 20 were read\.", warnings)
     assert warnings.count("standard input, line") == 2
     again, _ = run(*model, stdin="caf\ufffd and light\n" + "light " * 40 + "\n")
     assert again[0] == written[3]
@@ -114,12 +116,12 @@ def test_output_comes_before_the_input_has_ended(models: Path) -> None:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=ENVIRONMENT,
+        bufsize=0,  # a buffer would hold lines that `select` does not see
     )
     assert process.stdin
     assert process.stdout
     for count in (1, 3, 1):  # each group is answered while the pipe stays open
         process.stdin.write(b"And God said\n" * count)
-        process.stdin.flush()
         answered = [answer(process) for _ in range(count)]
         assert len(set(answered)) == 1
     process.stdin.close()
@@ -180,16 +182,10 @@ def test_json_shows_alignments_of_each_hypothesis(models: Path) -> None:
     assert [line.split("\t") for line in plain] == [
         [f"{h['score']:.4f}", h["text"], p] for h, p in zip(first["translations"], pairs, strict=True)
     ]
-    backwards, _ = run(*ensemble[::-1][1::2][:0], *_reversed(ensemble), "--n-best", 3, stdin="And God said\n")
-    assert [line.split("\t")[1] for line in backwards] == [h["text"] for h in first["translations"]]
-
-
-def _reversed(options: list[object]) -> list[object]:
-    return [x for i in reversed(range(0, len(options), 2)) for x in options[i : i + 2]]
 
 
 def test_unknown_words_are_written_as_the_aligned_source_words(models: Path, tmp_path: Path) -> None:
-    model = ("--model", models / "words/luong", "--beam", 4, "--n-best", 4)
+    model = ("--model", models / "words/luong", "--sample", "--n-best", 8)
     tokenizer = load_tokenizer(models / "words")
     source = "Zacharias beholds Nebuchadnezzar."
     assert encode(tokenizer, [source])[0].count(tokenizer.token_to_id("▁<unk>")) == 3
@@ -216,30 +212,28 @@ def test_unknown_words_are_written_as_the_aligned_source_words(models: Path, tmp
         assert message in run(*model, "--replace-unknown", "--dictionary", tmp_path / file, expect=2)[1]
 
 
-@pytest.fixture
-def broken(models: Path, tmp_path: Path) -> Iterator[Path]:
-    """A copy of a model's folder, to be damaged."""
-    shutil.copytree(models / "bpe/luong", tmp_path / "luong")
-    yield tmp_path / "luong"
-
-
-def test_a_damaged_model_is_refused_by_the_name_of_the_file(broken: Path) -> None:
+def test_a_damaged_model_is_refused_by_the_name_of_the_file(models: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "luong"
+    shutil.copytree(models / "bpe/luong", broken)
     weights, config, tokenizer = (broken / n for n in ("model.safetensors", "config.json", "tokenizer.json"))
     raw = weights.read_bytes()
     weights.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
-    assert f"{weights}: not the file that was saved with the model" in run("--model", broken, expect=2)[1]
-    weights.unlink()
-    assert f"{weights}: missing" in run("--model", broken, expect=2)[1]
-    weights.write_bytes(raw)
-    text = tokenizer.read_text()
-    tokenizer.write_text(text + " ")
-    assert f"{tokenizer}: not the file" in run("--model", broken, expect=2)[1]
-    tokenizer.write_text(text)
-    values = json.loads(config.read_text())
-    config.write_text(json.dumps({**values, "settings": {**values["settings"], "reverse_source": False}}))
-    assert f"{config}: it was altered" in run("--model", broken, expect=2)[1]
-    config.unlink()
-    assert "no config.json in it" in run("--model", broken, expect=2)[1]
+    refused = f"{weights}: not the file that was saved with the model"
+    assert refused in run("--model", broken, stdin="light\n", expect=2)[1]
+    for damage, message in (
+        (weights.unlink, f"{weights}: missing"),
+        (lambda: tokenizer.write_text(tokenizer.read_text() + " "), f"{tokenizer}: not the file"),
+        (
+            lambda: config.write_text(config.read_text().replace('"reverse_source": true', '"reverse_source": false')),
+            f"{config}: it was altered",
+        ),
+        (config.unlink, "no config.json in it"),
+    ):
+        shutil.rmtree(broken)
+        shutil.copytree(models / "bpe/luong", broken)
+        damage()
+        with pytest.raises(InputError, match=re.escape(message)):
+            load_translator(broken)
 
 
 @pytest.mark.parametrize(
@@ -247,20 +241,18 @@ def test_a_damaged_model_is_refused_by_the_name_of_the_file(broken: Path) -> Non
     [
         (["--model", "bpe/luong", "--model", "words/gru"], "the members of an ensemble must share a vocabulary"),
         (["--model", "bpe/gru", "--alignments"], "no attention, so no alignments"),
-        (["--model", "bpe/gru", "--coverage-penalty", 0.2], "coverage_penalty: it needs attention"),
+        (["--model", "bpe/gru", "--coverage-penalty", "0.2"], "no attention, so no coverage"),
         (["--model", "bpe/luong", "--replace-unknown"], "the tokenizer can write every word"),
         (["--model", "bpe/luong", "--dictionary", "x"], "it is for --replace-unknown"),
-        (["--model", "bpe/luong", "--n-best", 9], "--n-best 9 needs --beam 9 or more"),
-        (["--model", "bpe/luong", "--sample", "--coverage-penalty", 0.2], "--coverage-penalty is for beam search"),
+        (["--model", "bpe/luong", "--n-best", "9"], "--n-best 9 needs --beam 9 or more"),
+        (["--model", "bpe/luong", "--sample", "--coverage-penalty", "0.2"], "--coverage-penalty is for beam search"),
         (["--model", "bpe"], "no config.json in it"),
     ],
 )
-def test_what_cannot_be_done_is_said(models: Path, options: list[object], message: str) -> None:
-    placed = [models / str(o) if i % 2 and options[i - 1] == "--model" else o for i, o in enumerate(options)]
-    assert message in run(*placed, stdin="light\n", expect=2)[1]
-
-
-def test_the_start_is_quick_enough_to_wait_for(models: Path) -> None:
-    started = time.monotonic()
-    run("--model", models / "bpe/transformer", stdin="light\n")
-    assert time.monotonic() - started < 60
+def test_what_cannot_be_done_is_said_before_anything_is_read(
+    models: Path, options: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(models)
+    result = CliRunner().invoke(app, ["translate", *options])
+    assert result.exit_code == 2
+    assert message in result.output

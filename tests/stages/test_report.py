@@ -8,7 +8,10 @@ from stages.report import held_out_labelers, render
 
 HOSTILE = "<script>alert('x')</script> & $1 <b>"
 EXAMPLE = {"source": HOSTILE, "output": HOSTILE, "references": [HOSTILE]}
-SCORES = {"bleu": 12.3, "chrf": 45.6, "bleu_signature": "nrefs:1|version:2", "chrf_signature": "nrefs:1"}
+SCORES = {
+    "bleu": 12.3, "tokenised_bleu": 13.4, "chrf": 45.6,
+    "bleu_signature": "nrefs:1|version:2", "tokenised_bleu_signature": "case:lc|tok:moses", "chrf_signature": "nrefs:1",
+}  # fmt: skip
 TESTED = {
     "accuracy": 0.7, "log_loss": 0.6, "calibration_error": 0.02, "kendall_tau": 0.4, "comparisons": 14, "rankings": 15,
     "chance_log_loss": 0.693, "best_of_n_won_share": [0.5, 0.6], "calibration_curve": [{"confidence": 0.6, "accuracy": 0.5}],
@@ -60,6 +63,8 @@ def test_text_from_data_is_escaped() -> None:
         "1,234",
         "12.3",
         "45.6",
+        "13.4",
+        "tok:moses",
         "70.0 %",
         "55.0 %",
         "81.0 %",
