@@ -181,16 +181,30 @@ def generate(
 
 @app.command()
 def rank(
-    model: Annotated[Path, typer.Option(help="Folder of a reward model, e.g. artifacts/reward_models/paper.")],
+    model: Annotated[
+        list[Path],
+        typer.Option(
+            help="Folder of a reward model, e.g. artifacts/reward_models/paper; or of a translator, given several times for "
+            "an ensemble, which scores by log P(response | prompt)."
+        ),
+    ],
 ) -> None:
     """Score responses: JSON Lines with `prompt` and `responses` in, the same with `rewards` and `order` (best first) out.
+
+    A translator writes `log_probabilities` for `rewards`: this rescores phrase pairs, or the n-best lists of another system.
 
     Example: `echo '{"prompt": "Jesus wept.", "responses": ["Jesus was weeping.", "Jesus"]}' | gradus rank --model artifacts/reward_models/paper`
     """
     from gradus import using
 
     with taught_errors():
-        for line in using.rewards(model, _stdin(), BATCH):
+        if using.is_translator(model[0]):
+            scored = using.rescored(model, _stdin(), BATCH)
+        elif len(model) > 1:
+            raise InputError("--model: several models are an ensemble of translators, and the first is a reward model.")
+        else:
+            scored = using.rewards(model[0], _stdin(), BATCH)
+        for line in scored:
             typer.echo(line)
 
 

@@ -13,8 +13,12 @@ from data.comparisons.collection import read_collection
 from data.comparisons.evaluation import compare, evaluate, padded
 from data.comparisons.importing import Source, import_rankings
 from data.errors import InputError
+from data.tokenizer import encode
+from gradus.translating import load_ensemble
+from lightning_modules.decoding import log_probabilities
 from lightning_modules.prefix_tuning import NoPrefix, generate
 from stages.language_model_folder import load_causal_model
+from stages.model_files import CONFIG, read_config
 from stages.prefix_folder import SavedPrefix, load_prefix
 from stages.reward_folder import load_reward_model
 
@@ -61,6 +65,31 @@ def rewards(folder: Path, lines: Iterable[str], batch: int) -> Iterator[str]:
             found = values.tolist()
             order = sorted(range(len(found)), key=lambda i: -found[i])
             yield json.dumps({**case, "rewards": [round(v, 6) for v in found], "order": order}, ensure_ascii=False)
+
+
+def is_translator(folder: Path) -> bool:
+    """Whether a model folder holds a translator. Raises InputError when it holds no model."""
+    return "architecture" in read_config(folder / CONFIG, "a reward model or a translator")
+
+
+def rescored(folders: list[Path], lines: Iterable[str], batch: int) -> Iterator[str]:
+    """As `rewards`, by log P(response | prompt) of a translator or an ensemble: `log_probabilities` in place of `rewards`.
+
+    Cho et al. (2014, 3.1) rescore phrase pairs so, Sutskever et al. (2014, 3.7) the n-best lists of another system.
+    """
+    ensemble, tokenizer = load_ensemble(folders)
+    numbered = ((n, line) for n, line in enumerate(lines, start=1) if line.strip())
+    for chunk in _chunks(numbered, batch):
+        cases = [_case(number, line) for number, line in chunk]
+        sources = encode(tokenizer, [case["prompt"] for case in cases for _ in case["responses"]])
+        targets = encode(tokenizer, [response for case in cases for response in case["responses"]])
+        scores = iter(log_probabilities(ensemble, sources, targets))
+        for case in cases:
+            found = [next(scores) for _ in case["responses"]]
+            order = sorted(range(len(found)), key=lambda i: -found[i])
+            yield json.dumps(
+                {**case, "log_probabilities": [round(v, 6) for v in found], "order": order}, ensure_ascii=False
+            )
 
 
 def evaluation(folder: Path, file: Path, format: str) -> dict[str, Any]:

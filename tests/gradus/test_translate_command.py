@@ -18,6 +18,7 @@ from data.errors import InputError
 from data.tokenizer import TokenizerSettings, encode, load_tokenizer, save_tokenizer, train_tokenizer
 from gradus.cli import app
 from lightning_modules.bahdanau import Bahdanau, BahdanauSettings
+from lightning_modules.decoding import Ensemble, log_probabilities
 from lightning_modules.gru import GRU, GRUSettings
 from lightning_modules.luong import Luong, LuongSettings
 from lightning_modules.transformer import Transformer, TransformerSettings
@@ -73,7 +74,8 @@ def run(*options: object, stdin: bytes | str = "", expect: int = 0) -> tuple[lis
 
 
 def command(*options: object) -> list[str]:
-    return [sys.executable, "-m", "gradus.cli", "translate", *map(str, options)]
+    name = () if options and options[0] == "rank" else ("translate",)
+    return [sys.executable, "-m", "gradus.cli", *name, *map(str, options)]
 
 
 def test_every_line_gives_a_line_whatever_is_in_it(models: Path) -> None:
@@ -204,12 +206,22 @@ def test_unknown_words_are_written_as_the_aligned_source_words(models: Path, tmp
     (tmp_path / "words.tsv").write_text("".join(f"{w}\t[{w}]\n" for w in words))
     given, _ = run(*model, "--replace-unknown", "--dictionary", tmp_path / "words.tsv", stdin=source + "\n")
     assert any("[" in line for line in given)
-    (tmp_path / "words.tsv").write_text("Zacharias\tZ\nbeholds sees\n")
-    for file, message in (
-        ("words.tsv", r"words.tsv:2: expected a source word, a tab and its translation"),
-        ("none.tsv", r"none.tsv: cannot be read as UTF-8 text"),
-    ):
-        assert message in run(*model, "--replace-unknown", "--dictionary", tmp_path / file, expect=2)[1]
+
+
+def test_rank_scores_by_the_log_probability_of_an_ensemble(models: Path) -> None:
+    folders = [models / "bpe" / name for name in ("gru", "luong")]
+    case = {"prompt": "And God said", "responses": ["there was light", "", "the earth"]}
+    options = [option for folder in folders for option in ("--model", folder)]
+    scored = json.loads(run("rank", *options, stdin=json.dumps(case) + "\n")[0][0])
+    tokenizer = load_tokenizer(models / "bpe")
+    expected = log_probabilities(
+        Ensemble([load_translator(folder)[0] for folder in folders]),
+        encode(tokenizer, [case["prompt"]] * 3),
+        encode(tokenizer, case["responses"]),
+    )
+    assert scored["log_probabilities"] == pytest.approx(expected, abs=1e-4)
+    assert scored["order"] == sorted(range(3), key=lambda i: -expected[i])
+    assert "no config.json in it" in run("rank", "--model", models, expect=2)[1]
 
 
 def test_a_damaged_model_is_refused_by_the_name_of_the_file(models: Path, tmp_path: Path) -> None:
