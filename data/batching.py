@@ -1,5 +1,6 @@
 """Token-budget batches by length, the same on every run, resumable at any batch."""
 
+import heapq
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from data.arrow import piece_counts
+from data.errors import InputError
 from data.tokenizer import BEGIN, END, PAD, SEPARATOR
 
 
@@ -142,3 +144,76 @@ def causal_loader(
 def causal_text(prompt: list[int], response: list[int]) -> list[int]:
     """A prompt with its response as the language model reads them."""
     return [BEGIN, *prompt, SEPARATOR, *response, END]
+
+
+class BalancedLoader:
+    """An iterable over random batches of nearly the same number of pieces, all within a budget; nothing is padded.
+
+    Sizes, rounded up to a 64th of the budget, are dealt out once, the largest first and each to the emptiest batch. Each epoch shuffles
+    the items of the same rounded size among their places, so that batches are of other items and their number stays. An item above
+    the budget is the start of a batch above it.
+
+    Its state (epoch, position) makes a resumed run see exactly the batches that the killed one would have seen. Several processes
+    take turns: process `rank` of `processes` gets every `processes`-th batch, and all get the same number.
+    """
+
+    def __init__(
+        self,
+        sizes: np.ndarray,  # (items,) pieces of each, at least 1
+        collate: Callable[[np.ndarray], Any],  # indices -> batch
+        budget: int,
+        *,
+        shuffle: bool = True,
+        seed: int = 0,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self.collate, self.shuffle, self.seed, self.rank, self.processes = collate, shuffle, seed, rank, processes
+        quantum = max(1, budget // 64)
+        self.rounded = -(-sizes // quantum) * quantum
+        self.order = np.argsort(-self.rounded, kind="stable")
+        self.batch_of = _dealt(self.rounded[self.order].tolist(), budget, processes)
+        self.epoch = self.position = 0
+
+    def __len__(self) -> int:
+        return (int(self.batch_of.max()) + 1) // self.processes
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        """Item indices of each batch of an epoch, in order, of all processes."""
+        random = np.random.default_rng([self.seed, epoch])
+        order = np.lexsort((random.random(len(self.order)), -self.rounded)) if self.shuffle else self.order
+        by_batch = np.argsort(self.batch_of, kind="stable")
+        batches = np.split(order[by_batch], np.bincount(self.batch_of).cumsum()[:-1])
+        return [batches[i] for i in random.permutation(len(batches))] if self.shuffle else batches
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.position >= len(self):  # the epoch before was read to its end
+            self.epoch, self.position = self.epoch + 1, 0
+        batches = self.batches(self.epoch)[self.rank :: self.processes]
+        while self.position < len(self):
+            self.position += 1  # before the yield: a checkpoint taken while this batch trains counts it as seen
+            yield self.collate(batches[self.position - 1])
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.epoch, self.position = state["epoch"], state["position"]
+
+
+def _dealt(sizes: list[int], budget: int, processes: int) -> np.ndarray:
+    """The batch of each of descending `sizes`: as few batches, a multiple of `processes`, as keep all of them within the budget."""
+    if len(sizes) < processes:
+        raise InputError(f"{len(sizes)} training items are too few for {processes} processes")
+    count = max(1, -(-sum(sizes) // budget))
+    while True:
+        count = min(-(-count // processes) * processes, len(sizes) // processes * processes)
+        loads = [(0, i) for i in range(count)]  # a heap
+        chosen = []
+        for size in sizes:
+            load, i = loads[0]
+            heapq.heapreplace(loads, (load + size, i))
+            chosen.append(i)
+        if max(loads)[0] <= max(budget, sizes[0]) or count + processes > len(sizes):
+            return np.array(chosen)
+        count += max(1, count // 50)

@@ -37,10 +37,11 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         compute = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
         wide = torch.promote_types(features.dtype, torch.float32)
         needs, types = any(ctx.needs_input_grad), weight.shape[0]
+        learns = ctx.needs_input_grad[1]  # a frozen output layer gets no gradient
         loss = features.new_zeros((), dtype=wide)
         d_features = torch.empty_like(features if needs else features[:0])
-        d_weight = torch.zeros_like(weight if needs else weight[:0])
-        d_bias = torch.zeros_like(bias) if needs and bias is not None else None
+        d_weight = torch.zeros_like(weight) if learns else None
+        d_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
         with torch.autocast(device, enabled=False):
             w = weight.to(compute)
             for start in range(0, len(features), CHUNK):
@@ -64,12 +65,12 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
                     d_bias += gradient.sum(0)
                 gradient = gradient.to(compute)
                 d_features[rows] = gradient @ w
-                d_weight += gradient.t() @ h
+                if d_weight is not None:
+                    d_weight += gradient.t() @ h
         ctx.save_for_backward(d_features, d_weight, d_bias)
         return loss
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        d_features, d_weight, d_bias = ctx.saved_tensors
         (d_loss,) = grads
-        return d_features * d_loss, d_weight * d_loss, None if d_bias is None else d_bias * d_loss, None, None
+        return *(None if d is None else d * d_loss for d in ctx.saved_tensors), None, None

@@ -3,7 +3,11 @@
 A *trunk* (a prompt, an input) is followed by several *branches* (its responses, its references). All trees of a batch stand in one
 row: first the trunks, then the branches. Every linear layer of the model thus works on real pieces only, each trunk once; a branch's
 positions continue its trunk's. Attention alone takes the row apart: a trunk attends to itself, a branch to its trunk and to itself.
-The result is that of separate rows, trunk and branch in each, exactly but for the order of floating-point sums.
+The result is that of separate rows, trunk and branch in each, exactly but for the order of floating-point sums. Trunks without branches
+are rows of their own, packed without padding.
+
+Trained keys and values (`Prefixes`) may stand before the trunks, or between trunk and branch. They reach attention beside the model's own
+arguments, not as a key/value cache, which gradient checkpointing would drop.
 
 Works with every `transformers` model whose attention goes through `AttentionInterface` and whose positions come from `position_ids`
 (Llama, GPT-2, Qwen and others); `prepare` refuses those that would give another result.
@@ -12,7 +16,7 @@ Works with every `transformers` model whose attention goes through `AttentionInt
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,36 +31,52 @@ ATTENTION = "packed_trees"
 
 @dataclass(frozen=True)
 class Trees:
-    """G trunks of at most P pieces, each with at most K branches of at most S, in one row of N pieces: trunks first, then branches."""
+    """G trunks of at most P pieces and their R branches of at most S, in one row of N pieces: trunks first, then branches."""
 
     pieces: Tensor  # (1, N)
     positions: Tensor  # (1, N)
     trunk_lengths: Tensor  # (G,)
     branch_lengths: Tensor  # (R,)
-    sizes: tuple[int, int, int, int]  # pieces of all trunks, P, K, S
+    trunk_of: Tensor  # (R,) the trunk that a branch continues
+    sizes: tuple[int, int, int]  # pieces of all trunks, P, S
     trunk_cells: Tensor  # the cells of a padded (G, P) that hold pieces, in the row's order
-    branch_cells: Tensor  # the same of (G, K, S)
-    masks: dict[Any, tuple[Tensor | None, Tensor]] = field(default_factory=dict)  # made at the first layer, used by all
+    branch_cells: Tensor  # the same of (R, S)
 
     def to(self, device: torch.device) -> "Trees":
-        names = ("pieces", "positions", "trunk_lengths", "branch_lengths", "trunk_cells", "branch_cells")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names}, masks={})
+        names = ("pieces", "positions", "trunk_lengths", "branch_lengths", "trunk_of", "trunk_cells", "branch_cells")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
     def ends(self) -> Tensor:
         """(R,) places in the row of each branch's last piece."""
         return self.sizes[0] + self.branch_lengths.cumsum(0) - 1
 
 
+@dataclass(frozen=True)
+class Prefixes:
+    """Trained keys and values: M prefixes of at most L positions, which move the positions of what follows them by their length."""
+
+    layers: Sequence[tuple[Tensor, Tensor]]  # keys and values of each layer, (M, heads, L, d)
+    lengths: Tensor  # (M,)
+    of: Tensor | None = None  # (G,) which of them a trunk has; None: all have the only one
+    infix: bool = False  # they stand between trunk and branch, and the trunk does not see them
+
+    def longest(self) -> int:
+        return self.layers[0][0].shape[2]
+
+    def own(self, values: Tensor, groups: int) -> Tensor:
+        """(G, ...) of (M, ...): what belongs to each trunk's prefix."""
+        return values.expand(groups, *values.shape[1:]) if self.of is None else values.index_select(0, self.of)
+
+
 def pack(trees: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]) -> Trees:
-    """Packs (trunk, branches) of piece ids; no trunk and no branch may be empty."""
+    """Packs (trunk, branches) of piece ids; no trunk may be empty."""
     counts = np.array([len(branches) for _, branches in trees])
     trunk_lengths = np.array([len(trunk) for trunk, _ in trees])
-    branch_lengths = np.array([len(branch) for _, branches in trees for branch in branches])
-    widest_trunk, most, widest_branch = int(trunk_lengths.max()), int(counts.max()), int(branch_lengths.max())
-    trunk_of, place_in_trunk = _cells(counts)
+    branch_lengths = np.array([len(branch) for _, branches in trees for branch in branches], np.int64)
+    widest_trunk, widest_branch = int(trunk_lengths.max()), int(branch_lengths.max(initial=0))
+    trunk_of, _ = _cells(counts)
     trunk_rows, trunk_places = _cells(trunk_lengths)
     branch_rows, branch_places = _cells(branch_lengths)
-    slots = (trunk_of * most + place_in_trunk)[branch_rows]
     positions = np.concatenate([trunk_places, branch_places + trunk_lengths[trunk_of][branch_rows]])
     texts = [*(trunk for trunk, _ in trees), *(branch for _, branches in trees for branch in branches)]
     return Trees(
@@ -64,9 +84,10 @@ def pack(trees: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]) -> Tree
         positions=torch.from_numpy(positions)[None],
         trunk_lengths=torch.from_numpy(trunk_lengths),
         branch_lengths=torch.from_numpy(branch_lengths),
-        sizes=(int(trunk_lengths.sum()), widest_trunk, most, widest_branch),
+        trunk_of=torch.from_numpy(trunk_of),
+        sizes=(int(trunk_lengths.sum()), widest_trunk, widest_branch),
         trunk_cells=torch.from_numpy(trunk_rows * widest_trunk + trunk_places),
-        branch_cells=torch.from_numpy(slots * widest_branch + branch_places),
+        branch_cells=torch.from_numpy(branch_rows * widest_branch + branch_places),
     )
 
 
@@ -77,13 +98,15 @@ def _cells(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def prepare(model: PreTrainedModel) -> PreTrainedModel:
-    """Lets `model` read packed trees, and nothing else from now on; `release` undoes it.
+    """Lets `model` read packed trees, and nothing else from now on; `release` undoes it. Twice is once.
 
     Raises:
         InputError: its attention differs from layer to layer, is cut to a window or is code of its own, so packing would change the
             result.
     """
     config = model.config.get_text_config()
+    if model.config._attn_implementation == ATTENTION:
+        return model
     kinds = set(getattr(config, "layer_types", None) or []) - {"full_attention"}
     if kinds or (getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)):
         found = ", ".join(sorted(kinds)) or "a sliding window"
@@ -101,17 +124,37 @@ def release(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def states(base: nn.Module, trees: Trees, **options: Any) -> Tensor:
+@dataclass(frozen=True)
+class _Reading:
+    """What attention has to know of one forward pass."""
+
+    trees: Trees
+    prefixes: Prefixes | None
+    masks: dict[str, Tensor | None] = field(default_factory=dict)  # made at the first layer, used by all
+
+
+def states(
+    base: nn.Module, trees: Trees, prefixes: Prefixes | None = None, embedded: Tensor | None = None, **options: Any
+) -> Tensor:
     """(N, d) last hidden states of the row. `base` is the body of a prepared model; `options` go to its forward.
 
-    A key/value cache (`past_key_values`, batch 1) stands before every trunk, and moves all positions by its length.
+    `embedded` (1, N, d) takes the place of the pieces' embeddings.
     """
-    before = options["past_key_values"].get_seq_length() if options.get("past_key_values") is not None else 0
-    found = base(input_ids=trees.pieces, position_ids=trees.positions + before, trees=trees, use_cache=False, **options)
-    if not trees.masks:
+    reading = _Reading(trees, prefixes)
+    text = {"input_ids": trees.pieces} if embedded is None else {"inputs_embeds": embedded}
+    positions = trees.positions if prefixes is None else trees.positions + _moved(trees, prefixes)
+    found = base(**text, position_ids=positions, reading=reading, use_cache=False, **options)
+    if not reading.masks:
         raise RuntimeError("the model did not read the trees as trees: its attention is not that of `prepare`")
     hidden: Tensor = found.last_hidden_state[0]
     return hidden
+
+
+def _moved(trees: Trees, prefixes: Prefixes) -> Tensor:
+    """(1, N) how many trained positions stand before each piece."""
+    before = prefixes.own(prefixes.lengths, len(trees.trunk_lengths))
+    trunks = (torch.zeros_like(before) if prefixes.infix else before).repeat_interleave(trees.trunk_lengths)
+    return torch.cat([trunks, before[trees.trunk_of].repeat_interleave(trees.branch_lengths)])[None]
 
 
 def tree_attention(
@@ -122,60 +165,52 @@ def tree_attention(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    trees: Trees | None = None,
+    reading: _Reading | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention over a packed row, in the form that `AttentionInterface` calls.
 
     Args:
         query: (1, H, N, d).
-        key: (1, heads, L + N, d) where H is a multiple of heads and L is the length of a cache before all trunks.
-        value: the same.
+        key: (1, heads, N, d) where H is a multiple of heads; value: the same.
 
     Returns:
         (1, N, H, d).
     """
-    if trees is None:
+    if reading is None:
         raise ValueError("this model is prepared for packed trees: call packing.states, or packing.release it first")
-    before = key.shape[2] - query.shape[2]
-    (q_trunk, q_branch), (k_trunk, k_branch), (v_trunk, v_branch) = (
-        _split(x, trees) for x in (query, key[:, :, before:], value[:, :, before:])
-    )
-    if before:
-        k_trunk, v_trunk = (
-            torch.cat([x[:, :, :before].expand(len(own), -1, -1, -1), own], 2)
-            for x, own in ((key, k_trunk), (value, v_trunk))
-        )
-    # The one copy of a trunk's keys and values for each of its branches: what attention kernels ask for.
-    k_branch, v_branch = (
-        torch.cat(
-            [trunk[:, None].expand(-1, trees.sizes[2], -1, -1, -1), own.unflatten(0, (len(trunk), -1))], 3
-        ).flatten(0, 1)
-        for trunk, own in ((k_trunk, k_branch), (v_trunk, v_branch))
-    )
+    trees, prefixes, masks = reading.trees, reading.prefixes, reading.masks
     share = query.shape[1] // key.shape[1]
-    trunk_mask, branch_mask = _masks(trees, before, share, query)
-    options: dict[str, Any] = {"dropout_p": dropout, "scale": scaling}
-    from_trunks = F.scaled_dot_product_attention(
-        _stacked(q_trunk, share), k_trunk, v_trunk, trunk_mask, is_causal=trunk_mask is None, **options
-    )
-    from_branches = F.scaled_dot_product_attention(
-        _stacked(q_branch, share), k_branch, v_branch, branch_mask, **options
-    )
-    rows = [
-        _gathered(_unstacked(from_trunks, share), trees.trunk_cells),
-        _gathered(_unstacked(from_branches, share), trees.branch_cells),
-    ]
+    if not masks:
+        masks.update(_masks(trees, prefixes, share, query))
+
+    def attend(q: Tensor, keys_values: list[Tensor], mask: Tensor | None) -> Tensor:
+        found = F.scaled_dot_product_attention(
+            _stacked(q, share), *keys_values, mask, dropout_p=dropout, is_causal=mask is None, scale=scaling
+        )
+        return _unstacked(found, share)
+
+    (q_trunk, q_branch), *both = (_split(x, trees) for x in (query, key, value))
+    trunk = [of_trunk for of_trunk, _ in both]
+    with_trained = trunk
+    if prefixes is not None:
+        trained = [prefixes.own(x, len(trunk[0])).to(key.dtype) for x in prefixes.layers[cast(int, module.layer_idx)]]
+        with_trained = [torch.cat(pair, 2) for pair in zip(trained, trunk, strict=True)]
+    seen_by_trunk = trunk if prefixes is None or prefixes.infix else with_trained
+    rows = [_gathered(attend(q_trunk, seen_by_trunk, masks["trunk"]), trees.trunk_cells)]
+    if trees.sizes[2]:
+        # The one copy of a trunk's keys and values for each of its branches: what attention kernels ask for.
+        seen = [torch.cat([x[trees.trunk_of], own], 2) for x, (_, own) in zip(with_trained, both, strict=True)]
+        rows.append(_gathered(attend(q_branch, seen, masks["branch"]), trees.branch_cells))
     return torch.cat(rows)[None], None
 
 
 def _split(row: Tensor, trees: Trees) -> tuple[Tensor, Tensor]:
-    """Trunks (G, heads, P, d) and branches (G * K, heads, S, d) of a row (1, heads, N, d)."""
-    pieces, (trunks, width, most, branch_width) = row[0].transpose(0, 1), trees.sizes
-    groups = len(trees.trunk_lengths)
+    """Trunks (G, heads, P, d) and branches (R, heads, S, d) of a row (1, heads, N, d)."""
+    pieces, (trunks, width, branch_width) = row[0].transpose(0, 1), trees.sizes
     return (
-        _spread(pieces[:trunks], trees.trunk_cells, groups, width),
-        _spread(pieces[trunks:], trees.branch_cells, groups * most, branch_width),
+        _spread(pieces[:trunks], trees.trunk_cells, len(trees.trunk_lengths), width),
+        _spread(pieces[trunks:], trees.branch_cells, len(trees.branch_lengths), branch_width),
     )
 
 
@@ -201,22 +236,33 @@ def _unstacked(found: Tensor, share: int) -> Tensor:
     return found if share == 1 else found.unflatten(2, (share, -1)).flatten(1, 2)
 
 
-def _masks(trees: Trees, before: int, share: int, like: Tensor) -> tuple[Tensor | None, Tensor]:
-    """Added to the scores of trunks (share * P, L + P; None: causal) and of branches (G * K, 1, share * S, L + P + S): 0 or -inf."""
-    key = (before, like.dtype)
-    if key not in trees.masks:
-        _, width, most, branch_width = trees.sizes
-        arange = partial(torch.arange, device=like.device)
-        trunk = arange(before + width) <= before + arange(width)[:, None]
-        in_trunk = arange(before + width) < before + trees.trunk_lengths[:, None]
-        causal = arange(branch_width) <= arange(branch_width)[:, None]
-        groups = len(trees.trunk_lengths)
-        branch = torch.cat([in_trunk[:, None].expand(-1, branch_width, -1), causal.expand(groups, -1, -1)], 2)
-        trees.masks[key] = (
-            _added(trunk.repeat(share, 1), like) if before or share > 1 else None,
-            _added(branch.repeat(1, share, 1).repeat_interleave(most, 0)[:, None], like),
-        )
-    return trees.masks[key]
+def _masks(trees: Trees, prefixes: Prefixes | None, share: int, like: Tensor) -> dict[str, Tensor | None]:
+    """Added to the scores, 0 or -inf.
+
+    "trunk": (G or 1, 1, share * P, L + P), None: causal; "branch": (R, 1, share * S, L + P + S).
+    """
+    _, width, branch_width = trees.sizes
+    arange = partial(torch.arange, device=like.device)
+    groups, before = len(trees.trunk_lengths), 0 if prefixes is None else prefixes.longest()
+    in_prefix = arange(before).expand(groups, -1) >= 0
+    if prefixes is not None and prefixes.of is not None:  # shorter ones are filled up
+        in_prefix = arange(before) < prefixes.own(prefixes.lengths, groups)[:, None]
+    causal = arange(width) <= arange(width)[:, None]
+    trunk = None
+    if share > 1 or (prefixes is not None and not prefixes.infix):
+        own = in_prefix if prefixes is not None and prefixes.of is not None else in_prefix[:1]  # (G or 1, L)
+        own = own[:, :0] if prefixes is not None and prefixes.infix else own
+        trunk = _side_by_side(own, causal, share, like)
+    in_trunk = torch.cat([in_prefix, arange(width) < trees.trunk_lengths[:, None]], 1)  # (G, L + P)
+    causal = arange(branch_width) <= arange(branch_width)[:, None]
+    return {"trunk": trunk, "branch": _side_by_side(in_trunk[trees.trunk_of], causal, share, like)}
+
+
+def _side_by_side(all_see: Tensor, causal: Tensor, share: int, like: Tensor) -> Tensor:
+    """(rows, 1, share * width, M + width): keys (rows, M) that all queries of a row see or do not, then (width, width) of their own."""
+    rows, width = len(all_see), len(causal)
+    allowed = torch.cat([all_see[:, None].expand(-1, width, -1), causal.expand(rows, -1, -1)], 2)
+    return _added(allowed.repeat(1, share, 1)[:, None], like)
 
 
 def _added(allowed: Tensor, like: Tensor) -> Tensor:

@@ -1,28 +1,33 @@
 """Prefix-tuning (Li & Liang 2021): a frozen language model learns a task through trained activations before its input.
 
 `Prefix` is the paper's method: key and value vectors before the input at every layer, from an MLP while training. Its
-ablation `EmbeddingPrompt` (7.2, "embedding-only") trains vectors before the input embeddings and nothing above.
+ablation `EmbeddingPrompt` (7.2, "embedding-only") trains vectors before the input embeddings and nothing above. Either may stand as an
+infix between input and target (7.3).
 
 Differences from the paper: the base is any causal model with a key/value cache, grouped-query ones included; batches have a budget
-of pieces, not 5 examples. Initial values may be the activations of real words (7.4), and then reach the
-keys and values through the MLP as well, so that training starts where prompting with these words stands.
+of pieces, not 5 examples, and read an input once for all its targets (`packed_examples.py`). Initial values may be the activations of
+real words (7.4), and then reach the keys and values through the MLP as well, so that training starts where prompting with these words
+stands. An infix of keys and values stands before the input's last piece, which predicts the target's first; words for it are read alone.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from data.batching import TokenBudgetLoader, padded
 from data.settings import Settings
+from lightning_modules import packing
 from lightning_modules.language_model import next_piece_loss
 from lightning_modules.likelihood import MaximumLikelihood
 from lightning_modules.optimization import OptimizationSettings
+from lightning_modules.output_loss import projected_cross_entropy
+from lightning_modules.packed_examples import ExampleBatch, Layout
 
 
 class PrefixSettings(Settings):
@@ -33,13 +38,25 @@ class PrefixSettings(Settings):
     mlp_input: int = Field(default=512, ge=1)  # width of P'
     mlp_hidden: int = Field(default=512, ge=1)
     initial_text: str | None = None  # start from the activations of these words, cut or repeated to `length` pieces
+    position: Literal["prefix", "infix"] = "prefix"  # [P; x; y] or [x; P; y]
+    dropout: float = Field(default=0.0, ge=0, lt=1)  # on P, while training
     training: OptimizationSettings = OptimizationSettings(
         optimizer="adamw", learning_rate=5e-5, schedule="linear", epochs=10, betas=(0.9, 0.999), tokens_per_batch=512
     )
 
+    @model_validator(mode="after")
+    def _words_are_reached(self) -> "PrefixSettings":
+        if self.initial_text and self.reparametrisation and self.length > self.mlp_hidden:
+            raise ValueError(
+                f"initial_text needs mlp_hidden ({self.mlp_hidden}) at least as large as length ({self.length})"
+            )
+        return self
+
 
 class Adapter(nn.Module, ABC):
     """What is trained beside a frozen base."""
+
+    infix = False
 
     @abstractmethod
     def flat(self) -> Tensor:
@@ -47,7 +64,19 @@ class Adapter(nn.Module, ABC):
 
     @abstractmethod
     def states(self, base: PreTrainedModel, text: Tensor) -> Tensor:
-        """(B, T, d) last hidden states of `text` (B, T) under the adapted base."""
+        """(B, T, d) last hidden states of `text` (B, T) under the adapted base; `text` is read after P, not around it."""
+
+    @abstractmethod
+    def packed_states(self, base: PreTrainedModel, batch: ExampleBatch) -> Tensor:
+        """(N, d) last hidden states of a row of trees, made for this adapter's layout. The base is prepared for packing."""
+
+    @abstractmethod
+    def inputs(self, base: PreTrainedModel, text: Tensor, mask: Tensor, beams: int) -> dict[str, Any]:
+        """What `transformers.generate` is given for prompts (B, T), padded on the left, mask 0 there. The base is released."""
+
+    def layout(self, share: bool = True) -> Layout:
+        """How examples are packed for it."""
+        return Layout(virtual=0, infix=self.infix, share=share)
 
 
 class Prefix(Adapter):
@@ -59,6 +88,7 @@ class Prefix(Adapter):
     def __init__(self, base: PreTrainedModel, settings: PrefixSettings, initial: Tensor | None = None) -> None:
         super().__init__()
         self.layers, self.heads, self.head_size = cache_shape(base)
+        self.infix, self.dropout = settings.position == "infix", nn.Dropout(settings.dropout)
         width = self.layers * 2 * self.heads * self.head_size
         self.mlp: nn.Sequential | None = None
         if settings.reparametrisation:
@@ -84,34 +114,85 @@ class Prefix(Adapter):
         """P, (length, layers * 2 * heads * head size)."""
         return self.mlp(self.seed) if self.mlp is not None else self.P
 
+    def prefixes(self) -> packing.Prefixes:
+        """P as packed trees read it, after dropout."""
+        flat = self.dropout(self.flat())
+        lengths = torch.tensor([len(flat)], device=flat.device)
+        layers = key_values(flat, (self.layers, self.heads, self.head_size))
+        return packing.Prefixes([(k[None], v[None]) for k, v in layers], lengths, infix=self.infix)
+
     def states(self, base: PreTrainedModel, text: Tensor) -> Tensor:
         """(B, T, d) last hidden states of `text` after the prefix."""
-        out = base.base_model(text, past_key_values=cache(self.flat(), cache_shape(base), len(text)), use_cache=True)
-        states: Tensor = out.last_hidden_state
+        past = cache(self.dropout(self.flat()), cache_shape(base), len(text))
+        states: Tensor = base.base_model(text, past_key_values=past, use_cache=True).last_hidden_state
         return states
+
+    def packed_states(self, base: PreTrainedModel, batch: ExampleBatch) -> Tensor:
+        return packing.states(base.base_model, batch.trees, self.prefixes())
+
+    def inputs(self, base: PreTrainedModel, text: Tensor, mask: Tensor, beams: int) -> dict[str, Any]:
+        flat, rows = self.flat(), len(text)
+        # `generate` takes the first positions of its input for those in the cache: stand-ins, never read.
+        trained = mask.new_ones(rows, len(flat))
+        before = text.shape[1] - 1 if self.infix else 0  # positions before P
+        past = cache(flat, cache_shape(base), rows * beams)
+        if before:
+            read = base.base_model(
+                text[:, :before],
+                attention_mask=mask[:, :before],
+                position_ids=(mask[:, :before].cumsum(1) - 1).clamp(min=0),
+                use_cache=True,
+            ).past_key_values
+            for own, layer in zip(past.layers, read.layers, strict=True):
+                own.keys, own.values = (
+                    torch.cat([x.repeat_interleave(beams, 0), p], 2)
+                    for x, p in ((layer.keys, own.keys), (layer.values, own.values))
+                )
+        return {
+            "input_ids": torch.cat([text[:, :before], trained, text[:, before:]], 1),
+            "attention_mask": torch.cat([mask[:, :before], trained, mask[:, before:]], 1),
+            "past_key_values": past,
+        }
 
 
 class EmbeddingPrompt(Adapter):
-    """`length` vectors before the input embeddings; the activations above them are the frozen model's own."""
+    """`length` vectors among the input embeddings; the activations above them are the frozen model's own."""
 
     def __init__(self, base: PreTrainedModel, settings: PrefixSettings, initial: Tensor | None = None) -> None:
         super().__init__()
         width = embeddings(base).shape[1]
+        self.infix, self.dropout = settings.position == "infix", nn.Dropout(settings.dropout)
         self.P = nn.Parameter(torch.randn(settings.length, width) * 0.02 if initial is None else initial.clone())
 
     def flat(self) -> Tensor:
         """P, (length, d)."""
         return self.P
 
+    def layout(self, share: bool = True) -> Layout:
+        return Layout(virtual=len(self.P), infix=self.infix, share=share)
+
     def states(self, base: PreTrainedModel, text: Tensor) -> Tensor:
         """(B, T, d) last hidden states of `text` after the prompt."""
-        embedded = torch.cat([self.P.expand(len(text), -1, -1), base.get_input_embeddings()(text)], 1)
+        vectors = self.dropout(self.P).expand(len(text), -1, -1)
+        embedded = torch.cat([vectors, base.get_input_embeddings()(text)], 1)
         states: Tensor = base.base_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
         return states[:, len(self.P) :]
 
+    def packed_states(self, base: PreTrainedModel, batch: ExampleBatch) -> Tensor:
+        embedded = base.get_input_embeddings()(batch.trees.pieces)
+        vectors = self.dropout(self.P).repeat(len(batch.trees.trunk_lengths), 1).to(embedded.dtype)
+        embedded = embedded.index_copy(1, batch.virtual, vectors[None])
+        return packing.states(base.base_model, batch.trees, embedded=embedded)
+
+    def inputs(self, base: PreTrainedModel, text: Tensor, mask: Tensor, beams: int) -> dict[str, Any]:
+        parts = [self.P.expand(len(text), -1, -1), base.get_input_embeddings()(text)]
+        masks = [mask.new_ones(len(text), len(self.P)), mask]
+        order = slice(None, None, -1 if self.infix else 1)  # padding on the left keeps input and infix together
+        return {"inputs_embeds": torch.cat(parts[order], 1), "attention_mask": torch.cat(masks[order], 1)}
+
 
 class NoPrefix(Adapter):
-    """The frozen model as it is: what the others are measured against."""
+    """The model as it is: what the others are measured against."""
 
     def flat(self) -> Tensor:
         """Nothing."""
@@ -121,6 +202,12 @@ class NoPrefix(Adapter):
         """(B, T, d) last hidden states of `text`."""
         states: Tensor = base.base_model(text, use_cache=False).last_hidden_state
         return states
+
+    def packed_states(self, base: PreTrainedModel, batch: ExampleBatch) -> Tensor:
+        return packing.states(base.base_model, batch.trees)
+
+    def inputs(self, base: PreTrainedModel, text: Tensor, mask: Tensor, beams: int) -> dict[str, Any]:
+        return {"input_ids": text, "attention_mask": mask}
 
 
 def embeddings(base: PreTrainedModel) -> Tensor:
@@ -141,19 +228,26 @@ def cache_shape(base: PreTrainedModel) -> tuple[int, int, int]:
 
 def cache(flat: Tensor, shape: tuple[int, int, int], batch: int) -> DynamicCache:
     """P as the key/value cache of `batch` rows, as if its positions had been read before."""
-    layers, heads, size = shape
-    both = (
-        flat.view(len(flat), layers, 2, heads, size)
-        .permute(1, 2, 3, 0, 4)[:, :, None]
-        .expand(-1, -1, batch, -1, -1, -1)
+    return DynamicCache(
+        ddp_cache_data=[(k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)) for k, v in key_values(flat, shape)]
     )
-    return DynamicCache(ddp_cache_data=[(keys_values[0], keys_values[1]) for keys_values in both])
+
+
+def key_values(flat: Tensor, shape: tuple[int, int, int]) -> list[tuple[Tensor, Tensor]]:
+    """P as keys and values of each layer, (heads, L, head size)."""
+    layers, heads, size = shape
+    both = flat.view(len(flat), layers, 2, heads, size).permute(1, 2, 3, 0, 4)
+    return [(layer[0], layer[1]) for layer in both]
 
 
 @torch.no_grad()
-def activations(base: PreTrainedModel, pieces: Tensor) -> Tensor:
-    """The keys and values of real words (L,) at every layer, in the layout of P (L, layers * 2 * heads * head size)."""
-    layers = base.base_model(pieces[None].to(base.device), use_cache=True).past_key_values.layers
+def activations(base: PreTrainedModel, words: Tensor) -> Tensor:
+    """The keys and values of words at every layer, in the layout of P (L, layers * 2 * heads * head size).
+
+    `words` are piece ids (L,) or vectors (L, d) of the embedding layer.
+    """
+    text = {"inputs_embeds" if words.is_floating_point() else "input_ids": words[None].to(base.device)}
+    layers = base.base_model(**text, use_cache=True).past_key_values.layers
     both = torch.stack(
         [torch.stack([layer.keys[0], layer.values[0]]) for layer in layers]
     )  # (layers, 2, heads, L, size)
@@ -189,13 +283,24 @@ class PrefixTuning(MaximumLikelihood):
     def on_fit_start(self) -> None:
         self.base[0].to(self.device)
 
-    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
+    def loss(self, batch: ExampleBatch | dict[str, Tensor]) -> tuple[Tensor, int]:
         """Summed cross entropy of the target pieces, and their number."""
-        base = self.base[0]
-        states = self.adapter.states(base, batch["text"])
-        return next_piece_loss(
-            states, cast(Tensor, base.get_output_embeddings().weight), batch["text"], batch["counted"]
-        )
+        return target_loss(self.base[0], self.adapter, batch)
+
+
+def target_loss(base: PreTrainedModel, adapter: Adapter, batch: ExampleBatch | dict[str, Tensor]) -> tuple[Tensor, int]:
+    """Summed cross entropy of the target pieces, and their number.
+
+    A batch of `tree_loader` prepares the base for packing; `packing.release` it before it generates. One of `example_loader` is for bases that
+    packing refuses.
+    """
+    layer = base.get_output_embeddings()
+    weight, bias = cast(Tensor, layer.weight), cast(Tensor | None, getattr(layer, "bias", None))
+    if isinstance(batch, ExampleBatch):
+        states = adapter.packed_states(packing.prepare(base), batch)
+        features = states.index_select(0, batch.predicting)
+        return projected_cross_entropy(features, weight, bias, batch.targets), len(features)
+    return next_piece_loss(adapter.states(base, batch["text"]), weight, batch["text"], batch["counted"])
 
 
 def example_loader(
@@ -227,24 +332,7 @@ def generate(
     text = padded([list(p) for p in prompts], left=True).to(base.device)
     lengths = torch.tensor([[len(p)] for p in prompts], device=base.device)
     mask = (torch.arange(text.shape[1], device=base.device) >= text.shape[1] - lengths).long()
-    inputs: dict[str, Any] = {"input_ids": text, "attention_mask": mask}
-    if isinstance(adapter, EmbeddingPrompt):
-        flat = adapter.flat()
-        embedded = torch.cat([flat.expand(len(text), -1, -1), base.get_input_embeddings()(text)], 1)
-        inputs = {
-            "inputs_embeds": embedded,
-            "attention_mask": torch.cat([mask.new_ones(len(text), len(flat)), mask], 1),
-        }
-    elif isinstance(adapter, Prefix):
-        flat = adapter.flat()
-        # `generate` takes the first positions of its input for those in the cache: stand-ins, never read.
-        before = mask.new_ones(len(text), len(flat))
-        past = cache(flat, cache_shape(base), len(text) * options.get("num_beams", 1))
-        inputs = {
-            "input_ids": torch.cat([before, text], 1),
-            "attention_mask": torch.cat([before, mask], 1),
-            "past_key_values": past,
-        }
+    inputs = adapter.inputs(base, text, mask, options.get("num_beams", 1))
     out = cast(Any, base).generate(
         **inputs,
         max_new_tokens=max_new,
@@ -253,6 +341,6 @@ def generate(
         do_sample=options.pop("do_sample", False),
         **options,
     )
-    skipped = 0 if isinstance(adapter, EmbeddingPrompt) else inputs["input_ids"].shape[1]
+    skipped = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
     rows = [row[skipped:] for row in out.tolist()]
     return [row[: row.index(end)] if end in row else row for row in rows]

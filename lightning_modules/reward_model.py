@@ -24,7 +24,7 @@ from data.comparisons.evaluation import accuracy, compare, log_loss
 from data.settings import Settings
 from lightning_modules import packing
 from lightning_modules.optimization import OptimizationSettings, Optimizer, Schedule, optimization
-from lightning_modules.prefix_tuning import Adapter, NoPrefix, Prefix, cache, cache_shape
+from lightning_modules.prefix_tuning import Adapter, NoPrefix, Prefix
 
 
 class LossSettings(Settings):
@@ -252,10 +252,8 @@ def rewards(model: PreTrainedModel, trees: packing.Trees, adapter: Adapter | Non
     `model` is a sequence classification model with one label, prepared for packing: the scalar head takes the place of the
     unembedding.
     """
-    options: dict[str, Any] = {}
-    if isinstance(adapter, Prefix):
-        options["past_key_values"] = cache(adapter.flat(), cache_shape(model), 1)
-    states = packing.states(model.base_model, trees, **options)
+    prefixes = adapter.prefixes() if isinstance(adapter, Prefix) else None
+    states = packing.states(model.base_model, trees, prefixes)
     last = states[trees.ends()].float()
     with torch.autocast(last.device.type, enabled=False):  # half precision would round differences of rewards away
         scores: Tensor = model.get_submodule("score")(last)

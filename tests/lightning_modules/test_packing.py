@@ -107,7 +107,7 @@ def test_a_prefix_stands_before_every_trunk(model: PreTrainedModel) -> None:
             states = model.base_model(torch.tensor([trunk + branch]), past_key_values=past).last_hidden_state
             expected.append(model.score(states[0, -1]))
     packing.prepare(model)
-    found = packed(model, groups, past_key_values=cache(prefix.flat(), shape, 1))
+    found = packed(model, groups, prefixes=prefix.prefixes())
     torch.testing.assert_close(found, torch.cat(expected), rtol=1e-5, atol=1e-6)
     found.sum().backward()
     assert prefix.seed.grad is not None
