@@ -39,8 +39,8 @@ class Trees:
     branch_lengths: Tensor  # (R,)
     trunk_of: Tensor  # (R,) the trunk that a branch continues
     sizes: tuple[int, int, int]  # pieces of all trunks, P, S
-    trunk_cells: Tensor  # the cells of a padded (G, P) that hold pieces, in the row's order
-    branch_cells: Tensor  # the same of (R, S)
+    trunk_cells: "Cells"  # of a padded (G, P)
+    branch_cells: "Cells"  # of (R, S)
 
     def to(self, device: torch.device) -> "Trees":
         names = ("pieces", "positions", "trunk_lengths", "branch_lengths", "trunk_of", "trunk_cells", "branch_cells")
@@ -49,6 +49,19 @@ class Trees:
     def ends(self) -> Tensor:
         """(R,) places in the row of each branch's last piece."""
         return self.sizes[0] + self.branch_lengths.cumsum(0) - 1
+
+
+@dataclass(frozen=True)
+class Cells:
+    """How pieces one after the other stand in padded rows."""
+
+    of_pieces: Tensor  # (n,) the cell of each piece
+    pieces: (
+        Tensor  # (rows * width,) the piece of each cell; that of padding is some piece, which attention does not see
+    )
+
+    def to(self, device: torch.device) -> "Cells":
+        return Cells(self.of_pieces.to(device), self.pieces.to(device))
 
 
 @dataclass(frozen=True)
@@ -86,9 +99,15 @@ def pack(trees: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]) -> Tree
         branch_lengths=torch.from_numpy(branch_lengths),
         trunk_of=torch.from_numpy(trunk_of),
         sizes=(int(trunk_lengths.sum()), widest_trunk, widest_branch),
-        trunk_cells=torch.from_numpy(trunk_rows * widest_trunk + trunk_places),
-        branch_cells=torch.from_numpy(branch_rows * widest_branch + branch_places),
+        trunk_cells=_padded_cells(trunk_rows * widest_trunk + trunk_places, len(trunk_lengths) * widest_trunk),
+        branch_cells=_padded_cells(branch_rows * widest_branch + branch_places, len(branch_lengths) * widest_branch),
     )
+
+
+def _padded_cells(of_pieces: np.ndarray, cells: int) -> Cells:
+    pieces = np.zeros(cells, np.int64)
+    pieces[of_pieces] = np.arange(len(of_pieces))
+    return Cells(torch.from_numpy(of_pieces), torch.from_numpy(pieces))
 
 
 def _cells(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -209,22 +228,50 @@ def _split(row: Tensor, trees: Trees) -> tuple[Tensor, Tensor]:
     """Trunks (G, heads, P, d) and branches (R, heads, S, d) of a row (1, heads, N, d)."""
     pieces, (trunks, width, branch_width) = row[0].transpose(0, 1), trees.sizes
     return (
-        _spread(pieces[:trunks], trees.trunk_cells, len(trees.trunk_lengths), width),
-        _spread(pieces[trunks:], trees.branch_cells, len(trees.branch_lengths), branch_width),
+        _spread(pieces[:trunks], trees.trunk_cells, width),
+        _spread(pieces[trunks:], trees.branch_cells, branch_width),
     )
 
 
-def _spread(pieces: Tensor, cells: Tensor, rows: int, width: int) -> Tensor:
-    """(rows, heads, width, d) of (pieces, heads, d), zeros where there is no piece."""
-    if len(pieces) < rows * width:  # otherwise all are of one length and stand where they should
-        pieces = pieces.new_zeros(rows * width, *pieces.shape[1:]).index_copy(0, cells, pieces)
-    return pieces.reshape(rows, width, *pieces.shape[1:]).transpose(1, 2)
+def _spread(pieces: Tensor, cells: Cells, width: int) -> Tensor:
+    """(rows, heads, width, d) of (n, heads, d)."""
+    if len(pieces) < len(cells.pieces):  # otherwise all are of one length and stand where they should
+        pieces = _Spread.apply(pieces, cells)
+    return pieces.unflatten(0, (-1, max(1, width))).transpose(1, 2)
 
 
-def _gathered(padded: Tensor, cells: Tensor) -> Tensor:
-    """(pieces, heads, d): what `_spread` had put into the cells of (rows, heads, width, d)."""
+def _gathered(padded: Tensor, cells: Cells) -> Tensor:
+    """(n, heads, d): what `_spread` had put into the cells of (rows, heads, width, d)."""
     rows = padded.transpose(1, 2).flatten(0, 1)
-    return rows if len(cells) == len(rows) else rows.index_select(0, cells)
+    return rows if len(cells.of_pieces) == len(rows) else _Gathered.apply(rows, cells)
+
+
+class _Spread(torch.autograd.Function):
+    """Pieces to cells. What stands in padding is not seen, so no gradient comes back from there: no sum over cells is needed."""
+
+    @staticmethod
+    def forward(ctx: Any, pieces: Tensor, cells: Cells) -> Tensor:
+        ctx.cells = cells
+        return pieces.index_select(0, cells.pieces)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0].index_select(0, ctx.cells.of_pieces), None
+
+
+class _Gathered(torch.autograd.Function):
+    """Cells to pieces: the other way round."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, cells: Cells) -> Tensor:
+        ctx.cells = cells
+        return rows.index_select(0, cells.of_pieces)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (grad,) = grads
+        padding = grad.new_zeros(len(ctx.cells.pieces), *grad.shape[1:])
+        return padding.index_copy_(0, ctx.cells.of_pieces, grad), None
 
 
 def _stacked(query: Tensor, share: int) -> Tensor:
