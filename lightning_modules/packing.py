@@ -66,7 +66,10 @@ class Cells:
 
 @dataclass(frozen=True)
 class Prefixes:
-    """Trained keys and values: M prefixes of at most L positions, which move the positions of what follows them by their length."""
+    """Trained keys and values: M prefixes of at most L positions, which move the positions of what follows them by their length.
+
+    Shorter ones stand on the right of L.
+    """
 
     layers: Sequence[tuple[Tensor, Tensor]]  # keys and values of each layer, (M, heads, L, d)
     lengths: Tensor  # (M,)
@@ -292,8 +295,8 @@ def _masks(trees: Trees, prefixes: Prefixes | None, share: int, like: Tensor) ->
     arange = partial(torch.arange, device=like.device)
     groups, before = len(trees.trunk_lengths), 0 if prefixes is None else prefixes.longest()
     in_prefix = arange(before).expand(groups, -1) >= 0
-    if prefixes is not None and prefixes.of is not None:  # shorter ones are filled up
-        in_prefix = arange(before) < prefixes.own(prefixes.lengths, groups)[:, None]
+    if prefixes is not None and prefixes.of is not None:  # shorter ones are filled up on the left
+        in_prefix = arange(before) >= before - prefixes.own(prefixes.lengths, groups)[:, None]
     causal = arange(width) <= arange(width)[:, None]
     trunk = None
     if share > 1 or (prefixes is not None and not prefixes.infix):

@@ -12,45 +12,21 @@ stands. An infix of keys and values stands before the input's last piece, which 
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from data.batching import TokenBudgetLoader, padded
-from data.settings import Settings
 from lightning_modules import packing
 from lightning_modules.language_model import next_piece_loss
 from lightning_modules.likelihood import MaximumLikelihood
 from lightning_modules.optimization import OptimizationSettings
 from lightning_modules.output_loss import projected_cross_entropy
 from lightning_modules.packed_examples import ExampleBatch, Layout
-
-
-class PrefixSettings(Settings):
-    """A prefix and its training."""
-
-    length: int = Field(default=10, ge=1)  # virtual positions
-    reparametrisation: bool = True  # P = MLP(P') while training; False trains P itself ("flat")
-    mlp_input: int = Field(default=512, ge=1)  # width of P'
-    mlp_hidden: int = Field(default=512, ge=1)
-    initial_text: str | None = None  # start from the activations of these words, cut or repeated to `length` pieces
-    position: Literal["prefix", "infix"] = "prefix"  # [P; x; y] or [x; P; y]
-    dropout: float = Field(default=0.0, ge=0, lt=1)  # on P, while training
-    training: OptimizationSettings = OptimizationSettings(
-        optimizer="adamw", learning_rate=5e-5, schedule="linear", epochs=10, betas=(0.9, 0.999), tokens_per_batch=512
-    )
-
-    @model_validator(mode="after")
-    def _words_are_reached(self) -> "PrefixSettings":
-        if self.initial_text and self.reparametrisation and self.length > self.mlp_hidden:
-            raise ValueError(
-                f"initial_text needs mlp_hidden ({self.mlp_hidden}) at least as large as length ({self.length})"
-            )
-        return self
+from lightning_modules.reparametrisation import PrefixSettings, Reparametrised
 
 
 class Adapter(nn.Module, ABC):
@@ -79,46 +55,22 @@ class Adapter(nn.Module, ABC):
         return Layout(virtual=0, infix=self.infix, share=share)
 
 
-class Prefix(Adapter):
+class Prefix(Reparametrised, Adapter):
     """Keys and values of `length` positions at every layer; each layer keeps its own number of key/value heads.
 
-    P is (length, layers * 2 * heads * head size). With an MLP it is W_2 tanh(W_1 P' + b_1) + b_2, row by row.
+    P is (length, layers * 2 * heads * head size).
     """
 
     def __init__(self, base: PreTrainedModel, settings: PrefixSettings, initial: Tensor | None = None) -> None:
-        super().__init__()
-        self.layers, self.heads, self.head_size = cache_shape(base)
+        self.shape = layers, heads, size = cache_shape(base)
+        super().__init__(layers * 2 * heads * size, settings, initial)
         self.infix, self.dropout = settings.position == "infix", nn.Dropout(settings.dropout)
-        width = self.layers * 2 * self.heads * self.head_size
-        self.mlp: nn.Sequential | None = None
-        if settings.reparametrisation:
-            self.seed = nn.Parameter(torch.randn(settings.length, settings.mlp_input))  # P'
-            self.mlp = nn.Sequential(
-                nn.Linear(settings.mlp_input, settings.mlp_hidden), nn.Tanh(), nn.Linear(settings.mlp_hidden, width)
-            )
-            if initial is not None:
-                self._fit(initial)
-        else:
-            self.P = nn.Parameter(torch.randn(settings.length, width) * 0.02 if initial is None else initial.clone())
-
-    @torch.no_grad()
-    def _fit(self, initial: Tensor) -> None:
-        """Chooses W_2, the least change to it, so that the MLP gives `initial`: exactly, while it has as many hidden units as rows."""
-        assert self.mlp is not None
-        hidden, last = self.mlp[:2](self.seed).double(), self.mlp.get_submodule("2")
-        assert isinstance(last, nn.Linear)
-        wrong = initial.double() - hidden @ last.weight.double().t() - last.bias.double()
-        last.weight += torch.linalg.lstsq(hidden, wrong).solution.t().to(last.weight.dtype)
-
-    def flat(self) -> Tensor:
-        """P, (length, layers * 2 * heads * head size)."""
-        return self.mlp(self.seed) if self.mlp is not None else self.P
 
     def prefixes(self) -> packing.Prefixes:
         """P as packed trees read it, after dropout."""
         flat = self.dropout(self.flat())
         lengths = torch.tensor([len(flat)], device=flat.device)
-        layers = key_values(flat, (self.layers, self.heads, self.head_size))
+        layers = key_values(flat, self.shape)
         return packing.Prefixes([(k[None], v[None]) for k, v in layers], lengths, infix=self.infix)
 
     def states(self, base: PreTrainedModel, text: Tensor) -> Tensor:
