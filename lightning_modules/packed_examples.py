@@ -80,7 +80,9 @@ def batch_examples(groups: Sequence[Group], layout: Layout) -> ExampleBatch:
         before = trunk_ends[trees.trunk_of.numpy()] - 1
         branches = trees.sizes[0] + np.arange(branch_lengths.sum())
         predicting = np.insert(branches, branch_lengths.cumsum() - branch_lengths, before)
-    return ExampleBatch(trees, *(torch.from_numpy(x) for x in (virtual, predicting, pieces)), examples=len(lengths))
+    return ExampleBatch(
+        trees, torch.from_numpy(virtual), torch.from_numpy(predicting), torch.from_numpy(pieces), len(lengths)
+    )
 
 
 def tree_loader(
@@ -105,7 +107,7 @@ def tree_loader(
     Raises:
         InputError: an example is longer, or has an empty prompt or target; names its group.
     """
-    check_examples(groups, longest)
+    check_examples(groups, layout, longest)
     parts = [part for group in groups for part in _within_budget(group, layout, budget)]
     sizes = np.array([_pieces(part, layout) for part in parts])
     if layout.share and len(parts) > len(groups):
@@ -125,12 +127,16 @@ def tree_loader(
     return BalancedLoader(sizes, collate, budget, shuffle=shuffle, seed=seed, rank=rank, processes=processes)
 
 
-def check_examples(groups: Sequence[Group], longest: int) -> None:
-    """Raises InputError where a prompt or target is empty, or an example is longer than the base can read."""
+def check_examples(groups: Sequence[Group], layout: Layout, longest: int) -> None:
+    """Raises InputError where a prompt or target is empty, or longer than the base can read; names the input and the limit."""
     for number, (prompt, targets) in enumerate(groups, start=1):
         where = f"training input {number} of {len(groups)}"
         if not len(prompt):
             raise InputError(f"{where}: the prompt is empty: no piece is left to predict the target's first from.")
+        if len(prompt) < 2 and layout.infix and not layout.virtual:
+            raise InputError(
+                f"{where}: the prompt is one piece: an infix of keys and values stands before its last, and after another."
+            )
         if not len(targets) or not all(map(len, targets)):
             raise InputError(f"{where}: an empty target. A target has its words and the end piece.")
         found = len(prompt) + max(map(len, targets))

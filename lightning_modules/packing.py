@@ -207,9 +207,9 @@ def tree_attention(
         masks.update(_masks(trees, prefixes, share, query))
 
     def attend(q: Tensor, keys_values: list[Tensor], mask: Tensor | None) -> Tensor:
-        found = F.scaled_dot_product_attention(
-            _stacked(q, share), *keys_values, mask, dropout_p=dropout, is_causal=mask is None, scale=scaling
-        )
+        k, v = keys_values
+        options: dict[str, Any] = {"dropout_p": dropout, "scale": scaling}
+        found = F.scaled_dot_product_attention(_stacked(q, share), k, v, mask, is_causal=mask is None, **options)
         return _unstacked(found, share)
 
     (q_trunk, q_branch), *both = (_split(x, trees) for x in (query, key, value))

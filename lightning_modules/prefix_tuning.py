@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from data.batching import TokenBudgetLoader, padded
+from data.errors import InputError
 from lightning_modules import packing
 from lightning_modules.language_model import next_piece_loss
 from lightning_modules.likelihood import MaximumLikelihood
@@ -87,19 +88,17 @@ class Prefix(Reparametrised, Adapter):
         # `generate` takes the first positions of its input for those in the cache: stand-ins, never read.
         trained = mask.new_ones(rows, len(flat))
         before = text.shape[1] - 1 if self.infix else 0  # positions before P
-        past = cache(flat, cache_shape(base), rows * beams)
+        past = cache(flat, self.shape, rows * beams)
         if before:
-            read = base.base_model(
+            read: Any = base.base_model(
                 text[:, :before],
                 attention_mask=mask[:, :before],
                 position_ids=(mask[:, :before].cumsum(1) - 1).clamp(min=0),
                 use_cache=True,
             ).past_key_values
-            for own, layer in zip(past.layers, read.layers, strict=True):
-                own.keys, own.values = (
-                    torch.cat([x.repeat_interleave(beams, 0), p], 2)
-                    for x, p in ((layer.keys, own.keys), (layer.values, own.values))
-                )
+            for own, layer in zip(cast(Any, past).layers, read.layers, strict=True):
+                own.keys = torch.cat([layer.keys.repeat_interleave(beams, 0), own.keys], 2)
+                own.values = torch.cat([layer.values.repeat_interleave(beams, 0), own.values], 2)
         return {
             "input_ids": torch.cat([text[:, :before], trained, text[:, before:]], 1),
             "attention_mask": torch.cat([mask[:, :before], trained, mask[:, before:]], 1),
@@ -160,6 +159,21 @@ class NoPrefix(Adapter):
 
     def inputs(self, base: PreTrainedModel, text: Tensor, mask: Tensor, beams: int) -> dict[str, Any]:
         return {"input_ids": text, "attention_mask": mask}
+
+
+def longest_text(base: PreTrainedModel, adapter: Adapter) -> int:
+    """Pieces of prompt and target together that the base has positions for, beside the trained ones.
+
+    Raises:
+        InputError: the trained positions leave no room.
+    """
+    positions: int = getattr(base.config.get_text_config(), "max_position_embeddings", None) or 1_000_000
+    trained = len(adapter.flat())
+    if positions - trained < 2:
+        raise InputError(
+            f"length: {trained} trained positions leave no room for text in the base's context of {positions:,}."
+        )
+    return positions - trained
 
 
 def embeddings(base: PreTrainedModel) -> Tensor:

@@ -3,9 +3,10 @@
 from typing import Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
+from data.errors import InputError
 from data.settings import Settings
 from lightning_modules.optimization import OptimizationSettings
 
@@ -24,21 +25,22 @@ class PrefixSettings(Settings):
         optimizer="adamw", learning_rate=5e-5, schedule="linear", epochs=10, betas=(0.9, 0.999), tokens_per_batch=512
     )
 
-    @model_validator(mode="after")
-    def _words_are_reached(self) -> "PrefixSettings":
-        if self.initial_text and self.reparametrisation and self.length > self.mlp_hidden:
-            raise ValueError(
-                f"initial_text needs mlp_hidden ({self.mlp_hidden}) at least as large as length ({self.length})"
-            )
-        return self
-
 
 class Reparametrised(nn.Module):
     """P (length, width). With an MLP it is W_2 tanh(W_1 P' + b_1) + b_2, row by row; the MLP goes when training is done."""
 
     def __init__(self, width: int, settings: PrefixSettings, initial: Tensor | None = None) -> None:
-        """`initial` (length, width) is what P is at first, with or without the MLP."""
+        """`initial` (length, width) is what P is at first, with or without the MLP.
+
+        Raises:
+            InputError: the MLP has too few hidden units to give `initial` exactly.
+        """
         super().__init__()
+        if initial is not None and settings.reparametrisation and settings.length > settings.mlp_hidden:
+            raise InputError(
+                f"mlp_hidden: {settings.mlp_hidden} hidden units cannot start {settings.length} positions from words: "
+                f"at least as many are needed. Raise mlp_hidden, or leave initial_text out."
+            )
         self.mlp: nn.Sequential | None = None
         if settings.reparametrisation:
             self.seed = nn.Parameter(torch.randn(settings.length, settings.mlp_input))  # P'

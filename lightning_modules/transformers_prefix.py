@@ -5,7 +5,7 @@ and gradient checkpointing work as they do without. Texts keep their own positio
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -98,12 +98,12 @@ def prefixed_attention(
     **options: Any,
 ) -> tuple[Tensor, None]:
     """Attention with the module's trained keys and values before those it read, in the form that `AttentionInterface` calls."""
-    own_keys, own_values = module.trained  # type: ignore[misc]
-    length = own_keys.shape[1]  # type: ignore[union-attr]
+    trained: tuple[Tensor, Tensor] = cast(Any, module).trained
     key, value = (
-        torch.cat([own.to(read.dtype).expand(len(read), -1, -1, -1), read], 2)  # type: ignore[operator,union-attr]
-        for own, read in ((own_keys, key), (own_values, value))
+        torch.cat([own.to(read.dtype).expand(len(read), -1, -1, -1), read], 2)
+        for own, read in zip(trained, (key, value), strict=True)
     )
+    length = trained[0].shape[1]
     added = [x for x in (attention_mask, position_bias) if x is not None]
     mask = torch.nn.functional.pad(sum(added[1:], added[0]), (length, 0)) if added else None  # 0: seen by all, no bias
     options = {name: options[name] for name in ("dropout", "scaling") if name in options}

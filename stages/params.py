@@ -170,16 +170,38 @@ class BaseModelSettings(Settings):
 class VariantSettings(PrefixSettings):
     """One row of the comparison of variants."""
 
-    kind: Literal["none", "prefix", "embedding"]
+    kind: Literal["none", "prefix", "embedding", "top", "full"]  # the last two learn the base's own weights
+    top_layers: int = Field(default=2, ge=1)  # of "top"
+    examples: int | None = Field(default=None, ge=1)  # None: as the task's
+    sampled: Literal["inputs", "pairs"] = "inputs"  # with all references, or one pair at a time
+    seed: int | None = None  # of sample and training; None is the run's
+    share_references: bool = True  # an input is read once for all its references
+    gradient_checkpointing: bool = False
+    keep_weights: bool = True  # of "top" and "full": a folder as large as the base
+
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> "VariantSettings":
+        of_adapters = {"length", "initial_text", "position", "dropout"}
+        of_prefixes = {"reparametrisation", "mlp_input", "mlp_hidden"}
+        unused = {
+            "none": of_adapters | of_prefixes | {"top_layers", "keep_weights", "training", "gradient_checkpointing"},
+            "prefix": {"top_layers", "keep_weights"},
+            "embedding": of_prefixes | {"top_layers", "keep_weights"},
+            "top": of_adapters | of_prefixes,
+            "full": of_adapters | of_prefixes | {"top_layers"},
+        }[self.kind] & self.model_fields_set
+        if unused:
+            raise ValueError(f"{', '.join(sorted(unused))}: no use in a variant of kind {self.kind}")
+        return self
 
 
 class PrefixTuningSettings(Settings):
     """The adaptation task and its variants."""
 
     template: str = "{source}"  # what the model reads before the target
-    examples: int = Field(default=300, ge=1)
+    examples: int | None = Field(default=300, ge=1)  # to train on; None is all
     validation_examples: int = Field(default=40, ge=1)
-    test_examples: int = Field(default=40, ge=1)
+    test_examples: int | None = Field(default=40, ge=1)  # inputs, each with all its references; None is all
     max_pieces: int = Field(default=64, ge=2)  # of prompt and target together; longer examples are left out and counted
     generated_pieces: int = Field(default=48, ge=1)
     variants: dict[ItemName, VariantSettings] = Field(min_length=1)

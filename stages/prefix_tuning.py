@@ -1,114 +1,183 @@
-"""Stage `prefix_tuning`: one variant of adapting the frozen base model. `python -m stages.prefix_tuning VARIANT`."""
+"""Stage `prefix_tuning`: one variant of adapting the base model. `python -m stages.prefix_tuning VARIANT`."""
 
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from transformers import PreTrainedModel
 
-from data.arrow import read_split
 from data.errors import InputError
-from lightning_modules.prefix_tuning import NoPrefix, PrefixTuning, build, example_loader, generate
+from lightning_modules import packing
+from lightning_modules.checkpointing import checkpoint_layers
+from lightning_modules.fine_tuning import FineTuning
+from lightning_modules.packed_examples import tree_loader
+from lightning_modules.prefix_tuning import (
+    Adapter,
+    PrefixTuning,
+    build,
+    example_loader,
+    generate,
+    longest_text,
+    target_loss,
+)
 from stages import layout
-from stages.fitting import fit
+from stages.fitting import Loader, fit
 from stages.language_model_folder import load_causal_model
-from stages.model_files import count_parameters
-from stages.prefix_folder import save_prefix
+from stages.model_files import WEIGHTS, count_parameters
+from stages.params import VariantSettings
+from stages.prefix_folder import PREFIX, save_prefix
 from stages.progress import Progress
 from stages.scoring import corpus_scores
 from stages.stage import Stage, stage
+from stages.task_examples import Input, read_inputs
 
 GENERATED_AT_ONCE = 20
 SHOWN = 3
+HELD_OUT_BUDGET = 1024  # pieces read at once where no gradient is kept
 
 
 def main() -> None:
     with stage("prefix_tuning", layout.PREFIXES, "prefix_tuning.variants") as this:
-        task, seed = this.params.prefix_tuning, this.params.seed
+        task = this.params.prefix_tuning
         variant = task.variants[this.item]
+        seed = this.params.seed if variant.seed is None else variant.seed
         pl.seed_everything(seed, verbose=False)
         base, tokenizer = load_causal_model(layout.BASE_MODEL)
-        train, validation, tested = (
-            _examples(this, tokenizer, split, count)
-            for split, count in (
-                ("train", task.examples),
-                ("validation", task.validation_examples),
-                ("test", task.test_examples),
-            )
-        )
-        initial = tokenizer(variant.initial_text)["input_ids"] if variant.initial_text else None
-        adapter = build(variant.kind, base, variant, initial)
-        loader = example_loader([e[:2] for e in train], variant.training.tokens_per_batch, seed=seed)
-        held_out = example_loader([e[:2] for e in validation], 1024, shuffle=False)
-        module = PrefixTuning(base, adapter, variant.training, len(loader))
+        adapter = build(variant.kind, base, variant, _initial(this, tokenizer, variant))
+        longest = longest_text(base, adapter)
+        if variant.gradient_checkpointing:
+            checkpoint_layers(base)
+        read = {"tokenizer": tokenizer, "longest": min(task.max_pieces, longest), "template": task.template}
+        count = task.examples if variant.examples is None else variant.examples
+        train = read_inputs(this.name, "train", count, seed=seed, by=variant.sampled, **read)
+        validation = read_inputs(this.name, "validation", task.validation_examples, seed=seed, **read)
+        tested = read_inputs(this.name, "test", None, inputs=task.test_examples, seed=seed, **read)
+        budget = variant.training.tokens_per_batch
+        loader = _loader(this, base, adapter, train, variant, longest, budget, seed=seed)
+        held_out = _loader(this, base, adapter, validation, variant, longest, HELD_OUT_BUDGET, shuffle=False)
+        module: PrefixTuning | FineTuning
+        if variant.kind in ("full", "top"):
+            top = variant.top_layers if variant.kind == "top" else None
+            module = FineTuning(base, variant.training, len(loader), top)
+        else:
+            module = PrefixTuning(base, adapter, variant.training, len(loader))
+        trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
         learned: dict[str, Any] = {"seconds": 0.0}
-        if not isinstance(adapter, NoPrefix):
+        if trained:
             learned = fit(this, module, loader, held_out, variant.training)
-        module.to(base.device).eval()  # a trainer gives it back on the CPU
-        save_prefix(this.out, variant.kind, adapter, layout.BASE_MODEL, task.template)
-        measured = _test(this, module, tokenizer, tested)
-        kept = adapter.flat().numel()
-        share = kept / count_parameters(base)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        module.to(device).eval()  # a trainer gives it back on the CPU
+        base.to(device)
+        base.eval()
+        examples = sum(len(i.targets) for i in train)
+        seconds = learned["seconds"] or 1
         this.summarise(
             {
-                "kept_parameters": kept,
-                "share_of_base": share,
+                "examples": examples,
+                "trained_parameters": trained,
+                **_saved(this, base, tokenizer, adapter, variant, trained),
                 **learned,
-                **measured,
+                "examples_per_second": examples * variant.training.epochs / seconds if trained else 0.0,
+                **_test(this, base, adapter, tokenizer, tested, variant, longest),
             }
         )
 
 
-def _examples(this: Stage, tokenizer: Any, split: str, count: int) -> list[tuple[list[int], list[int], str, str]]:
-    """The first `count` pairs of a split, in a seeded order, that fit; (prompt ids, target ids, source, target)."""
-    task = this.params.prefix_tuning
-    rows = read_split(layout.CORPUS, split).shuffle(seed=this.params.seed, keep_in_memory=True)
-    found, too_long = [], 0
-    for row in rows:
-        prompt = tokenizer(task.template.format_map({"source": row["source"]}))["input_ids"]
-        target = [*tokenizer(" " + row["target"], add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-        if len(prompt) + len(target) > task.max_pieces:
-            too_long += 1
-            continue
-        found.append((prompt, target, row["source"], row["target"]))
-        if len(found) == count:
-            break
-    if not found:
-        raise InputError(
-            f"prefix_tuning: no pair of '{split}' has at most {task.max_pieces} pieces. Raise prefix_tuning.max_pieces in params.yaml."
-        )
-    print(
-        f"{this.name}: {split}: {len(found)} examples; {too_long} pairs passed over, longer than {task.max_pieces} pieces",
-        flush=True,
-    )
-    return found
+def _initial(this: Stage, tokenizer: Any, variant: VariantSettings) -> list[int] | None:
+    """Pieces of the words to start from; says where they do not fit the length."""
+    if not variant.initial_text:
+        return None
+    pieces: list[int] = tokenizer(variant.initial_text)["input_ids"]
+    if len(pieces) != variant.length:
+        done = "the rest is left out" if len(pieces) > variant.length else "it is repeated"
+        print(f"{this.name}: initial_text has {len(pieces)} pieces, the prefix {variant.length}: {done}", flush=True)
+    return pieces
+
+
+def _loader(
+    this: Stage,
+    base: PreTrainedModel,
+    adapter: Adapter,
+    inputs: list[Input],
+    variant: VariantSettings,
+    longest: int,
+    budget: int,
+    **options: Any,
+) -> Loader:
+    """Packed trees; padded rows where the base's attention cannot be packed."""
+    try:
+        packing.release(packing.prepare(base))
+    except InputError as error:
+        if adapter.infix or variant.gradient_checkpointing:
+            raise
+        print(f"{this.name}: {error} Training reads padded rows.", flush=True)
+        return example_loader([(i.prompt, t) for i in inputs for t in i.targets], budget, **options)
+    groups = [(i.prompt, i.targets) for i in inputs]
+    return tree_loader(groups, adapter.layout(variant.share_references), budget, longest=longest, **options)
+
+
+def _saved(
+    this: Stage, base: PreTrainedModel, tokenizer: Any, adapter: Adapter, variant: VariantSettings, trained: int
+) -> dict[str, Any]:
+    """Writes what is kept of the variant; returns how much it is. A fine-tuned base is a model folder of its own."""
+    packing.release(base)
+    kept = adapter.flat().numel()
+    if variant.kind not in ("full", "top"):
+        save_prefix(this.out, variant.kind, adapter, layout.BASE_MODEL, this.params.prefix_tuning.template)
+        size = (this.out / PREFIX).stat().st_size if kept else 0
+    else:
+        kept, size = trained, 4 * count_parameters(base)
+        if variant.keep_weights:
+            base.save_pretrained(this.out)
+            tokenizer.save_pretrained(this.out)
+            size = (this.out / WEIGHTS).stat().st_size
+    return {"kept_parameters": kept, "share_of_base": kept / count_parameters(base), "file_bytes": size}
 
 
 @torch.inference_mode()
 def _test(
-    this: Stage, module: PrefixTuning, tokenizer: Any, tested: list[tuple[list[int], list[int], str, str]]
+    this: Stage,
+    base: PreTrainedModel,
+    adapter: Adapter,
+    tokenizer: Any,
+    tested: list[Input],
+    variant: VariantSettings,
+    longest: int,
 ) -> dict[str, Any]:
-    """Loss on the targets, and BLEU and chrF of what the model writes."""
-    loss, tokens = 0.0, 0
-    for batch in example_loader([e[:2] for e in tested], 1024, shuffle=False):
-        batch_loss, count = module.loss({side: rows.to(module.device) for side, rows in batch.items()})
-        loss, tokens = loss + float(batch_loss), tokens + count
-    bar = Progress(f"{this.name} writes", len(tested))
-    written: list[str] = []
-    for start in range(0, len(tested), GENERATED_AT_ONCE):
-        prompts = [e[0] for e in tested[start : start + GENERATED_AT_ONCE]]
-        ids = generate(
-            module.base[0], module.adapter, prompts, tokenizer.eos_token_id, this.params.prefix_tuning.generated_pieces
+    """Loss on the targets, and scores of what the model writes against all references of an input."""
+    most = this.params.prefix_tuning.generated_pieces
+    fitting = [i for i in tested if len(i.prompt) + most <= longest]
+    if len(fitting) < len(tested):
+        print(
+            f"{this.name}: {len(tested) - len(fitting)} of {len(tested)} test inputs are not written: with "
+            f"{most} pieces more they have above {longest:,}, which is what the base reads",
+            flush=True,
         )
+    loss, tokens = 0.0, 0
+    for batch in _loader(this, base, adapter, tested, variant, longest, HELD_OUT_BUDGET, shuffle=False):
+        moved = batch.to(base.device) if hasattr(batch, "to") else {k: v.to(base.device) for k, v in batch.items()}
+        batch_loss, count = target_loss(base, adapter, moved)
+        loss, tokens = loss + float(batch_loss), tokens + count
+    packing.release(base)
+    bar = Progress(f"{this.name} writes", len(fitting))
+    written: list[str] = []
+    for start in range(0, len(fitting), GENERATED_AT_ONCE):
+        prompts = [i.prompt for i in fitting[start : start + GENERATED_AT_ONCE]]
+        ids = generate(base, adapter, prompts, tokenizer.eos_token_id, most)
         written += [" ".join(text.split()) for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
         bar.update(len(written))
     this.write_json(
         layout.EXAMPLES,
-        [{"source": e[2], "output": w, "references": [e[3]]} for e, w in zip(tested[:SHOWN], written, strict=False)],
+        [
+            {"source": i.source, "output": w, "references": i.references}
+            for i, w in zip(fitting[:SHOWN], written, strict=False)
+        ],
     )
     return {
+        "test_inputs": len(fitting),
         "test_loss": loss / tokens,
         "test_target_pieces": tokens,
-        **corpus_scores(written, [[e[3]] for e in tested]),
+        **(corpus_scores(written, [i.references for i in fitting]) if fitting else {}),
     }
 
 
