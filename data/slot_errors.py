@@ -105,7 +105,9 @@ def slot_errors(meanings: Sequence[Mapping[str, str]], texts: Sequence[str]) -> 
             if slot == "familyFriendly" and "no" in said:
                 said.discard("yes")
             if slot == "near" or (slot == "name" and slot not in meaning):
-                said.discard(meaning.get("name" if slot == "near" else "near", ""))  # a venue is both somebody's name and a neighbour
+                said.discard(
+                    meaning.get("name" if slot == "near" else "near", "")
+                )  # a venue is both somebody's name and a neighbour
             wanted = meaning.get(slot)
             if wanted is None:
                 counts["added"] += bool(said)
