@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from data.errors import InputError
-from gradus import comparisons
+from gradus import comparisons, prefixes
 from gradus.errors import taught_errors
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
     The other commands use what it made, in artifacts/.""",
 )
 app.add_typer(comparisons.app, name="comparisons")
+app.add_typer(prefixes.app, name="prefix")
 
 BATCH = 64  # lines used together; the first output comes before the last input
 TRANSLATED_TOGETHER = 256  # at most: sorted by length, in batches of a number of pieces
@@ -167,15 +168,31 @@ def generate(
     ] = None,
     max_pieces: Annotated[int, typer.Option(min=1, help="Longest continuation.")] = 64,
     beam: Annotated[int, typer.Option(min=1, help="Beam width; 1 is greedy search.")] = 1,
+    length_penalty: Annotated[
+        float, typer.Option(help="Hypotheses are ranked by log P / length ^ this: above 0 favours longer ones.")
+    ] = 1.0,
+    samples: Annotated[
+        bool, typer.Option("--sample", metavar="", help="Draw one sample a line instead of searching.")
+    ] = False,
+    temperature: Annotated[float, typer.Option(help="Of --sample: below 1 sharpens the distribution.")] = 1.0,
+    top_p: Annotated[float, typer.Option(help="Of --sample: draw from the fewest pieces of this probability.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of --sample.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Lines read and written together; no result depends on it.")] = 16,
 ) -> None:
     """Continue standard input, one prompt a line, with a language model; a prefix brings its own template for the line.
 
-    Example: `echo "Jesus wept." | gradus generate --model artifacts/base_model --prefix artifacts/prefix_tuning/prefix`
+    Example: `echo "Jesus wept." | gradus generate --model artifacts/base_model --prefix artifacts/prefix_tuning/prefix --beam 5 --length-penalty .9`
     """
     from gradus import using
 
     with taught_errors():
-        for line in using.continuations(model, prefix, max_pieces, beam, _stdin(), BATCH // 4):
+        if samples and beam > 1:
+            raise InputError(f"--sample draws without a beam: leave out --beam {beam}.")
+        settings = {
+            "method": "sample" if samples else "beam", "beam": beam, "length_penalty": length_penalty,
+            "max_pieces": max_pieces, "temperature": temperature, "top_p": top_p, "seed": seed,
+        }  # fmt: skip
+        for line in using.continuations(model, prefix, settings, _stdin(), batch):
             typer.echo(line)
 
 

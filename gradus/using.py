@@ -13,10 +13,12 @@ from data.comparisons.collection import read_collection
 from data.comparisons.evaluation import compare, evaluate, padded
 from data.comparisons.importing import Source, import_rankings
 from data.errors import InputError
+from data.settings import validated
 from data.tokenizer import encode
 from gradus.translating import load_ensemble
 from lightning_modules.decoding import log_probabilities
-from lightning_modules.prefix_tuning import NoPrefix, generate
+from lightning_modules.generation import GenerationSettings, write
+from lightning_modules.prefix_tuning import NoPrefix
 from stages.language_model_folder import load_causal_model
 from stages.model_files import CONFIG, read_config
 from stages.prefix_folder import SavedPrefix, load_prefix
@@ -26,29 +28,50 @@ T = TypeVar("T")
 
 
 def continuations(
-    folder: Path, prefix: Path | None, max_pieces: int, beam: int, lines: Iterable[str], batch: int
+    folder: Path, prefix: Path | None, options: dict[str, Any], lines: Iterable[str], batch: int
 ) -> Iterator[str]:
-    """For each line its continuation by the language model, with the prefix's template around the line where there is one."""
+    """For each line its continuation by the language model, with the prefix's template around the line where there is one.
+
+    `options` are those of `GenerationSettings`. An empty line gives an empty line.
+
+    Raises:
+        InputError: an option is wrong, or a line with the prefix and what may be written is longer than the model's context; the
+            lines before it are written first.
+    """
+    settings = validated(GenerationSettings, options, "options")
     model, tokenizer = load_causal_model(folder)
     model.requires_grad_(False)
     saved = load_prefix(prefix, model, folder) if prefix else SavedPrefix(NoPrefix(), "{source}", "none")
+    virtual, context = len(saved.adapter.flat()), getattr(model.config, "max_position_embeddings", None)
+    if context and virtual + 1 + settings.max_pieces > context:
+        raise InputError(
+            f"a prefix of {virtual} positions and {settings.max_pieces} pieces to write leave no room for an input in the {context} positions of "
+            f"{folder}: lower --max-pieces."
+        )
+    first = 1
     for chunk in _chunks(lines, batch):
         texts = [saved.template.format_map({"source": line.strip()}) for line in chunk]
-        full = [i for i, line in enumerate(chunk) if line.strip()]
-        ids = (
-            generate(
-                model,
-                saved.adapter,
-                tokenizer([texts[i] for i in full])["input_ids"],
-                tokenizer.eos_token_id,
-                max_pieces,
-                num_beams=beam,
-            )
-            if full
-            else []
+        ids = [tokenizer(text)["input_ids"] if line.strip() else [] for line, text in zip(chunk, texts, strict=True)]
+        allowed = context - virtual - settings.max_pieces if context else None
+        wrong = next((i for i, pieces in enumerate(ids) if allowed is not None and len(pieces) > allowed), len(ids))
+        full = [i for i in range(wrong) if ids[i]]
+        found = write(
+            model,
+            saved.adapter,
+            [ids[i] for i in full],
+            tokenizer.eos_token_id,
+            settings,
+            batch=batch,
+            rows=[first + i for i in full],
         )
-        written = dict(zip(full, tokenizer.batch_decode(ids, skip_special_tokens=True), strict=True))
-        yield from (" ".join(written.get(i, "").split()) for i in range(len(chunk)))
+        written = dict(zip(full, tokenizer.batch_decode(found, skip_special_tokens=True), strict=True))
+        yield from (" ".join(written.get(i, "").split()) for i in range(wrong))
+        if wrong < len(ids):
+            raise InputError(
+                f"standard input, line {first + wrong}: {len(ids[wrong])} pieces with its template, but {folder} takes {allowed}: its {context} "
+                f"positions less {virtual} of the prefix and {settings.max_pieces} to write (--max-pieces)."
+            )
+        first += len(chunk)
 
 
 def rewards(folder: Path, lines: Iterable[str], batch: int) -> Iterator[str]:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
@@ -22,6 +23,18 @@ transformers_logging.disable_progress_bar()  # of loading and saving, which take
 def load_causal_model(folder: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A language model (in float32 on a CPU) and its tokenizer, from a folder or a hub id."""
     return from_pretrained(AutoModelForCausalLM, folder)
+
+
+def skeleton(folder: Path) -> PreTrainedModel:
+    """A language model of the folder's shapes, without weights. Raises InputError when the folder has no readable configuration."""
+    if not (folder / CONFIG).is_file():
+        raise InputError(f"{folder}: no {CONFIG} in it: not a model folder. Run the stage that makes it: dvc repro.")
+    try:
+        with torch.device("meta"):
+            found: PreTrainedModel = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder}: cannot be loaded: {error}") from None
+    return found
 
 
 def from_pretrained(kind: Any, folder: Path | str, **options: Any) -> tuple[Any, Any]:

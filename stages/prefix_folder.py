@@ -1,17 +1,28 @@
-"""A prefix as a folder: P, and which base it belongs to."""
+"""A prefix as a folder: `prefix.safetensors` (P alone) and `prefix.json` (what it is, and which base it belongs to)."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from safetensors.torch import save_file
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from data.errors import InputError
 from data.folders import file_hash
-from lightning_modules.prefix_tuning import Adapter, EmbeddingPrompt, NoPrefix, Prefix, PrefixSettings
+from lightning_modules.prefix_tuning import (
+    Adapter,
+    EmbeddingPrompt,
+    NoPrefix,
+    Prefix,
+    PrefixSettings,
+    cache_shape,
+    embeddings,
+)
 from stages.model_files import WEIGHTS, read_config, weights, write_config
 
 PREFIX, PREFIX_CONFIG = "prefix.safetensors", "prefix.json"
+ADAPTERS: dict[str, type[Prefix] | type[EmbeddingPrompt]] = {"prefix": Prefix, "embedding": EmbeddingPrompt}
+KEYS = ("kind", "template", "base", "base_hash", "hash")
 
 
 class SavedPrefix(NamedTuple):
@@ -23,25 +34,66 @@ class SavedPrefix(NamedTuple):
 
 
 def save_prefix(folder: Path, kind: str, adapter: Adapter, base: Path, template: str) -> None:
-    """Writes P alone, and which base it belongs to (by the hash of its weights)."""
-    save_file({"P": adapter.flat().detach().contiguous()}, folder / PREFIX)
+    """Writes P alone, the hash of its file, and which base it belongs to (by the hash of its weights)."""
+    save_file({"P": adapter.flat().detach().cpu().contiguous()}, folder / PREFIX)
     write_config(
         folder / PREFIX_CONFIG,
-        {"kind": kind, "template": template, "base": str(base), "base_hash": file_hash(base / WEIGHTS)},
+        {
+            "kind": kind,
+            "position": "infix" if adapter.infix else "prefix",
+            "template": template,
+            "base": str(base),
+            "base_hash": file_hash(base / WEIGHTS),
+            "hash": file_hash(folder / PREFIX),
+        },
     )
+
+
+def read_prefix(folder: Path) -> tuple[dict[str, Any], Tensor]:
+    """`prefix.json` and P. Raises InputError when a file is missing, or is not what `save_prefix` wrote."""
+    config = read_config(folder / PREFIX_CONFIG, "a prefix, e.g. artifacts/prefix_tuning/prefix")
+    if missing := [key for key in KEYS if not isinstance(config.get(key), str)]:
+        raise InputError(f"{folder / PREFIX_CONFIG}: no {', '.join(missing)} in it. Make the prefix again.")
+    path = folder / PREFIX
+    if path.is_file() and (found := file_hash(path)) != config["hash"]:
+        raise InputError(
+            f"{path}: truncated or altered: its content is {found[:8]}, {PREFIX_CONFIG} says {config['hash'][:8]}. "
+            "Copy both files again, or make the prefix again."
+        )
+    return config, weights(path)["P"]
 
 
 def load_prefix(folder: Path, base: PreTrainedModel, base_folder: Path) -> SavedPrefix:
     """Raises InputError when a file is missing or damaged, or the prefix was trained on another base."""
-    config = read_config(folder / PREFIX_CONFIG, "a prefix, e.g. artifacts/prefix_tuning/prefix")
+    config, flat = read_prefix(folder)
+    check_base(folder, config, base_folder)
+    return SavedPrefix(
+        adapter(config, flat, base, folder).to(base.device).eval(), config["template"], str(config["kind"])
+    )
+
+
+def check_base(folder: Path, config: dict[str, Any], base_folder: Path) -> None:
+    """Raises InputError when the base's weights are not those that the prefix was trained on."""
+    if not (base_folder / WEIGHTS).is_file():
+        raise InputError(f"{base_folder}: no {WEIGHTS} in it: not a model folder.")
     actual = file_hash(base_folder / WEIGHTS)
     if actual != config["base_hash"]:
         raise InputError(
             f"{folder}: this prefix was trained on {config['base']} (weights {config['base_hash'][:8]}), but {base_folder} has "
             f"weights {actual[:8]}. A prefix works with its own base only: give that one with --model, or train the prefix again."
         )
-    flat = weights(folder / PREFIX)["P"]
-    settings = PrefixSettings(length=max(1, len(flat)), reparametrisation=False)
-    adapters = {"prefix": Prefix, "embedding": EmbeddingPrompt}
-    adapter = adapters[config["kind"]](base, settings, flat) if config["kind"] in adapters else NoPrefix()
-    return SavedPrefix(adapter.to(base.device).eval(), config["template"], config["kind"])
+
+
+def adapter(config: dict[str, Any], flat: Tensor, base: PreTrainedModel, where: Path) -> Adapter:
+    """The adapter that `config` describes, with P. Raises InputError when P has not the base's shape, or the kind is unknown."""
+    kind = config["kind"]
+    if kind == "none":
+        return NoPrefix()
+    if kind not in ADAPTERS:
+        raise InputError(f"{where / PREFIX_CONFIG}: kind {kind!r}: expected none, {', '.join(ADAPTERS)}.")
+    layers, heads, size = cache_shape(base)
+    width = layers * 2 * heads * size if kind == "prefix" else embeddings(base).shape[1]
+    if flat.dim() != 2 or flat.shape[1] != width:
+        raise InputError(f"{where}: P is {tuple(flat.shape)}, and this base needs (length, {width}).")
+    settings = PrefixSettings(length=len(flat), reparametrisation=False, position=config.get("position", "prefix"))
+    return ADAPTERS[kind](base, settings, flat)

@@ -141,5 +141,5 @@ def test_a_saved_prefix_refuses_another_base(base: PreTrainedModel, tmp_path: Pa
     with pytest.raises(InputError, match=r"this prefix was trained on .*base .*, but .*other has"):
         load_prefix(tmp_path / "prefix", base, tmp_path / "other")
     (tmp_path / "prefix" / "prefix.safetensors").write_bytes(b"broken")
-    with pytest.raises(InputError, match=r"prefix\.safetensors: missing or damaged"):
+    with pytest.raises(InputError, match=r"prefix\.safetensors: truncated or altered"):
         load_prefix(tmp_path / "prefix", base, tmp_path / "base")

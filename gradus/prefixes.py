@@ -1,0 +1,78 @@
+"""`gradus prefix`: prefixes to and from other tools."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from data.errors import InputError
+from gradus.errors import taught_errors
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="""Exchange prefixes with PEFT.
+
+    A prefix is a folder with `prefix.safetensors` and `prefix.json`, e.g. artifacts/prefix_tuning/prefix. It belongs to one base
+    model, whose weights are recognised by their content.""",
+)
+
+Model = Annotated[Path, typer.Option(help="Folder of the base model, e.g. artifacts/base_model.")]
+Out = Annotated[Path, typer.Option(help="New folder to write.")]
+
+
+@app.command()
+def export(
+    prefix: Annotated[Path, typer.Option(help="Folder of a prefix, e.g. artifacts/prefix_tuning/prefix.")],
+    out: Out,
+    model: Model = Path("artifacts/base_model"),
+) -> None:
+    """Write a prefix as a PEFT adapter: `PeftModel.from_pretrained(base, OUT)` then gives the same logits.
+
+    Example: `gradus prefix export --prefix artifacts/prefix_tuning/prefix --out my_adapter`
+    """
+    from stages.peft_folder import export_prefix
+
+    with taught_errors():
+        _new(out, lambda folder: export_prefix(prefix, _skeleton(model), model, folder))
+        typer.echo(f"{out}: a PEFT adapter for {model}")
+
+
+@app.command("import")
+def import_(
+    peft: Annotated[Path, typer.Option(help="Folder of a PEFT adapter: prefix tuning or prompt tuning.")],
+    out: Out,
+    model: Model = Path("artifacts/base_model"),
+    template: Annotated[str, typer.Option(help="What the model reads for a line, {source}.")] = "{source}",
+) -> None:
+    r"""Write a PEFT adapter as a prefix. PEFT does not record the base's content: give with --model the one it was trained on.
+
+    Example: `gradus prefix import --peft my_adapter --out my_prefix --template "Restaurant data: {source}\nDescription:"`
+    """
+    from stages.peft_folder import import_prefix
+
+    with taught_errors():
+        if "{source}" not in template:
+            raise InputError(f"--template {template!r}: it must contain {{source}}.")
+        text = template.replace("\\n", "\n")
+        _new(out, lambda folder: import_prefix(peft, _skeleton(model), model, folder, text))
+        typer.echo(f"{out}: a prefix for {model}")
+
+
+def _new(out: Path, make: Callable[[Path], None]) -> None:
+    from data.folders import finished_folder
+
+    if out.exists():
+        raise InputError(f"{out}: exists already. Give a new folder with --out.")
+    with finished_folder(out) as folder:
+        make(folder)
+
+
+def _skeleton(model: Path) -> "PreTrainedModel":
+    from stages.language_model_folder import skeleton
+
+    return skeleton(model)
