@@ -1,43 +1,19 @@
 """Scores of generated text against references."""
 
-from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
 import sacrebleu.metrics
 from sacremoses import MosesPunctNormalizer, MosesTokenizer
 
-from data.generation_metrics import scores
-from data.slot_errors import slot_errors, slots
-
 
 def corpus_scores(texts: list[str], references: list[list[str]]) -> dict[str, Any]:
     """Cased sacreBLEU and chrF with their signatures; each text has one or more references."""
-    return _sacrebleu({"bleu": sacrebleu.metrics.BLEU(), "chrf": sacrebleu.metrics.CHRF()}, texts, references)
+    return sacrebleu_scores({"bleu": sacrebleu.metrics.BLEU(), "chrf": sacrebleu.metrics.CHRF()}, texts, references)
 
 
-def generation_scores(
-    texts: list[str], references: list[list[str]], sources: Sequence[str] | None = None
-) -> dict[str, Any]:
-    """`corpus_scores` and the metrics of the E2E challenge, as in the papers on it: `bleu_lowercased` (times 100), `nist`, `meteor`,
-    `rouge_l` and `cider` (`data.generation_metrics`).
-
-    Where every source is a meaning representation, also the slot error rate of the texts (`slot_error_rate`, with its counts) and of
-    the references (`references_slot_error_rate`), which says how much of it is the patterns' and the annotators'.
-    """
-    uncased = sacrebleu.metrics.BLEU(lowercase=True)
-    found = corpus_scores(texts, references)
-    found |= _sacrebleu({"bleu_lowercased": uncased}, texts, references)
-    found |= scores(texts, references)
-    meanings = [meaning for source in sources or [] if (meaning := slots(source))]
-    if meanings and len(meanings) == len(texts):
-        found |= slot_errors(meanings, texts)
-        each = [(m, r) for m, group in zip(meanings, references, strict=True) for r in group]
-        found["references_slot_error_rate"] = slot_errors([m for m, _ in each], [r for _, r in each])["slot_error_rate"]
-    return found
-
-
-def _sacrebleu(metrics: dict[str, Any], texts: list[str], references: list[list[str]]) -> dict[str, Any]:
+def sacrebleu_scores(metrics: dict[str, Any], texts: list[str], references: list[list[str]]) -> dict[str, Any]:
+    """Each metric's score and, as NAME_signature, how it was computed."""
     columns = _columns(references)
     found: dict[str, Any] = {}
     for key, metric in metrics.items():
