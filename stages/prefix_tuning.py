@@ -1,6 +1,7 @@
 """Stage `prefix_tuning`: one variant of adapting the base model. `python -m stages.prefix_tuning VARIANT`."""
 
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -23,7 +24,7 @@ from lightning_modules.prefix_tuning import (
 from stages import layout
 from stages.fitting import Loader, fit
 from stages.language_model_folder import load_causal_model
-from stages.model_files import WEIGHTS, count_parameters
+from stages.model_files import DEVICE, WEIGHTS, count_parameters
 from stages.params import VariantSettings
 from stages.prefix_folder import PREFIX, save_prefix
 from stages.progress import Progress
@@ -47,11 +48,18 @@ def main() -> None:
         longest = longest_text(base, adapter)
         if variant.gradient_checkpointing:
             checkpoint_layers(base)
-        read = {"tokenizer": tokenizer, "longest": min(task.max_pieces, longest), "template": task.template}
+        read = partial(
+            read_inputs,
+            this.name,
+            tokenizer=tokenizer,
+            template=task.template,
+            longest=min(task.max_pieces, longest),
+            seed=seed,
+        )
         count = task.examples if variant.examples is None else variant.examples
-        train = read_inputs(this.name, "train", count, seed=seed, by=variant.sampled, **read)
-        validation = read_inputs(this.name, "validation", task.validation_examples, seed=seed, **read)
-        tested = read_inputs(this.name, "test", None, inputs=task.test_examples, seed=seed, **read)
+        train = read("train", count, by=variant.sampled)
+        validation = read("validation", task.validation_examples)
+        tested = read("test", None, inputs=task.test_examples)
         budget = variant.training.tokens_per_batch
         loader = _loader(this, base, adapter, train, variant, longest, budget, seed=seed)
         held_out = _loader(this, base, adapter, validation, variant, longest, HELD_OUT_BUDGET, shuffle=False)
@@ -65,10 +73,8 @@ def main() -> None:
         learned: dict[str, Any] = {"seconds": 0.0}
         if trained:
             learned = fit(this, module, loader, held_out, variant.training)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        module.to(device).eval()  # a trainer gives it back on the CPU
-        base.to(device)
-        base.eval()
+        for trainable in (module, base, adapter):  # a trainer gives them back on the CPU
+            cast(torch.nn.Module, trainable).to(DEVICE).eval()
         examples = sum(len(i.targets) for i in train)
         seconds = learned["seconds"] or 1
         this.summarise(

@@ -1,0 +1,148 @@
+"""The stage on a small corpus: every kind of variant trains, keeps what it should, and refuses what it cannot read."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from data.tokenizer import TokenizerSettings, save_tokenizer, train_tokenizer
+from lightning_modules.language_model import LanguageModelSettings, build_language_model
+from stages import layout, prefix_tuning
+from stages.stage import read_json
+
+TRAINING = {"epochs": 8, "learning_rate": 0.02, "tokens_per_batch": 200}
+TABLE = {"length": 4, "mlp_input": 8, "mlp_hidden": 8, "training": TRAINING}
+VARIANTS: dict[str, Any] = {
+    "none": {"kind": "none"},
+    "prefix": {"kind": "prefix", **TABLE, "initial_text": "ab cd", "dropout": 0.1},
+    "flat": {
+        "kind": "prefix",
+        "length": 4,
+        "reparametrisation": False,
+        "training": TRAINING,
+        "share_references": False,
+    },
+    "infix": {"kind": "prefix", **TABLE, "position": "infix", "gradient_checkpointing": True},
+    "embedding": {"kind": "embedding", "length": 4, "training": TRAINING},
+    "top": {"kind": "top", "top_layers": 1, "training": TRAINING},
+    "full": {"kind": "full", "training": TRAINING},
+    "few": {"kind": "full", "training": TRAINING, "examples": 5, "seed": 7, "sampled": "pairs", "keep_weights": False},
+    "long": {"kind": "prefix", "length": 95, "reparametrisation": False},
+}
+
+
+@pytest.fixture
+def task(project: Path) -> Path:
+    """A project with a base of 96 positions, and inputs with three references each that say the input twice."""
+    for split, count in (("train", 30), ("validation", 4), ("test", 5)):
+        sources = [f"ab {'cd ' * (i % 4)}{split[0]}{i}" for i in range(count) for _ in range(3)]
+        targets = [f"{s} {w} {s}" for s, w in zip(sources, ["so", "and", "or"] * count, strict=True)]
+        datasets.Dataset.from_dict({"source": sources, "target": targets}).save_to_disk(layout.CORPUS / split)
+    save_tokenizer(train_tokenizer(["ab cd so and or"] * 3, TokenizerSettings(vocabulary=300)), layout.BASE_MODEL)
+    torch.manual_seed(0)
+    settings = LanguageModelSettings(layers=2, hidden=16, feed_forward=32, heads=2, key_value_heads=1, max_positions=96)
+    build_language_model(settings, 300).save_pretrained(layout.BASE_MODEL)
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["prefix_tuning"] = {
+        "template": "{source} means", "examples": None, "validation_examples": 6, "test_examples": 4, "max_pieces": 90,
+        "generated_pieces": 5, "variants": VARIANTS,
+    }  # fmt: skip
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    return project
+
+
+def run(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setattr(sys, "argv", ["prefix_tuning", name])
+    prefix_tuning.main()
+    found: dict[str, Any] = read_json(layout.PREFIXES / name / layout.SUMMARY)
+    return found
+
+
+def test_every_kind_learns_and_keeps_what_it_should(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (layout.BASE_MODEL / "model.safetensors").read_bytes()
+    base = load_file(layout.BASE_MODEL / "model.safetensors")
+    size = sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(layout.BASE_MODEL).parameters())
+    found = {name: run(name, monkeypatch) for name in VARIANTS if name != "long"}
+    assert {name: f["kept_parameters"] for name, f in found.items()} == {
+        "none": 0, "prefix": 4 * 2 * 2 * 8, "flat": 4 * 2 * 2 * 8, "infix": 4 * 2 * 2 * 8, "embedding": 4 * 16,
+        "top": found["top"]["trained_parameters"], "full": size, "few": size,
+    }  # fmt: skip
+    for name, summary in found.items():
+        assert summary["examples"] == (5 if name == "few" else 90)
+        assert summary["test_inputs"] == 4
+        assert summary["share_of_base"] == pytest.approx(summary["kept_parameters"] / size)
+        if name not in ("none", "few"):
+            assert summary["test_loss"] < found["none"]["test_loss"], name
+            assert summary["examples_per_second"] > 0
+    assert all(len(e["references"]) == 3 for e in read_json(layout.PREFIXES / "none" / layout.EXAMPLES))
+    assert (layout.BASE_MODEL / "model.safetensors").read_bytes() == before
+    assert found["prefix"]["file_bytes"] < 2000 < found["full"]["file_bytes"]
+    assert not (layout.PREFIXES / "few" / "model.safetensors").exists()
+    top = load_file(layout.PREFIXES / "top" / "model.safetensors")
+    changed = {name.split(".")[2] for name, p in top.items() if not torch.equal(p, base[name])}
+    assert changed == {"1"}  # the upper of two layers; embeddings and norms are as they were
+
+
+def test_a_sample_is_the_same_for_the_same_seed_and_a_larger_one_holds_it(task: Path) -> None:
+    from functools import partial
+
+    from stages.language_model_folder import load_causal_model
+    from stages.task_examples import read_inputs
+
+    _, tokenizer = load_causal_model(layout.BASE_MODEL)
+    read = partial(read_inputs, "s", "train", tokenizer=tokenizer, template="{source}", longest=90)
+
+    def pairs(**options: Any) -> set[tuple[str, tuple[int, ...]]]:
+        return {(i.source, tuple(t)) for i in read(**options) for t in i.targets}
+
+    small, large = (pairs(examples=n, seed=1, by="pairs") for n in (10, 40))
+    assert (len(small), len(large)) == (10, 40)
+    assert small < large
+    assert small == pairs(examples=10, seed=1, by="pairs")
+    assert small != pairs(examples=10, seed=2, by="pairs")
+    whole = read(examples=10, seed=1)
+    assert [len(i.targets) for i in whole] == [3, 3, 3, 1]
+    assert all(len(i.references) == 3 for i in whole)
+
+
+def test_a_prefix_that_leaves_no_room_is_refused(
+    task: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run("long", monkeypatch)
+    assert "95 trained positions leave no room for text in the base's context of 96" in capsys.readouterr().err
+    assert not (layout.PREFIXES / "long").exists()
+
+
+def test_an_empty_target_is_named(
+    task: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = {"source": ["a", "b"], "target": ["c", "  "]}
+    datasets.Dataset.from_dict(rows).save_to_disk(layout.CORPUS / "validation")
+    with pytest.raises(SystemExit):
+        run("none", monkeypatch)
+    assert "artifacts/corpus/validation, row 2: an empty target" in capsys.readouterr().err
+
+
+def test_what_is_too_long_is_counted(
+    task: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["prefix_tuning"]["max_pieces"] = 33
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    found = run("none", monkeypatch)
+    said = capsys.readouterr().out
+    assert "pairs passed over, longer than 33 pieces" in said
+    assert 0 < found["examples"] < 90
+    assert f"train: {found['examples']} examples of" in said
+    params["prefix_tuning"]["max_pieces"] = 3
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(SystemExit):
+        run("none", monkeypatch)
+    assert "no pair has at most 3 pieces" in capsys.readouterr().err
