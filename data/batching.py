@@ -151,7 +151,7 @@ class BalancedLoader:
 
     Sizes, rounded up to a 64th of the budget, are dealt out once, the largest first and each to the emptiest batch. Each epoch shuffles
     the items of the same rounded size among their places, so that batches are of other items and their number stays. An item above
-    the budget is the start of a batch above it.
+    the budget is a batch by itself.
 
     Its state (epoch, position) makes a resumed run see exactly the batches that the killed one would have seen. Several processes
     take turns: process `rank` of `processes` gets every `processes`-th batch, and all get the same number.
@@ -170,7 +170,7 @@ class BalancedLoader:
     ) -> None:
         self.collate, self.shuffle, self.seed, self.rank, self.processes = collate, shuffle, seed, rank, processes
         quantum = max(1, budget // 64)
-        self.rounded = -(-sizes // quantum) * quantum
+        self.rounded = np.minimum(-(-sizes // quantum) * quantum, budget)
         self.order = np.argsort(-self.rounded, kind="stable")
         self.batch_of = _dealt(self.rounded[self.order].tolist(), budget, processes)
         self.epoch = self.position = 0
@@ -214,6 +214,6 @@ def _dealt(sizes: list[int], budget: int, processes: int) -> np.ndarray:
             load, i = loads[0]
             heapq.heapreplace(loads, (load + size, i))
             chosen.append(i)
-        if max(loads)[0] <= max(budget, sizes[0]) or count + processes > len(sizes):
+        if max(loads)[0] <= budget or count + processes > len(sizes):
             return np.array(chosen)
         count += max(1, count // 50)

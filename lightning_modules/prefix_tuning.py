@@ -176,6 +176,23 @@ def longest_text(base: PreTrainedModel, adapter: Adapter) -> int:
     return positions - trained
 
 
+@torch.inference_mode()
+def check_output_layer(base: PreTrainedModel) -> None:
+    """The loss is taken from the last states and one linear layer, without the scores of what is no target.
+
+    Raises:
+        InputError: the base's scores are made otherwise: scaled, capped or of other states.
+    """
+    ids = torch.tensor([[1, 2]], device=base.device)
+    layer, expected = base.get_output_embeddings(), base(ids, use_cache=False).logits
+    states = base.base_model(ids, use_cache=False).last_hidden_state
+    weight: Any = getattr(layer, "weight", None)
+    if weight is None or states.shape[-1] != weight.shape[1] or not torch.allclose(layer(states), expected, atol=1e-3):
+        raise InputError(
+            f"{base.config.model_type}: its scores are more than a linear layer of its last states. Choose another base."
+        )
+
+
 def embeddings(base: PreTrainedModel) -> Tensor:
     """(V, d) input embeddings."""
     return cast(Tensor, base.get_input_embeddings().weight)

@@ -16,6 +16,7 @@ from lightning_modules.prefix_tuning import (
     Adapter,
     PrefixTuning,
     build,
+    check_output_layer,
     example_loader,
     generate,
     longest_text,
@@ -44,6 +45,7 @@ def main() -> None:
         seed = this.params.seed if variant.seed is None else variant.seed
         pl.seed_everything(seed, verbose=False)
         base, tokenizer = load_causal_model(layout.BASE_MODEL)
+        check_output_layer(base)
         adapter = build(variant.kind, base, variant, _initial(this, tokenizer, variant))
         longest = longest_text(base, adapter)
         if variant.gradient_checkpointing:

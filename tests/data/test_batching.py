@@ -1,9 +1,11 @@
 """Token-budget batches."""
 
 import numpy as np
+import pytest
 import torch
 
-from data.batching import TokenBudgetLoader, padded
+from data.batching import BalancedLoader, TokenBudgetLoader, padded
+from data.errors import InputError
 from data.tokenizer import PAD
 
 
@@ -53,3 +55,33 @@ def test_padding_on_either_side() -> None:
     assert padded([[5, 6], [7]]).tolist() == [[5, 6], [7, PAD]]
     assert padded([[5, 6], [7]], left=True).tolist() == [[5, 6], [PAD, 7]]
     assert padded([[]]).shape == torch.Size([1, 0])
+
+
+def test_balanced_batches_resume_and_are_shared_between_processes() -> None:
+    sizes = np.random.default_rng(0).integers(1, 30, 200)
+
+    def loader(rank: int = 0, processes: int = 1) -> BalancedLoader:
+        return BalancedLoader(sizes, lambda chosen: chosen.tolist(), 100, seed=3, rank=rank, processes=processes)
+
+    whole = loader()
+    epochs = [list(whole), list(whole)]
+    for batches in epochs:
+        assert sorted(i for batch in batches for i in batch) == list(range(200))
+        assert all(sizes[batch].sum() <= 100 for batch in batches)
+    assert len(whole) <= np.ceil(sizes.sum() / 100) * 1.1
+    assert {frozenset(b) for b in epochs[0]}.isdisjoint(frozenset(b) for b in epochs[1])
+    killed = loader()
+    seen = [batch for batch, _ in zip(killed, range(4), strict=False)]
+    resumed = loader()
+    resumed.load_state_dict({"epoch": 0, "position": 4})
+    assert seen + list(resumed) == epochs[0]
+    first, second = (list(loader(rank, 2)) for rank in (0, 1))
+    assert len(first) == len(second)
+    assert sorted(i for batch in first + second for i in batch) == list(range(200))
+    with pytest.raises(InputError, match="1 training items are too few for 2 processes"):
+        BalancedLoader(sizes[:1], list, 100, processes=2)
+
+
+def test_an_item_above_the_budget_spoils_no_other_batch() -> None:
+    loader = BalancedLoader(np.array([150, *[10] * 40]), list, 100, shuffle=False)
+    assert sorted(map(len, loader.batches(0))) == [1, 10, 10, 10, 10]

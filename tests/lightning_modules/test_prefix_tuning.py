@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, CohereConfig, GPT2Config, LlamaConfig, PreTrainedModel
 
+from data.errors import InputError
+from lightning_modules import packing
 from lightning_modules.optimization import OptimizationSettings
+from lightning_modules.packed_examples import batch_examples
 from lightning_modules.prefix_tuning import (
     EmbeddingPrompt,
     NoPrefix,
@@ -15,8 +18,10 @@ from lightning_modules.prefix_tuning import (
     PrefixTuning,
     build,
     cache_shape,
+    check_output_layer,
     example_loader,
     generate,
+    longest_text,
 )
 
 WORDS = [3, 4, 5, 6]
@@ -88,6 +93,61 @@ def test_training_lowers_the_loss_and_leaves_the_base_as_it_was(base: PreTrained
     assert losses[-1] < losses[0] - 0.01  # a random base leaves little to gain
     assert all(p.grad is None for p in base.parameters())
     assert all(torch.equal(v, before[k]) for k, v in base.state_dict().items())
+    learned = {id(p) for group in module.configure_optimizers()["optimizer"].param_groups for p in group["params"]}
+    assert learned == {id(p) for p in module.adapter.parameters()}
+
+
+def test_a_checkpoint_holds_mlp_and_prefix_and_nothing_of_the_base(base: PreTrainedModel) -> None:
+    settings = PrefixSettings(length=4, mlp_input=8, mlp_hidden=12)
+    module = PrefixTuning(base, build("prefix", base, settings, WORDS), OptimizationSettings(), 1)
+    table, layers = "trained.", ("0.weight", "0.bias", "2.weight", "2.bias")
+    held = {name for name in module.state_dict() if name.startswith(table)}
+    assert held == {"trained.seed", *(f"trained.mlp.{name}" for name in layers)}
+    assert not [n for n in module.state_dict() if not n.startswith((table, "validation_loss"))]
+    again = PrefixTuning(base, build("prefix", base, settings, None), OptimizationSettings(), 1)
+    again.load_state_dict(module.state_dict())
+    assert torch.equal(again.adapter.flat(), module.adapter.flat())
+
+
+def test_words_need_as_many_hidden_units_as_positions(base: PreTrainedModel) -> None:
+    with pytest.raises(InputError, match="2 hidden units cannot start 4 positions from words"):
+        build("prefix", base, PrefixSettings(length=4, mlp_input=8, mlp_hidden=2), WORDS)
+
+
+def test_a_base_with_other_scores_is_refused(base: PreTrainedModel) -> None:
+    check_output_layer(base)
+    config = CohereConfig(
+        vocab_size=20, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=4, logit_scale=0.1
+    )
+    with pytest.raises(InputError, match="cohere: its scores are more than a linear layer"):
+        check_output_layer(AutoModelForCausalLM.from_config(config).eval())
+
+
+def test_the_length_leaves_room_for_text(base: PreTrainedModel) -> None:
+    positions = base.config.max_position_embeddings
+    adapter = build("embedding", base, PrefixSettings(length=4), None)
+    assert longest_text(base, adapter) == positions - 4
+    with pytest.raises(InputError, match=f"leave no room for text in the base's context of {positions:,}"):
+        longest_text(base, build("embedding", base, PrefixSettings(length=positions - 1), None))
+
+
+@pytest.mark.parametrize("variant", ["prefix", "embedding"])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_an_infix_is_written_after_as_it_was_trained(base: PreTrainedModel, variant: str, beams: int) -> None:
+    settings = PrefixSettings(length=4, reparametrisation=False, position="infix")
+    adapter = build(variant, base, settings, WORDS)
+    prompts = [[7, 8], [9, 10, 11], [12, 13, 14, 15]]
+    together = generate(base, adapter, prompts, 2, 6, num_beams=beams)
+    assert together == [generate(base, adapter, [p], 2, 6, num_beams=beams)[0] for p in prompts]
+    if beams > 1:
+        return
+    for prompt, written in zip(prompts, together, strict=True):
+        if not written:
+            continue
+        batch = batch_examples([(prompt, [written])], adapter.layout())
+        states = adapter.packed_states(packing.prepare(base), batch)[batch.predicting]
+        packing.release(base)
+        assert base.get_output_embeddings()(states).argmax(-1).tolist() == written
 
 
 def test_the_loss_is_that_of_the_target_alone(base: PreTrainedModel) -> None:
@@ -125,7 +185,6 @@ def test_greedy_generation_is_the_argmax_at_each_step(base: PreTrainedModel) -> 
 
 
 def test_a_saved_prefix_refuses_another_base(base: PreTrainedModel, tmp_path: Path) -> None:
-    from data.errors import InputError
     from stages.prefix_folder import load_prefix, save_prefix
 
     base.save_pretrained(tmp_path / "base")
