@@ -131,6 +131,10 @@ class RewardModelSettings(Settings):
             raise ValueError('comparisons_share needs mode "pairs_shuffled": a ranking is not cut')
         if self.mode == "pairs_shuffled" and self.loss.ties == "soft":
             raise ValueError('ties "soft" needs mode "grouped": shuffled pairs are strict')
+        if self.prefix.position == "infix":
+            raise ValueError(
+                "prefix.position infix is for prefix_tuning: a reward model's prefix stands before the prompt"
+            )
         if self.prefix.initial_text:
             raise ValueError(
                 "prefix.initial_text is for prefix_tuning: a reward model's prefix starts from random values"

@@ -51,17 +51,13 @@ def main() -> None:
         if variant.gradient_checkpointing:
             checkpoint_layers(base)
         read = partial(
-            read_inputs,
-            this.name,
-            tokenizer=tokenizer,
-            template=task.template,
-            longest=min(task.max_pieces, longest),
-            seed=seed,
+            read_inputs, this.name, tokenizer=tokenizer, template=task.template, longest=min(task.max_pieces, longest)
         )
         count = task.examples if variant.examples is None else variant.examples
-        train = read("train", count, by=variant.sampled)
-        validation = read("validation", task.validation_examples)
-        tested = read("test", None, inputs=task.test_examples)
+        train = read("train", count, seed=seed, by=variant.sampled)
+        # The same for all variants, whatever seed they have.
+        validation = read("validation", task.validation_examples, seed=this.params.seed)
+        tested = read("test", None, inputs=task.test_examples, seed=this.params.seed)
         budget = variant.training.tokens_per_batch
         loader = _loader(this, base, adapter, train, variant, longest, budget, seed=seed)
         held_out = _loader(this, base, adapter, validation, variant, longest, HELD_OUT_BUDGET, shuffle=False)
@@ -155,6 +151,10 @@ def _test(
     """Loss on the targets, and scores of what the model writes against all references of an input."""
     most = this.params.prefix_tuning.generated_pieces
     fitting = [i for i in tested if len(i.prompt) + most <= longest]
+    if not fitting:
+        raise InputError(
+            f"no test input leaves room for {most} pieces (prefix_tuning.generated_pieces): with its prefix the base reads {longest:,}."
+        )
     if len(fitting) < len(tested):
         print(
             f"{this.name}: {len(tested) - len(fitting)} of {len(tested)} test inputs are not written: with "
@@ -185,7 +185,7 @@ def _test(
         "test_inputs": len(fitting),
         "test_loss": loss / tokens,
         "test_target_pieces": tokens,
-        **(corpus_scores(written, [i.references for i in fitting]) if fitting else {}),
+        **corpus_scores(written, [i.references for i in fitting]),
     }
 
 

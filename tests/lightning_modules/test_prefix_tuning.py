@@ -194,6 +194,13 @@ def test_a_saved_prefix_refuses_another_base(base: PreTrainedModel, tmp_path: Pa
     loaded = load_prefix(tmp_path / "prefix", base, tmp_path / "base")
     assert torch.equal(loaded.adapter.flat(), adapter.flat())
     assert loaded.template == "say {source}"
+    for position in ("prefix_", "infix_"):
+        own = build(
+            "embedding", base, PrefixSettings.model_validate({"length": 4, "position": position.rstrip("_")}), WORDS
+        )
+        (tmp_path / position).mkdir()
+        save_prefix(tmp_path / position, "embedding", own, tmp_path / "base", "{source}")
+        assert load_prefix(tmp_path / position, base, tmp_path / "base").adapter.infix == (position == "infix_")
     with torch.no_grad():
         base.get_input_embeddings().weight[0, 0] += 1
     base.save_pretrained(tmp_path / "other")
