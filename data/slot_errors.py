@@ -23,7 +23,10 @@ _KIDS = r"(?:kids?|child(?:ren)?|famil(?:y|ies))"
 _NOT = r"(?:not?|non|n't|never|isn't|doesn't|aren't|without)"
 _OUT_OF = r"(?: ?/ ?5| (?:out )?of (?:5|five)|[ -]stars?)"
 _LOW = rf"\b(?:cheap(?:ly)?|inexpensive|affordabl[ey]|low(?:er)?[ -](?:cost|{_PRICES})|{_PRICES}(?: \w+){{0,4}} low\b)"
-_MID = rf"\b(?:(?:moderate(?:ly)?|average(?:ly)?|mid(?:dle|-range)?|reasonabl[ey]|medium)[ -](?:\w+[ -])?{_PRICES}|{_PRICES}(?: \w+){{0,4}} (?:moderate|average|reasonable)\b)"
+_MID = (
+    rf"\b(?:(?:moderate(?:ly)?|average(?:ly)?|mid(?:dle|-range)?|reasonabl[ey]|medium)[ -](?:\w+[ -])?{_PRICES}"
+    rf"|{_PRICES}(?: \w+){{0,4}} (?:moderate|average|reasonable)\b)"
+)
 _HIGH = rf"\b(?:expensive|pricey|high(?:er|ly)?[ -](?:\w+[ -])?{_PRICES}|{_PRICES}(?: \w+){{0,4}} high\b)"
 
 
@@ -39,7 +42,11 @@ _RATINGS = {
 
 # Two values of a slot that the same words can say (a low price and "less than £20") are not told apart: either is right.
 PATTERNS: Mapping[str, Mapping[str, str]] = {
-    "eatType": {"coffee shop": r"\bcoffee|\bcaf[eé]s?\b(?! (?:adriatic|brazil|rouge|sicilia))", "pub": r"\bpubs?\b", "restaurant": r"\brestaurants?\b"},
+    "eatType": {
+        "coffee shop": r"\bcoffee|\bcaf[eé]s?\b(?! (?:adriatic|brazil|rouge|sicilia))",
+        "pub": r"\bpubs?\b",
+        "restaurant": r"\brestaurants?\b",
+    },
     "food": {
         "Chinese": r"\bchines",
         "English": r"\b(?:english|british)\b",
@@ -63,11 +70,14 @@ PATTERNS: Mapping[str, Mapping[str, str]] = {
         "5 out of 5": _RATINGS["high"], "high": _RATINGS["high"],
     },
     "area": {
-        "city centre": r"\bcity[ -]cent(?:re|er)|\b(?:town|city) cent|\bcent(?:re|er) of (?:the )?(?:city|town)|\bin the cent(?:re|er)\b|\bdowntown\b",
+        "city centre": r"\b(?:town|city)[ -]cent|\bcent(?:re|er) of (?:the )?(?:city|town)|\bin the cent(?:re|er)\b|\bdowntown\b",
         "riverside": r"\briver(?:side|bank)?\b",
     },
     "familyFriendly": {
-        "no": rf"\b{_NOT}[ -](?:\w+[ -]){{0,4}}{_KIDS}\b|\b{_KIDS}(?: \w+){{0,2}} {_NOT}\b|\badults?[ -](?:only|establishment)|\bonly for adults|\b{_KIDS}[ -]unfriendly|n't (?:\w+[ -]){{0,4}}{_KIDS}\b",
+        "no": (
+            rf"\b{_NOT}[ -](?:\w+[ -]){{0,4}}{_KIDS}\b|n't (?:\w+[ -]){{0,4}}{_KIDS}\b|\b{_KIDS}(?: \w+){{0,2}} {_NOT}\b"
+            rf"|\badults?[ -](?:only|establishment)|\bonly for adults|\b{_KIDS}[ -]unfriendly"
+        ),
         "yes": rf"\b{_KIDS}\b",
     },
 }  # fmt: skip

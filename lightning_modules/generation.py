@@ -64,10 +64,11 @@ class SharedCache:
         ).last_hidden_state
         self.base, self.beam, self.used, self.positions = base, beam, mask.shape[1], mask.sum(1)
         self.last = states[:, -1]  # (B, d) what predicts the first piece
-        rows, heads, _, size = past.layers[0].keys.shape
+        read_layers: list[Any] = past.layers
+        rows, heads, _, size = read_layers[0].keys.shape
         # (layers, 2, B, heads, S + W * steps, d)
-        self.block = states.new_empty(len(past.layers), 2, rows, heads, self.used + beam * steps, size)
-        for own, layer in zip(self.block, past.layers, strict=True):
+        self.block = states.new_empty(len(read_layers), 2, rows, heads, self.used + beam * steps, size)
+        for own, layer in zip(self.block, read_layers, strict=True):
             own[0, :, :, : self.used], own[1, :, :, : self.used] = layer.keys, layer.values
         # (B, W, positions) what each beam sees
         self.seen = mask.bool()[:, None].expand(-1, beam, -1)

@@ -208,6 +208,8 @@ class PrefixTuningSettings(Settings):
     test_examples: int | None = Field(default=40, ge=1)  # inputs, each with all its references; None is all
     max_pieces: int = Field(default=64, ge=2)  # of prompt and target together; longer examples are left out and counted
     generated_pieces: int = Field(default=48, ge=1)
+    beam: int = Field(default=1, ge=1)  # width of the search that writes the test outputs; 1 is greedy
+    length_penalty: float = 1.0  # hypotheses are ranked by log P / length ** length_penalty
     variants: dict[ItemName, VariantSettings] = Field(min_length=1)
 
     @field_validator("template")

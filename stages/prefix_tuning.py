@@ -11,6 +11,7 @@ from data.errors import InputError
 from lightning_modules import packing
 from lightning_modules.checkpointing import checkpoint_layers
 from lightning_modules.fine_tuning import FineTuning
+from lightning_modules.generation import GenerationSettings, write
 from lightning_modules.packed_examples import tree_loader
 from lightning_modules.prefix_tuning import (
     Adapter,
@@ -18,18 +19,17 @@ from lightning_modules.prefix_tuning import (
     build,
     check_output_layer,
     example_loader,
-    generate,
     longest_text,
     target_loss,
 )
 from stages import layout
 from stages.fitting import Loader, fit
+from stages.generation_scores import generation_scores
 from stages.language_model_folder import load_causal_model
 from stages.model_files import DEVICE, WEIGHTS, count_parameters
 from stages.params import VariantSettings
 from stages.prefix_folder import PREFIX, save_prefix
 from stages.progress import Progress
-from stages.scoring import corpus_scores
 from stages.stage import Stage, stage
 from stages.task_examples import Input, read_inputs
 
@@ -167,25 +167,37 @@ def _test(
         batch_loss, count = target_loss(base, adapter, moved)
         loss, tokens = loss + float(batch_loss), tokens + count
     packing.release(base)
+    task = this.params.prefix_tuning
+    settings = GenerationSettings(beam=task.beam, length_penalty=task.length_penalty, max_pieces=most)
     bar = Progress(f"{this.name} writes", len(fitting))
-    written: list[str] = []
-    for start in range(0, len(fitting), GENERATED_AT_ONCE):
-        prompts = [i.prompt for i in fitting[start : start + GENERATED_AT_ONCE]]
-        ids = generate(base, adapter, prompts, tokenizer.eos_token_id, most)
-        written += [" ".join(text.split()) for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
+    written: dict[int, str] = {}
+    order = sorted(range(len(fitting)), key=lambda i: len(fitting[i].prompt))  # of like length together
+    for start in range(0, len(order), GENERATED_AT_ONCE):
+        chosen = order[start : start + GENERATED_AT_ONCE]
+        ids = write(
+            base,
+            adapter,
+            [fitting[i].prompt for i in chosen],
+            tokenizer.eos_token_id,
+            settings,
+            batch=GENERATED_AT_ONCE,
+        )
+        texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+        written |= {i: " ".join(text.split()) for i, text in zip(chosen, texts, strict=True)}
         bar.update(len(written))
+    outputs = [written[i] for i in range(len(fitting))]
     this.write_json(
         layout.EXAMPLES,
         [
             {"source": i.source, "output": w, "references": i.references}
-            for i, w in zip(fitting[:SHOWN], written, strict=False)
+            for i, w in zip(fitting[:SHOWN], outputs, strict=False)
         ],
     )
     return {
         "test_inputs": len(fitting),
         "test_loss": loss / tokens,
         "test_target_pieces": tokens,
-        **corpus_scores(written, [i.references for i in fitting]),
+        **(generation_scores(outputs, [i.references for i in fitting], [i.source for i in fitting]) if fitting else {}),
     }
 
 

@@ -9,15 +9,10 @@ from sacremoses import MosesPunctNormalizer, MosesTokenizer
 
 def corpus_scores(texts: list[str], references: list[list[str]]) -> dict[str, Any]:
     """Cased sacreBLEU and chrF with their signatures; each text has one or more references."""
-    return sacrebleu_scores({"bleu": sacrebleu.metrics.BLEU(), "chrf": sacrebleu.metrics.CHRF()}, texts, references)
-
-
-def sacrebleu_scores(metrics: dict[str, Any], texts: list[str], references: list[list[str]]) -> dict[str, Any]:
-    """Each metric's score and, as NAME_signature, how it was computed."""
-    columns = _columns(references)
+    columns = reference_columns(references)
     found: dict[str, Any] = {}
-    for key, metric in metrics.items():
-        found[key] = metric.corpus_score(texts, columns).score
+    for key, metric in (("bleu", sacrebleu.metrics.BLEU()), ("chrf", sacrebleu.metrics.CHRF())):
+        found[key] = metric.corpus_score(texts, columns).score  # type: ignore[arg-type]
         found[f"{key}_signature"] = str(metric.get_signature())
     return found
 
@@ -39,7 +34,7 @@ def tokenised_bleu(texts: list[str], references: list[list[str]], language: str)
         return str(tokenizer.tokenize(normalizer.normalize(text.lower()), return_str=True, escape=False))
 
     metric = sacrebleu.metrics.BLEU(tokenize="none", smooth_method="none", force=True)
-    columns = _columns([[tokenised(r) for r in several] for several in references])
+    columns = reference_columns([[tokenised(r) for r in several] for several in references])
     found = metric.corpus_score([tokenised(t) for t in texts], columns)  # type: ignore[arg-type]
     signature = str(metric.get_signature()).replace("case:mixed", "case:lc")
     moses = f"norm-moses-{language}-sacremoses-{version('sacremoses')}"
@@ -49,7 +44,7 @@ def tokenised_bleu(texts: list[str], references: list[list[str]], language: str)
     }
 
 
-def _columns(references: list[list[str]]) -> list[list[str | None]]:
+def reference_columns(references: list[list[str]]) -> list[list[str | None]]:
     """References as sacreBLEU takes them: first of all, second of all, ...; None where there is none."""
     most = max(map(len, references))
     return [[r[i] if i < len(r) else None for r in references] for i in range(most)]
