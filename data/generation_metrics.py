@@ -26,11 +26,14 @@ STAGE_WEIGHTS = (1.0, 0.6)  # equal words, equal stems
 BEAM = 40  # alignments that METEOR keeps open
 # Words of a relative frequency above .001 in running text weigh less in METEOR (Denkowski and Lavie 2011, section 2).
 FUNCTION_WORDS = frozenset(
-    """
+    re.findall(
+        r"\S+",
+        """
     the of to and a in that for is on 's it with was as said at he by be from have has are his but an this not i will they who their had
     we which were been more or s its would about new one after you also up when there than all out her people she year two can if last
     first over other into some what so no time years could 't ' ’
-    """.split()
+    """,
+    )
 )  # METEOR's list for English has further punctuation, which the words here are without
 _PUNCTUATION = frozenset(
     [
@@ -229,11 +232,8 @@ def meteor(texts: Sequence[Words], references: Sequence[Sequence[Words]]) -> flo
 
 def _meteor_words(words: Words) -> list[str]:
     """METEOR's own words: hyphenated ones and clitics are taken apart."""
-    text = re.sub(r"([^\W\d_])'([^\W\d_])", r"\1 '\2", " ".join(words))
-    text = re.sub(r"(\w)-(?=\w)", r"\1 ", text)
-    return re.findall(
-        r"'[^\W\d_]+(?<=[^\W\d_])|\d+(?:[.,]\d+)*|[^\W_]+|[^\w\s]", re.sub(r"(^|\s)'(\w)", r"\1' \2", text)
-    )
+    text = re.sub(r"(\w)-(?=\w)", r"\1 ", " ".join(words))
+    return re.findall(r"(?<=[^\W\d_])'[^\W\d_]+|\d+(?:[.,]\d+)*|[^\W_]+|[^\w\s]", text)
 
 
 def align(text: Words, reference: Words) -> Matches:
