@@ -265,7 +265,10 @@ def align(text: Words, reference: Words) -> Matches:
             lengths[side, int(word in FUNCTION_WORDS)] += 1
         for pair in pairs:
             matched[side, int(words[pair[side]] in FUNCTION_WORDS)] += STAGE_WEIGHTS[pair[2]]
-    return Matches(lengths, matched, -chunks, len(pairs))
+    whole = chunks == -1 and len(pairs) == len(text) == len(
+        reference
+    )  # the same text: not fragmented at all, as in METEOR 1.5
+    return Matches(lengths, matched, 0 if whole else -chunks, len(pairs))
 
 
 @lru_cache(maxsize=1 << 16)
