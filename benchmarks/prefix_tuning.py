@@ -195,9 +195,16 @@ def _padded(batch: list[Any]) -> dict[str, torch.Tensor]:
 
 
 def _peft(base: Any, folder: Path, trained: bool) -> Any:
-    from peft import PeftModel
+    """The base with PEFT's adapter of the folder; PEFT trains no loaded prefix, so a trained one is made anew with its values."""
+    from peft import PeftModel, PrefixTuningConfig, get_peft_model
+    from safetensors.torch import load_file
 
-    return PeftModel.from_pretrained(base, folder / "peft", is_trainable=trained)
+    if not trained:
+        return PeftModel.from_pretrained(base, folder / "peft")
+    values = load_file(folder / "peft" / "adapter_model.safetensors")["prompt_embeddings"]
+    model = get_peft_model(base, PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=len(values)))
+    model.prompt_encoder["default"].load_prompt_embeddings(values)
+    return model
 
 
 def _trainer(model: Any, batches: list[dict[str, torch.Tensor]]) -> list[float]:

@@ -248,10 +248,15 @@ def evaluate_rankings(
 
 @app.command()
 def register(
-    model: Annotated[Path, typer.Option(help="Folder of a reward model, e.g. artifacts/reward_models/paper.")],
+    model: Annotated[
+        Path,
+        typer.Option(help="Folder of a reward model or a prefix, e.g. artifacts/reward_models/paper."),
+    ],
     name: Annotated[str, typer.Option(help="Name in MLflow's model registry.")] = "reward_model",
 ) -> None:
-    """Put a reward model into MLflow's registry, ready to be served.
+    """Put a reward model, or a prefix, into MLflow's registry, ready to be served.
+
+    A prefix is stored alone; the server reads its base from where it was, or from GRADUS_BASE_MODEL.
 
     Then: `MLFLOW_TRACKING_URI=sqlite:///tracking/mlflow.db mlflow models serve -m models:/reward_model@candidate --env-manager local`
     """

@@ -1,7 +1,8 @@
-"""`gradus register`: a reward model into MLflow's registry, ready for `mlflow models serve`."""
+"""`gradus register`: a reward model or a prefix into MLflow's registry, ready for `mlflow models serve`."""
 
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -9,41 +10,28 @@ from data.comparisons.encoding import template_fields
 from data.errors import InputError
 from gradus import tracking
 from stages.model_files import read_config
+from stages.prefix_folder import PREFIX_CONFIG, check_base, read_prefix
 
 SERVED = Path(__file__).with_name("served_reward_model.py")
+SERVED_PREFIX = Path(__file__).with_name("served_prefix.py")
 
 
 def register(folder: Path, name: str) -> str:
-    """Stores the folder as the registered model `name`, with the alias `candidate`; returns its new version.
+    """Stores the folder of a reward model or prefix as the registered model `name`, with the alias `candidate`; returns its new version.
 
     Raises:
-        InputError: `folder` is no reward model, or is prefix-tuned, which plain `transformers` cannot read.
+        InputError: `folder` is neither, is damaged, or is a prefix-tuned reward model or an infix or prompt of embeddings, which the served
+            code, plain `transformers`, does not read.
     """
-    config = read_config(folder / "reward.json", "a reward model, e.g. artifacts/reward_models/paper")
-    if (folder / "prefix.safetensors").exists():
-        raise InputError(
-            f"{folder}: prefix-tuned reward models cannot be served by plain transformers; use `gradus rank`."
-        )
     import mlflow
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
 
-    columns = ["prompt", "response"] + (
-        ["reference"] if "reference" in template_fields(config["frame"]["template"]) else []
-    )
-    signature = ModelSignature(
-        inputs=Schema([ColSpec(DataType.string, column) for column in columns]),
-        outputs=Schema([ColSpec(DataType.double)]),
-    )
+    logged = _prefix(folder) if _is_prefix(folder) else _reward_model(folder)
     tracking.client()  # makes the data base where there is none
     mlflow.set_tracking_uri(tracking.uri())
     with mlflow.start_run(experiment_id=tracking.experiment(), run_name=f"register {name}"):
         stored = mlflow.pyfunc.log_model(
             name=name,
-            python_model=str(SERVED),
-            artifacts={"model": str(folder)},
-            signature=signature,
-            input_example=pd.DataFrame({column: ["..."] for column in columns}),
+            **logged,
             registered_model_name=name,
             pip_requirements=[
                 f"{package}=={version(package)}" for package in ("mlflow", "torch", "transformers", "pandas")
@@ -52,3 +40,55 @@ def register(folder: Path, name: str) -> str:
     number = str(stored.registered_model_version)
     tracking.client().set_registered_model_alias(name, "candidate", number)
     return number
+
+
+def _is_prefix(folder: Path) -> bool:
+    return (folder / PREFIX_CONFIG).is_file() and not (folder / "reward.json").exists()
+
+
+def _prefix(folder: Path) -> dict[str, Any]:
+    """What MLflow is given for a prefix: some hundred kB, and where its base is."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+
+    config, _ = read_prefix(folder)
+    if config["kind"] != "prefix" or config.get("position") == "infix":
+        raise InputError(
+            f"{folder}: only prefixes of keys and values before the input are served; use `gradus generate`."
+        )
+    base = Path(config["base"]).resolve()
+    check_base(folder, config, base)
+    return {
+        "python_model": str(SERVED_PREFIX),
+        "artifacts": {"prefix": str(folder)},
+        "model_config": {"base": str(base)},
+        "signature": ModelSignature(
+            inputs=Schema([ColSpec(DataType.string, "source")]),
+            outputs=Schema([ColSpec(DataType.string)]),
+            params=ParamSchema([ParamSpec("max_pieces", DataType.long, 64), ParamSpec("beam", DataType.long, 1)]),
+        ),
+    }
+
+
+def _reward_model(folder: Path) -> dict[str, Any]:
+    """What MLflow is given for a reward model."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    config = read_config(folder / "reward.json", "a reward model or a prefix, e.g. artifacts/reward_models/paper")
+    if (folder / "prefix.safetensors").exists():
+        raise InputError(
+            f"{folder}: prefix-tuned reward models cannot be served by plain transformers; use `gradus rank`."
+        )
+    columns = ["prompt", "response"] + (
+        ["reference"] if "reference" in template_fields(config["frame"]["template"]) else []
+    )
+    return {
+        "python_model": str(SERVED),
+        "artifacts": {"model": str(folder)},
+        "signature": ModelSignature(
+            inputs=Schema([ColSpec(DataType.string, column) for column in columns]),
+            outputs=Schema([ColSpec(DataType.double)]),
+        ),
+        "input_example": pd.DataFrame({column: ["..."] for column in columns}),
+    }

@@ -1,0 +1,96 @@
+"""`gradus generate` and `gradus register` with a prefix."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+from typer.testing import CliRunner
+
+from data.tokenizer import BEGIN, END, PAD, TokenizerSettings, train_tokenizer
+from gradus import registering, tracking, using
+from gradus.cli import app
+from lightning_modules.prefix_tuning import PrefixSettings, build
+from stages.prefix_folder import save_prefix
+
+LINES = ["the mill serves food", "", "a pub near the river", "food food", "the river"]
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    torch.manual_seed(0)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=train_tokenizer(
+            ["the mill serves food near the river pub a"], TokenizerSettings(vocabulary=300)
+        ),
+        pad_token="<pad>",
+        eos_token="</s>",
+    )
+    config = LlamaConfig(
+        vocab_size=300, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        max_position_embeddings=64, pad_token_id=PAD, bos_token_id=BEGIN, eos_token_id=END,
+    )  # fmt: skip
+    base = AutoModelForCausalLM.from_config(config).eval()
+    for weights in base.parameters():
+        weights.data.mul_(8) if weights.dim() > 1 else None
+    base.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    (tmp_path / "prefix").mkdir()
+    adapter = build("prefix", base, PrefixSettings(length=4, reparametrisation=False), [5, 6, 7, 8])
+    save_prefix(tmp_path / "prefix", "prefix", adapter, tmp_path / "base", "say {source}:")
+    return tmp_path / "base", tmp_path / "prefix"
+
+
+def generated(folders: tuple[Path, Path], lines: list[str], *options: str, code: int = 0) -> str:
+    arguments = ["generate", "--model", str(folders[0]), "--prefix", str(folders[1]), "--max-pieces", "6", *options]
+    done = CliRunner().invoke(app, arguments, input="\n".join(lines) + "\n")
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+@pytest.mark.parametrize("options", [[], ["--beam", "3", "--length-penalty", ".9"], ["--sample", "--seed", "3"]])
+def test_lines_in_order_whatever_the_batch(folders: tuple[Path, Path], options: list[str]) -> None:
+    together = generated(folders, LINES, *options).splitlines()
+    assert len(together) == len(LINES)
+    assert together[1] == ""
+    assert len(set(together)) > 2
+    assert generated(folders, LINES, *options, "--batch", "2").splitlines() == together
+
+
+def test_the_first_output_comes_before_the_last_input(folders: tuple[Path, Path]) -> None:
+    read = []
+
+    def lines() -> Iterator[str]:
+        for line in LINES:
+            read.append(line)
+            yield line
+
+    next(using.continuations(*folders, {"max_pieces": 3}, lines(), batch=2))
+    assert len(read) == 2
+
+
+def test_a_line_that_is_too_long_is_named_after_those_before_it(folders: tuple[Path, Path]) -> None:
+    output = generated(folders, [*LINES[:2], "food " * 80, "a"], code=2)
+    assert "standard input, line 3:" in output
+    assert "takes 54: its 64 positions less 4 of the prefix and 6 to write" in output
+    assert output.startswith(generated(folders, LINES[:2]))
+    assert "leave no room for an input" in generated(folders, LINES, "--max-pieces", "60", code=2)
+
+
+def test_mlflow_serves_a_registered_prefix(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+    import pandas as pd
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    tracking.client.cache_clear()
+    version = registering.register(folders[1], "prefix_test")
+    served = mlflow.pyfunc.load_model(f"models:/prefix_test/{version}")
+    sources = [line for line in LINES if line]
+    found = served.predict(pd.DataFrame({"source": sources}), params={"max_pieces": 6, "beam": 3})
+    expected = list(using.continuations(*folders, {"max_pieces": 6, "beam": 3}, sources, batch=4))
+    assert found == expected
+    tracking.client.cache_clear()
