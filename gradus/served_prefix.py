@@ -55,7 +55,8 @@ class ServedPrefix(PythonModel):
                 eos_token_id=end,
                 pad_token_id=end,
             )
-            texts.append(" ".join(self.tokenizer.decode(out[0, before.shape[1] :], skip_special_tokens=True).split()))
+            written = str(self.tokenizer.decode(out[0, before.shape[1] :], skip_special_tokens=True))
+            texts.append(" ".join(written.split()))
         return texts
 
 
