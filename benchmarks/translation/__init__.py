@@ -1,0 +1,1 @@
+"""Training and decoding translators beside JoeyNMT and Hugging Face: `python -m benchmarks.translation`; `__main__.py` says more."""

@@ -1,0 +1,142 @@
+"""Training and decoding translators beside JoeyNMT 2.3 and Hugging Face: `GRADUS_DATA=... python -m benchmarks.translation [CASE ...]`.
+
+Multi30k en-de, one joint BPE of 10,000 pieces, the same pieces for all; models of the same sizes with random weights, float32,
+Adam, clipping, two threads. Cases are an architecture and `train` or `decode`; the sides of a case, each in a process of its own and
+set up before anything is measured, take turns, so that what disturbs the machine hits all of them:
+
+- `gradus`: this project, by the Lightning module, loader and beam search of its stages.
+- `joeynmt`: JoeyNMT 2.3.0 in an environment of its own, by its training loop, iterator and beam search.
+- `marian`: for the Transformer, a Marian-type model under Hugging Face's `Seq2SeqTrainer`, grouped by length, and its `generate`.
+
+Training: batches of at most 4,096 padded target cells; target pieces per second, padding not counted. Decoding: beam 5, exactly 20
+pieces for each sentence, batches of 64; sentences per second.
+
+Prints one JSON object: for each case and side the median over turns, the peak of resident memory and the number of parameters, and under
+`ratio` this project's median over JoeyNMT's, and over Hugging Face's under names that end in `_marian`.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+
+import stages  # noqa: F401 - silences libraries
+from benchmarks import peers
+from benchmarks.translation.turns import Worker
+from data import corpora, mirror
+from data.errors import InputError
+from data.tokenizer import SPECIAL, TokenizerSettings, encode, train_tokenizer
+
+THREADS = 2
+TURNS = 9
+VOCABULARY = 10_000
+LONGEST = 64  # pieces of a side; longer pairs are left out for all
+SOURCE = 13  # pieces of the sentences to translate: a batch of one length has no padding on any side
+BATCHES = 4
+COMMON = {
+    "vocabulary": VOCABULARY, "tokens_per_batch": 4096, "learning_rate": 5e-4, "beam": 5, "pieces": 20, "sentences": 64,
+    "length_penalty": 1.0, "units": {"train": 4, "decode": 1},
+}  # fmt: skip
+SIZES: dict[str, dict[str, Any]] = {
+    "transformer": {"layers": 4, "d_model": 128, "d_ff": 256, "heads": 4, "dropout": 0.1, "label_smoothing": 0.1},
+    "luong": {"hidden": 256, "dropout": 0.2, "label_smoothing": 0.0},
+    "bahdanau": {"hidden": 256, "dropout": 0.2, "label_smoothing": 0.0},
+}
+CASES = [f"{name}_{task}" for task in ("train", "decode") for name in SIZES]
+LOCK = Path(__file__).with_name("joeynmt.lock")
+
+
+def main() -> None:
+    """Measures all cases, or those named."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.translation", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("cases", nargs="*", default=CASES, metavar="CASE", help=", ".join(CASES))
+    parser.add_argument("--turns", type=int, default=TURNS, help=f"turns of each side (default {TURNS})")
+    given = parser.parse_args()
+    if unknown := set(given.cases) - set(CASES):
+        parser.error(f"no case {', '.join(sorted(unknown))}: choose from {', '.join(CASES)}")
+    pythons = {
+        "gradus": sys.executable,
+        "joeynmt": str(peers.interpreter("joeynmt", LOCK)),
+        "marian": sys.executable,
+    }
+    found: dict[str, Any] = {"threads": THREADS, "torch": torch.__version__, "turns": given.turns, "ratio": {}}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepare(folder)
+        for case in given.cases:
+            sides = pythons if case.startswith("transformer") else {s: pythons[s] for s in ("gradus", "joeynmt")}
+            found[case] = measure(folder, case, sides, given.turns)
+            rate = {side: values["per_second"] for side, values in found[case].items()}
+            found["ratio"][case] = round(rate["gradus"] / rate["joeynmt"], 2)
+            if "marian" in rate:
+                found["ratio"][f"{case}_marian"] = round(rate["gradus"] / rate["marian"], 2)
+            print(f"{case}: {found[case]}", file=sys.stderr, flush=True)
+    print(json.dumps(found))
+
+
+def measure(folder: Path, case: str, sides: dict[str, str], turns: int) -> dict[str, Any]:
+    """Every side's median speed, peak memory and size. The first turn, in which libraries warm up, is left out."""
+    name, task = case.rsplit("_", 1)
+    file = folder / f"{case}.json"
+    file.write_text(json.dumps({**COMMON, **SIZES[name], "architecture": name, "folder": str(folder)}))
+    environment = os.environ | {
+        "OMP_NUM_THREADS": str(THREADS), "MKL_NUM_THREADS": str(THREADS), "CUDA_VISIBLE_DEVICES": "",
+    }  # fmt: skip
+    workers = {
+        side: Worker([python, "-m", f"benchmarks.translation.{side}_side", str(file), task], environment)
+        for side, python in sides.items()
+    }
+    for worker in workers.values():
+        worker.turn()
+    rates: dict[str, list[float]] = {side: [] for side in sides}
+    for _ in range(turns):
+        for side, worker in workers.items():
+            rates[side].append(worker.turn())
+        print(
+            f"{case}: {', '.join(f'{side} {rate[-1]:,.0f}' for side, rate in rates.items())}",
+            file=sys.stderr,
+            flush=True,
+        )
+    return {
+        side: {
+            "per_second": round(statistics.median(rates[side]), 1),
+            "peak_mb": worker.end(),
+            **worker.facts,
+        }
+        for side, worker in workers.items()
+    }
+
+
+def prepare(folder: Path) -> None:
+    """The same pieces in the forms that the sides read: text of pieces (`train.source` ..), and encoded sets (`train/`, `decode/`)."""
+    if not mirror.folder("multi30k"):
+        raise InputError(f"benchmarks.translation needs {mirror.VARIABLE}, a data mirror with multi30k/ in it.")
+    settings = corpora.settings({"name": "multi30k", "source": "en", "target": "de"}, "benchmark")
+    pairs = [pair for pair in corpora.read_pairs(settings) if pair.split == "train"]
+    texts = [[pair.source for pair in pairs], [pair.target for pair in pairs]]
+    tokenizer = train_tokenizer([*texts[0], *texts[1]], TokenizerSettings(vocabulary=VOCABULARY))
+    source, target = (encode(tokenizer, side) for side in texts)
+    short = [i for i in range(len(pairs)) if max(len(source[i]), len(target[i])) <= LONGEST]
+    exact = [i for i in short if len(source[i]) == SOURCE][: BATCHES * COMMON["sentences"]]  # type: ignore[operator]
+    pieces = [tokenizer.id_to_token(i) for i in range(VOCABULARY)]
+    assert not any(piece.split() != [piece] for piece in pieces)
+    (folder / "pieces.txt").write_text("\n".join(pieces[len(SPECIAL) :]) + "\n", encoding="utf-8")
+    for name, rows in (("train", short), ("decode", exact)):
+        sides = {"source": [source[i] for i in rows], "target": [target[i] for i in rows]}
+        datasets.Dataset.from_dict(sides).save_to_disk(folder / name)
+        for side, ids in sides.items():
+            lines = (" ".join(pieces[i] for i in row) + "\n" for row in ids)
+            (folder / f"{name}.{side}").write_text("".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""This project's side: the training loop of the stage `pretraining`, and the beam search of every command."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+import stages  # noqa: F401 - silences libraries
+from benchmarks.translation.turns import Turns
+from data.arrow import read_split
+from data.batching import padded, translation_loader
+from data.tokenizer import END
+from lightning_modules.decoding import DecodingSettings, beam_search
+from lightning_modules.translation import Translation
+from lightning_modules.translator import Translator, architecture
+
+
+def main() -> None:
+    """`CASE TASK`: the case's file, and `train` or `decode`."""
+    case, task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), sys.argv[2]
+    turns = Turns(case["units"][task])
+    torch.manual_seed(0)
+    model_class = architecture(case["architecture"])
+    settings = model_class.Settings.model_validate(settings_of(case))
+    if task == "decode":
+        model_class = type("Endless", (Endless, model_class), {})
+    model = model_class(settings, case["vocabulary"])  # type: ignore[call-arg]
+    parameters = sum(p.numel() for p in model.parameters())
+    if task == "decode":
+        decode(turns, model, case, parameters)
+        return
+    train = translation_loader(read_split(Path(case["folder"]), "train"), case["tokens_per_batch"])
+    trainer = pl.Trainer(
+        max_epochs=1000,
+        accelerator="cpu",
+        precision="32-true",
+        gradient_clip_val=settings.training.clip_norm,
+        callbacks=[Clock(turns)],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    turns.ready(parameters=parameters)
+    trainer.fit(Translation(model, settings.training, len(train)), train)
+
+
+def settings_of(case: dict[str, Any]) -> dict[str, Any]:
+    """The architecture's settings, as in params.yaml."""
+    training = {
+        "optimizer": "adam",
+        "schedule": "constant",
+        "learning_rate": case["learning_rate"],
+        "label_smoothing": case["label_smoothing"],
+        "clip_norm": 1.0,
+        "tokens_per_batch": case["tokens_per_batch"],
+    }
+    if case["architecture"] == "transformer":
+        sizes = {name: case[name] for name in ("layers", "d_model", "d_ff", "heads")}
+    else:
+        sizes = {"hidden": case["hidden"], "embedding": case["hidden"]}
+    return {**sizes, "dropout": case["dropout"], "training": training}
+
+
+class Clock(pl.Callback):
+    """Tells the clock when a batch begins. Fetching a batch belongs to the update before it, as on all sides."""
+
+    def __init__(self, turns: Turns) -> None:
+        self.turns = turns
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: dict[str, Tensor], batch_idx: int
+    ) -> None:
+        self.turns.unit(int((batch["target"][:, 1:] != 0).sum()))
+
+
+class Endless:
+    """A translator that gives the end piece next to no probability, so that every sentence comes to the limit."""
+
+    @property
+    def output(self) -> tuple[Tensor, Tensor]:
+        weight, bias = super().output  # type: ignore[misc]
+        bias = torch.zeros(len(weight)) if bias is None else bias.detach().clone()
+        bias[END] = -1e9
+        return weight, bias
+
+
+def decode(turns: Turns, model: Translator, case: dict[str, Any], parameters: int) -> None:
+    """Translates the sentences over and over."""
+    model.eval()
+    sources = read_split(Path(case["folder"]), "decode")["source"][:]
+    (length,) = {len(source) for source in sources}
+    settings = DecodingSettings(
+        beam=case["beam"], length_penalty=case["length_penalty"], extra_pieces=case["pieces"] - length
+    )
+    size = case["sentences"]
+    batches = [padded([[*ids, END] for ids in sources[i : i + size]]) for i in range(0, len(sources), size)]
+    turns.ready(parameters=parameters)
+    while True:
+        for batch in batches:
+            turns.unit(len(batch))
+            found = beam_search(model, batch, settings)
+            assert all(len(hypotheses[0].pieces) == case["pieces"] for hypotheses in found)
+
+
+if __name__ == "__main__":
+    main()
