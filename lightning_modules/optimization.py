@@ -49,9 +49,11 @@ def optimization(
         case "adadelta":  # rho and epsilon of Cho et al. (2014) and Bahdanau et al. (2014)
             optimizer = torch.optim.Adadelta(trained, lr=rate, rho=0.95, eps=1e-6, weight_decay=decay)
         case "adam":
-            optimizer = torch.optim.Adam(trained, lr=rate, betas=settings.betas, eps=1e-9, weight_decay=decay)
+            optimizer = torch.optim.Adam(
+                trained, lr=rate, betas=settings.betas, eps=1e-9, weight_decay=decay, fused=True
+            )
         case "adamw":
-            optimizer = torch.optim.AdamW(trained, lr=rate, betas=settings.betas, weight_decay=decay)
+            optimizer = torch.optim.AdamW(trained, lr=rate, betas=settings.betas, weight_decay=decay, fused=True)
     factor = schedule(settings, steps_per_epoch, width)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

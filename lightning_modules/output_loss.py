@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK = 1024  # positions whose scores exist at one time
+# Scores that exist at one time: on a CPU what its last cache holds, elsewhere what makes large products.
+SCORES = {"cpu": 4_000_000, "other": 16_000_000}
 
 
 def projected_cross_entropy(
@@ -42,22 +43,27 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         d_features = torch.empty_like(features if needs else features[:0])
         d_weight = torch.zeros_like(weight) if learns else None
         d_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
+        chunk = max(1, SCORES["cpu" if device == "cpu" else "other"] // types)
         with torch.autocast(device, enabled=False):
-            w = weight.to(compute)
-            for start in range(0, len(features), CHUNK):
-                rows = slice(start, start + CHUNK)
+            w, b = weight.to(compute), None if bias is None else bias.to(compute)
+            # One piece of memory for all chunks: a fresh one of this size costs a CPU as much as a third of the product.
+            memory = features.new_empty(min(chunk, len(features)), types, dtype=compute)
+            for start in range(0, len(features), chunk):
+                rows = slice(start, start + chunk)
                 h, y = features[rows].to(compute), targets[rows, None]
-                scores = (h @ w.t()).to(wide)
-                if bias is not None:
-                    scores += bias
-                normalizer = torch.logsumexp(scores, dim=1, keepdim=True)
-                loss += normalizer.sum() - (1 - smoothing) * scores.gather(1, y).sum()
+                place = memory[: len(h)]
+                product = torch.mm(h, w.t(), out=place) if b is None else torch.addmm(b, h, w.t(), out=place)
+                scores = product.to(wide)
+                loss -= (1 - smoothing) * scores.gather(1, y).sum()
                 if smoothing:
                     loss -= smoothing / types * scores.sum()
+                largest = scores.amax(1, keepdim=True)
+                p = torch.softmax(scores, 1, out=scores)
+                # log Z = largest score - log(largest p), which is at least 1 / V: no digits are lost.
+                loss += (largest - p.amax(1, keepdim=True).log()).sum()
                 if not needs:
                     continue
-                # d loss / d scores = softmax - (1 - epsilon) onehot - epsilon / V
-                gradient = scores.sub_(normalizer).exp_()
+                gradient = p  # d loss / d scores = softmax - (1 - epsilon) onehot - epsilon / V
                 if smoothing:
                     gradient -= smoothing / types
                 gradient.scatter_add_(1, y, gradient.new_full(y.shape, smoothing - 1))
@@ -65,7 +71,9 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
                     d_bias += gradient.sum(0)
                 gradient = gradient.to(compute)
                 d_features[rows] = gradient @ w
-                if d_weight is not None:
+                if d_weight is not None and d_weight.dtype == compute:  # into the sum: no product of that size on the side
+                    d_weight.addmm_(gradient.t(), h)
+                elif d_weight is not None:
                     d_weight += gradient.t() @ h
         ctx.save_for_backward(d_features, d_weight, d_bias)
         return loss

@@ -11,7 +11,7 @@ from lightning_modules.output_loss import projected_cross_entropy
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("with_bias", [False, True])
 def test_loss_and_gradients_equal_pytorchs(smoothing: float, with_bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output_loss, "CHUNK", 3)  # several chunks, the last one short
+    monkeypatch.setitem(output_loss.SCORES, "cpu", 3 * 11)  # several chunks, the last one short
     torch.manual_seed(0)
     h, w, b = (torch.randn(*s, dtype=torch.double, requires_grad=True) for s in ((8, 5), (11, 5), (11,)))
     inputs = (h, w, b) if with_bias else (h, w)
@@ -23,6 +23,16 @@ def test_loss_and_gradients_equal_pytorchs(smoothing: float, with_bias: bool, mo
         torch.autograd.grad(mine * 3, inputs), torch.autograd.grad(textbook * 3, inputs), strict=True
     ):
         torch.testing.assert_close(got, expected)
+
+
+def test_large_scores_lose_no_digits() -> None:
+    h, w = torch.tensor([[300.0], [-300.0], [0.0]], requires_grad=True), torch.tensor([[1.0], [-1.0], [0.5]])
+    y = torch.tensor([1, 2, 0])
+    mine = projected_cross_entropy(h, w, None, y)
+    textbook = F.cross_entropy(h.double() @ w.double().t(), y, reduction="sum")
+    assert mine.item() == pytest.approx(textbook.item(), rel=1e-6)
+    (got,), (expected,) = torch.autograd.grad(mine, h), torch.autograd.grad(textbook, h)
+    torch.testing.assert_close(got, expected)
 
 
 def test_label_smoothing_is_the_papers_formula() -> None:
