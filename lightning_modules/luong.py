@@ -22,6 +22,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from data.errors import InputError
 from data.tokenizer import PAD
+from lightning_modules.gated_unit import fast_tanh
 from lightning_modules.optimization import Optimizer, Schedule
 from lightning_modules.translator import (
     Memory,
@@ -183,7 +184,7 @@ class Luong(Translator):
         if gaussian is not None:
             a = a * gaussian.to(a.dtype)  # eq. 10
         context = a @ memory["states"]
-        return torch.tanh(self.W_c(torch.cat([context, h], -1))), a
+        return fast_tanh(self.W_c(torch.cat([context, h], -1))), a
 
     def scores(self, memory: Memory, h: Tensor) -> Tensor:
         """score(h_t, h_s) (3.1), (B, N, S)."""
@@ -211,10 +212,10 @@ class Luong(Translator):
             steps = torch.arange(target.shape[1], device=target.device)[None]
             return self.dropout(self.attend(memory, self.dropout(h), steps)[0])
         gates = self.input_gates(embedded)  # one product for all steps, before the loop
-        state = self.start(memory, 1)
+        state, recurrent = self.start(memory, 1), self.recurrent()
         features = []
-        for t in range(target.shape[1]):
-            attended, _, state = self.advance(memory, state, gates[:, t])
+        for gate in gates.unbind(1):  # unlike an index, its gradient is not as large as all steps at every step
+            attended, _, state = self.advance(memory, state, gate, recurrent)
             features.append(attended)
         return self.dropout(torch.stack(features, 1))
 
@@ -226,21 +227,28 @@ class Luong(Translator):
         return rows
 
     def step(self, memory: Memory, state: State, previous: Tensor) -> Step:
-        return Step(*self.advance(memory, state, self.input_gates(self.target_embedding(previous))))
+        return Step(*self.advance(memory, state, self.input_gates(self.target_embedding(previous)), self.recurrent()))
 
     def input_gates(self, embedded: Tensor) -> Tensor:
         """The embedding's share of the bottom layer's gates, biases included: (..., e) -> (..., 4h)."""
         weight, bias = self._weights(0, "ih")
         return nn.functional.linear(embedded, weight[:, : embedded.shape[-1]], bias + self._weights(0, "hh")[1])
 
-    def advance(self, memory: Memory, state: State, gates: Tensor) -> tuple[Tensor, Tensor, State]:
+    def recurrent(self) -> Tensor:
+        """What the bottom layer's gates take of the step before, (h or 2h, 4h): of its state and, with input feeding, of h~ (3.3)."""
+        weights = self._weights(0, "hh")[0]
+        if self.settings.input_feeding:
+            weights = torch.cat([weights, self._weights(0, "ih")[0][:, self.settings.embedding :]], 1)
+        return weights.t()
+
+    def advance(
+        self, memory: Memory, state: State, gates: Tensor, recurrent: Tensor
+    ) -> tuple[Tensor, Tensor, State]:
         """One target position of R rows from its input gates: h~ (R, h), weights (R, S), state."""
-        e = self.settings.embedding
-        recurrent = [self._weights(0, "hh")[0]]
-        inputs = [state["h"][:, 0]]
-        if self.settings.input_feeding:  # h~ of the step before is part of the input (3.3)
-            recurrent, inputs = [*recurrent, self._weights(0, "ih")[0][:, e:]], [*inputs, state["fed"]]
-        gates = torch.addmm(gates, torch.cat(inputs, 1), torch.cat(recurrent, 1).t())
+        before = state["h"][:, 0]
+        if self.settings.input_feeding:
+            before = torch.cat([before, state["fed"]], 1)
+        gates = torch.addmm(gates, before, recurrent)
         hs: list[Tensor] = []
         cs: list[Tensor] = []
         for layer in range(self.settings.layers):
@@ -267,5 +275,5 @@ class Luong(Translator):
 def lstm_cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """(h, c) after one step, from the gates' net inputs (R, 4h) in the order of `torch.nn.LSTM`: i, f, g, o."""
     i, f, g, o = gates.chunk(4, 1)
-    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-    return torch.sigmoid(o) * torch.tanh(c), c
+    c = torch.addcmul(torch.sigmoid(f) * c, torch.sigmoid(i), fast_tanh(g))
+    return torch.sigmoid(o) * fast_tanh(c), c
