@@ -10,6 +10,7 @@ from data.errors import InputError
 from data.tokenizer import BEGIN, END, PAD
 from lightning_modules.ensemble import Ensemble, select
 from lightning_modules.hypotheses import DecodingSettings, Hypothesis, score
+from lightning_modules.top_k import top_k
 from lightning_modules.translator import Translator
 
 
@@ -41,11 +42,13 @@ def beam_search(model: Translator | Ensemble, source: Tensor, settings: Decoding
         log_p = log_p.view(len(sentences), beam, -1)
         must_end = limits[sentences] < length
         if must_end.any():
-            log_p[must_end] = log_p[must_end].masked_fill(_not_end(log_p.shape[-1], log_p.device), -torch.inf)
-        best, piece = log_p.topk(min(2 * beam, log_p.shape[-1]), dim=2)
-        candidates = (scores[:, :, None] + best).flatten(1)
-        total, order = candidates.topk(min(2 * beam, candidates.shape[1]), dim=1)
-        origin, piece = order // best.shape[2], piece.flatten(1).gather(1, order)
+            end = log_p[must_end, :, END]
+            log_p[must_end] = -torch.inf
+            log_p[must_end, :, END] = end
+        types = log_p.shape[2]
+        candidates = log_p.add_(scores[:, :, None]).flatten(1)
+        total, order = top_k(candidates, min(2 * beam, candidates.shape[1]))
+        origin, piece = order // types, order % types
         row = origin + beam * torch.arange(len(sentences), device=source.device)[:, None]
 
         ends = piece == END
@@ -132,7 +135,3 @@ def hypothesis(
     if attention is None or not settings.alignments:
         return Hypothesis(pieces, ranked)
     return Hypothesis(pieces, ranked, mean, ensemble.alignment(attention, settings.aligned_step))
-
-
-def _not_end(types: int, device: torch.device) -> Tensor:
-    return torch.arange(types, device=device) != END
