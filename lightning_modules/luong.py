@@ -234,21 +234,17 @@ class Luong(Translator):
         weight, bias = self._weights(0, "ih")
         return nn.functional.linear(embedded, weight[:, : embedded.shape[-1]], bias + self._weights(0, "hh")[1])
 
-    def recurrent(self) -> Tensor:
-        """What the bottom layer's gates take of the step before, (h or 2h, 4h): of its state and, with input feeding, of h~ (3.3)."""
-        weights = self._weights(0, "hh")[0]
-        if self.settings.input_feeding:
-            weights = torch.cat([weights, self._weights(0, "ih")[0][:, self.settings.embedding :]], 1)
-        return weights.t()
+    def recurrent(self) -> tuple[Tensor, Tensor]:
+        """What the bottom layer's gates take of the step before: of its state (h, 4h) and, with input feeding, of h~ (h, 4h) (3.3)."""
+        return self._weights(0, "hh")[0].t(), self._weights(0, "ih")[0][:, self.settings.embedding :].t()
 
     def advance(
-        self, memory: Memory, state: State, gates: Tensor, recurrent: Tensor
+        self, memory: Memory, state: State, gates: Tensor, recurrent: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor, State]:
         """One target position of R rows from its input gates: h~ (R, h), weights (R, S), state."""
-        before = state["h"][:, 0]
+        gates = torch.addmm(gates, state["h"][:, 0], recurrent[0])
         if self.settings.input_feeding:
-            before = torch.cat([before, state["fed"]], 1)
-        gates = torch.addmm(gates, before, recurrent)
+            gates = torch.addmm(gates, state["fed"], recurrent[1])
         hs: list[Tensor] = []
         cs: list[Tensor] = []
         for layer in range(self.settings.layers):
