@@ -27,19 +27,18 @@ def beam_search(model: Translator | Ensemble, source: Tensor, settings: Decoding
     ensemble, beam = Ensemble.of(model), settings.beam
     if settings.coverage_penalty and not ensemble.attends:
         raise InputError("coverage_penalty: it needs attention, and the model has none. Set it to 0 for this model.")
-    memories, states = ensemble.begin(source, beam)
+    memories, states = ensemble.begin(source, 1)  # before the first piece a sentence has one hypothesis
     limits = (source != PAD).sum(1) - 1 + settings.extra_pieces
     sentences = torch.arange(len(source), device=source.device)  # rows of `source` still at work
-    scores = source.new_zeros(len(source), beam, dtype=torch.float32)
-    scores[:, 1:] = -torch.inf  # all beams start equal: the first stands for all
-    previous = source.new_full((len(source) * beam,), BEGIN)
+    scores = source.new_zeros(len(source), 1, dtype=torch.float32)
+    previous = source.new_full((len(source),), BEGIN)
     finished = torch.zeros_like(sentences)  # hypotheses of each sentence at work
     trail = Trail(keeps_attention=ensemble.attends and (settings.alignments or settings.coverage_penalty > 0))
 
     while len(sentences):
         length = len(trail.steps) + 1  # with the piece chosen now, the end piece counted
         log_p, attention, states = ensemble.step(memories, states, previous)
-        log_p = log_p.view(len(sentences), beam, -1)
+        log_p = log_p.view(*scores.shape, -1)
         must_end = limits[sentences] < length
         if must_end.any():
             end = log_p[must_end, :, END]
@@ -49,7 +48,7 @@ def beam_search(model: Translator | Ensemble, source: Tensor, settings: Decoding
         candidates = log_p.add_(scores[:, :, None]).flatten(1)
         total, order = top_k(candidates, min(2 * beam, candidates.shape[1]))
         origin, piece = order // types, order % types
-        row = origin + beam * torch.arange(len(sentences), device=source.device)[:, None]
+        row = origin + scores.shape[1] * torch.arange(len(sentences), device=source.device)[:, None]
 
         ends = piece == END
         ending = ends & total.isfinite()

@@ -109,4 +109,4 @@ def log_softmax(model: Translator, features: Tensor) -> Tensor:
     weight, bias = model.output
     scores = torch.nn.functional.linear(features, weight, bias).float()
     scores[:, NO_CONTINUATION] = -torch.inf
-    return torch.log_softmax(scores, -1)
+    return torch.log_softmax(scores, -1, out=scores)  # in place: fresh memory of this size costs as much as the sum
