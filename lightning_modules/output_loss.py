@@ -71,7 +71,9 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
                     d_bias += gradient.sum(0)
                 gradient = gradient.to(compute)
                 d_features[rows] = gradient @ w
-                if d_weight is not None and d_weight.dtype == compute:  # into the sum: no product of that size on the side
+                if (
+                    d_weight is not None and d_weight.dtype == compute
+                ):  # into the sum: no product of that size on the side
                     d_weight.addmm_(gradient.t(), h)
                 elif d_weight is not None:
                     d_weight += gradient.t() @ h
