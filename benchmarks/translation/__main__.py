@@ -9,7 +9,7 @@ set up before anything is measured, take turns, so that what disturbs the machin
 - `marian`: for the Transformer, a Marian-type model under Hugging Face's `Seq2SeqTrainer`, grouped by length, and its `generate`.
 
 Training: batches of at most 4,096 padded target cells; target pieces per second, padding not counted. Decoding: beam 5, exactly 20
-pieces for each sentence, batches of 64; sentences per second.
+pieces for each sentence (for `gradus` the last is the end piece, which it never leaves out), batches of 64; sentences per second.
 
 Prints one JSON object: for each case and side the median over turns, the peak of resident memory and the number of parameters, and under
 `ratio` this project's median over JoeyNMT's, and over Hugging Face's under names that end in `_marian`.
@@ -127,7 +127,7 @@ def prepare(folder: Path) -> None:
     source, target = (encode(tokenizer, side) for side in texts)
     short = [i for i in range(len(pairs)) if max(len(source[i]), len(target[i])) <= LONGEST]
     exact = [i for i in short if len(source[i]) == SOURCE][: BATCHES * COMMON["sentences"]]  # type: ignore[operator]
-    pieces = [tokenizer.id_to_token(i) for i in range(VOCABULARY)]
+    pieces = [tokenizer.id_to_token(i) or "" for i in range(VOCABULARY)]
     assert not any(piece.split() != [piece] for piece in pieces)
     (folder / "pieces.txt").write_text("\n".join(pieces[len(SPECIAL) :]) + "\n", encoding="utf-8")
     for name, rows in (("train", short), ("decode", exact)):

@@ -5,18 +5,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 import stages  # noqa: F401 - silences libraries
 from benchmarks.translation.turns import Turns
 from data.arrow import read_split
-from data.batching import padded, translation_loader
-from data.tokenizer import END
+from data.batching import padded
+from data.tokenizer import END, PAD
 from lightning_modules.decoding import DecodingSettings, beam_search
-from lightning_modules.translation import Translation
-from lightning_modules.translator import Translator, architecture
+from lightning_modules.translator import Translator, TranslatorSettings, architecture
 
 
 def main() -> None:
@@ -28,25 +26,12 @@ def main() -> None:
     settings = model_class.Settings.model_validate(settings_of(case))
     if task == "decode":
         model_class = type("Endless", (Endless, model_class), {})
-    model = model_class(settings, case["vocabulary"])  # type: ignore[call-arg]
+    model = model_class(settings, case["vocabulary"])
     parameters = sum(p.numel() for p in model.parameters())
     if task == "decode":
         decode(turns, model, case, parameters)
         return
-    train = translation_loader(read_split(Path(case["folder"]), "train"), case["tokens_per_batch"])
-    trainer = pl.Trainer(
-        max_epochs=1000,
-        accelerator="cpu",
-        precision="32-true",
-        gradient_clip_val=settings.training.clip_norm,
-        callbacks=[Clock(turns)],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    turns.ready(parameters=parameters)
-    trainer.fit(Translation(model, settings.training, len(train)), train)
+    train(turns, model, settings, case, parameters)
 
 
 def settings_of(case: dict[str, Any]) -> dict[str, Any]:
@@ -66,16 +51,35 @@ def settings_of(case: dict[str, Any]) -> dict[str, Any]:
     return {**sizes, "dropout": case["dropout"], "training": training}
 
 
-class Clock(pl.Callback):
-    """Tells the clock when a batch begins. Fetching a batch belongs to the update before it, as on all sides."""
+def train(turns: Turns, model: Translator, settings: TranslatorSettings, case: dict[str, Any], parameters: int) -> None:
+    """Trains as the stage `pretraining` does."""
+    import pytorch_lightning as pl  # not where sentences are only translated: it takes 190 MB
 
-    def __init__(self, turns: Turns) -> None:
-        self.turns = turns
+    from data.batching import translation_loader
+    from lightning_modules.translation import Translation
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: dict[str, Tensor], batch_idx: int
-    ) -> None:
-        self.turns.unit(int((batch["target"][:, 1:] != 0).sum()))
+    class Clock(pl.Callback):
+        """Tells the clock when a batch begins. Fetching it belongs to the update before, as on all sides."""
+
+        def on_train_batch_start(
+            self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: dict[str, Tensor], batch_idx: int
+        ) -> None:
+            turns.unit(int((batch["target"][:, 1:] != PAD).sum()))
+
+    loader = translation_loader(read_split(Path(case["folder"]), "train"), case["tokens_per_batch"])
+    trainer = pl.Trainer(
+        max_epochs=1000,
+        accelerator="cpu",
+        precision="32-true",
+        gradient_clip_val=settings.training.clip_norm,
+        callbacks=[Clock()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    turns.ready(parameters=parameters)
+    trainer.fit(Translation(model, settings.training, len(loader)), loader)
 
 
 class Endless:
@@ -95,7 +99,7 @@ def decode(turns: Turns, model: Translator, case: dict[str, Any], parameters: in
     sources = read_split(Path(case["folder"]), "decode")["source"][:]
     (length,) = {len(source) for source in sources}
     settings = DecodingSettings(
-        beam=case["beam"], length_penalty=case["length_penalty"], extra_pieces=case["pieces"] - length
+        beam=case["beam"], length_penalty=case["length_penalty"], extra_pieces=case["pieces"] - 1 - length
     )
     size = case["sentences"]
     batches = [padded([[*ids, END] for ids in sources[i : i + size]]) for i in range(0, len(sources), size)]
@@ -104,7 +108,7 @@ def decode(turns: Turns, model: Translator, case: dict[str, Any], parameters: in
         for batch in batches:
             turns.unit(len(batch))
             found = beam_search(model, batch, settings)
-            assert all(len(hypotheses[0].pieces) == case["pieces"] for hypotheses in found)
+            assert all(len(hypotheses[0].pieces) == case["pieces"] - 1 for hypotheses in found)  # and the end piece
 
 
 if __name__ == "__main__":
