@@ -13,7 +13,7 @@ computation. Shapes: n trials, R sequences of each, T steps, B blocks of S cells
 
 Equations and symbols are A.1's; as in section 5 ("slight deviation from the notation") hidden and output units are computed
 in the time step of their input. As in eq. (19), E's factor 2 is left out: updates descend half the squared error (16).
-`MemoryBlocks` is the paper's; `ForgetGateLSTM` is what came of it, for comparison.
+What came of it, with a forget gate, stands in `forget_gate_lstm.py`.
 """
 
 import math
@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data.errors import InputError
 from data.long_lag import Network, Sequences, at_end
 
 # Elements that a CPU kernel takes at once. What remains at a tensor's end goes through other code and may differ in its last
@@ -252,46 +251,63 @@ class MemoryBlocks(nn.Module):
         n, steps = len(inputs), inputs.shape[2]
         y, s = self.hidden.new_zeros(n, self.H), self.hidden.new_zeros(n, B, S)
         carried = self.hidden.new_zeros(n, self.hidden.shape[1], 2 * C)  # d s / d w_c, then d s / d w_in
-        x = nn.functional.one_hot(inputs, network.inputs) if not inputs.is_floating_point() else inputs
-        x = x[:, 0].to(y.dtype)
+        symbols = not inputs.is_floating_point()
+        xs = (inputs if symbols else inputs.to(y.dtype))[:, 0].unbind(1)
         one = y.new_ones(n, 1)
         taught = within(lengths, steps) if every else nn.functional.one_hot(lengths - 1, steps)
         taught = taught[:, 0].to(y.dtype)
+        w_c = self.output[:, network.inputs * network.shortcut :][:, :C]
         found = []
-        for t in range(steps):
-            source = torch.cat([x[:, t], *([y] if network.recurrent else []), *([one] if self.biases else [])], 1)
-            y = torch.bmm(source[:, None], self.hidden)[:, 0].sigmoid_()
+        for t, x in enumerate(xs):
+            others = torch.cat([one[:, :0], *([y] if network.recurrent else []), *([one] if self.biases else [])], 1)
+            y = self._net(self.hidden, x, others).sigmoid_()
             y_c, y_in, y_out = (part[0, :, 0] for part in self._parts(y[None, :, None]))
             g = network.g[0] + (network.g[1] - network.g[0]) * y_c
             s = s + y_in * g
             h = s if network.h is None else network.h[0] + (network.h[1] - network.h[0]) * s.sigmoid()
             h_slope = torch.ones_like(h) if network.h is None else slope(h, network.h)
             slopes = torch.cat([y_in * slope(g, network.g), g * slope(y_in)], 1)
-            carried = torch.baddbmm(carried, source[:, :, None], slopes.reshape(n, 1, -1))
+            self._add(carried, x, others, slopes.view(n, 2 * C))
+            if self.biases:
+                carried[:, -1, : self.H - self.biases] = 0  # cells without biases
             y_c.copy_(y_out * h)
-            units = [
-                *([x[:, t]] if network.shortcut else []),
-                y[:, :C],
-                *([one] if "outputs" in network.biased else []),
-            ]
-            seen = torch.cat(units, 1)
-            y_k = torch.bmm(seen[:, None], self.output)[:, 0].sigmoid_()
+            seen = torch.cat([y[:, :C], *([one] if "outputs" in network.biased else [])], 1)
+            y_k = self._net(self.output, x if network.shortcut else None, seen).sigmoid_()
             found.append(y_k)
             e_k = slope(y_k) * (targets[:, 0, t if every else 0] - y_k) * taught[:, t, None]  # (19)
-            first = network.inputs * network.shortcut
-            e_c = torch.bmm(self.output[:, first : first + C], e_k[:, :, None]).view(n, B, S)
+            e_c = torch.bmm(w_c, e_k[:, :, None]).view(n, B, S)
             e_s = (y_out * h_slope * e_c).view(n, 1, C)  # (23)
             parts = [e_s * carried[..., :C], (e_s * carried[..., C:]).unflatten(-1, (B, S)).sum(-1)]  # (28), (26)
+            self.hidden[..., : C + B].add_(torch.cat(parts, -1), alpha=rate)
             if network.output_gates:
                 e_out = (h * e_c).sum(-1) * slope(y_out[..., 0])  # (21)
-                parts.append(source[:, :, None] * e_out[:, None])
-            change = torch.cat(parts, -1)
-            if self.biases:
-                change[:, -1, : self.H - self.biases] = 0
-            self.hidden.add_(change, alpha=rate)
-            self.output.baddbmm_(seen[:, :, None], e_k[:, None], alpha=rate)  # (22)
+                self._add(self.hidden[..., C + B :], x, others, rate * e_out)
+            self._add(self.output, x if network.shortcut else None, seen, rate * e_k)  # (22)
         y_k = torch.stack(found, 1)[:, None]
         return y_k if every else at_end(y_k, lengths)[:, :, None]
+
+    def _net(self, weights: Tensor, x: Tensor | None, others: Tensor) -> Tensor:
+        """Net inputs (n, .) of one step from weights (n, M, .): rows of the input x, symbols (n,) or values (n, I), then of others."""
+        if x is None:
+            return torch.bmm(others[:, None], weights)[:, 0]
+        below = weights[:, self.network.inputs :]
+        net = (
+            torch.bmm(x[:, None], weights[:, : self.network.inputs])
+            if x.is_floating_point()
+            else weights[torch.arange(len(x), device=x.device), x][:, None]
+        )
+        return (torch.baddbmm(net, others[:, None], below) if others.shape[1] else net)[:, 0]
+
+    def _add(self, weights: Tensor, x: Tensor | None, others: Tensor, errors: Tensor) -> None:
+        """Adds the products of these sources with errors (n, .) to weights; of a symbol, only its own row changes."""
+        if x is not None:
+            inputs, weights = weights[:, : self.network.inputs], weights[:, self.network.inputs :]
+            if x.is_floating_point():
+                inputs.baddbmm_(x[:, :, None], errors[:, None])
+            else:
+                inputs[torch.arange(len(x), device=x.device), x] += errors
+        if others.shape[1]:
+            weights.baddbmm_(others[:, :, None], errors[:, None])
 
     @torch.no_grad()
     def answer(self, sequences: Sequences) -> Tensor:
@@ -300,75 +316,6 @@ class MemoryBlocks(nn.Module):
         if inputs.is_floating_point():
             inputs = inputs.to(self.hidden.dtype)
         return self.outputs(self(inputs), inputs, sequences.lengths, sequences.targets.shape[2] > 1)
-
-
-class ForgetGateLSTM(nn.Module):
-    """For comparison: `torch.nn.LSTM` (forget gate, full gradient) with as many cells, a logistic output layer, on-line SGD.
-
-    Weights start as in the task's network, except for the forget gates' bias (positive, so that cells remember at first: Gers,
-    Schmidhuber & Cummins 2000). Trials share no computation here: each is a module of its own.
-    """
-
-    def __init__(self, network: Network, trials: int, seed: int = 0, forget_bias: float = 1.0) -> None:
-        super().__init__()
-        self.network = network
-        cells = network.blocks * network.cells
-        self.nets = nn.ModuleList(
-            nn.ModuleList([nn.LSTM(network.inputs, cells, batch_first=True), nn.Linear(cells, network.outputs)])
-            for _ in range(trials)
-        )
-        for trial, net in enumerate(self.nets):
-            random = np.random.default_rng([seed, trial, 3])
-            for name, p in net.named_parameters():
-                p.data = torch.from_numpy(random.uniform(-network.initial, network.initial, p.shape)).float()
-                if name == "0.bias_ih_l0":
-                    p.data[cells : 2 * cells] = forget_bias
-
-    @property
-    def weights(self) -> int:
-        """Number of weights of one net."""
-        return sum(p.numel() for p in self.nets[0].parameters())
-
-    def take(self, trials: Tensor) -> "ForgetGateLSTM":
-        """Some trials; they share their weights with this one's."""
-        part = ForgetGateLSTM(self.network, 0)
-        part.nets = nn.ModuleList(self.nets[i] for i in trials.tolist())
-        return part
-
-    def put(self, trials: Tensor, part: "ForgetGateLSTM") -> None:
-        """Nothing to do: `take` shares the weights."""
-
-    def learn(self, sequences: Sequences, rate: float, update: str = "sequence") -> Tensor:
-        """As `MemoryBlocks.learn`, with the full gradient and one update a sequence."""
-        if update != "sequence":
-            raise InputError(
-                "long_lag: the variant 'forget_gate' learns a sequence at a time; set update to 'sequence'"
-            )
-        every = sequences.targets.shape[2] > 1
-        found = torch.zeros_like(sequences.targets)
-        for trial, net in enumerate(self.nets):
-            for i, length in enumerate(sequences.lengths[trial].tolist()):
-                y = self._run(net, sequences.inputs[trial, i : i + 1, :length])
-                y = y if every else y[:, -1:]
-                error = (sequences.targets[trial, i, : y.shape[1]] - y[0]).square().sum() / 2
-                gradients = torch.autograd.grad(error, list(net.parameters()))
-                with torch.no_grad():
-                    torch._foreach_add_(list(net.parameters()), gradients, alpha=-rate)
-                    found[trial, i, : y.shape[1]] = y[0]
-        return found
-
-    @torch.no_grad()
-    def answer(self, sequences: Sequences) -> Tensor:
-        """Outputs (n, N, S, K) without learning."""
-        found = torch.stack([self._run(net, inputs) for net, inputs in zip(self.nets, sequences.inputs, strict=True)])
-        return found if sequences.targets.shape[2] > 1 else at_end(found, sequences.lengths)[:, :, None]
-
-    def _run(self, net: nn.Module, inputs: Tensor) -> Tensor:
-        lstm, output = net.children()
-        if not inputs.is_floating_point():
-            inputs = nn.functional.one_hot(inputs, self.network.inputs).float()
-        y: Tensor = output(lstm(inputs)[0]).sigmoid()
-        return y
 
 
 def slope(y: Tensor, bounds: tuple[float, float] = (0.0, 1.0)) -> Tensor:

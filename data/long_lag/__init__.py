@@ -10,8 +10,11 @@ Where the paper can be read in two ways:
   (task 5: as 1), whichever of the two it is.
 - Task 2c writes a_i with i <= q; i <= p is meant (there are p distractors).
 - "Average training error" is the mean absolute output error of the 2000 most recent sequences.
-- "On-line" is one update a sequence ("the sum of the contributions of all time steps", A.1); `update: step` updates at every
-  step. They differ in tasks 1, 2a and 2b alone, which have errors at every step.
+- "On-line": A.1 has a contribution to the update at each time step, and a total of them. Tasks 1, 2a and 2b, which alone have
+  errors at every step, change weights at every step (`update: step`): with one update a sequence (`update: sequence`) task 2a
+  is not learned at all, and task 1 not within 60,000 sequences. For the other tasks the two are the same.
+- Task 1: the legal next symbols are "always the most active ones": all of them above all others; `legal: one` asks that the
+  most active one is legal.
 - g is in [-2, 2] and h in [-1, 1] in the text, the reverse in table 10's caption; task 1 offers both (`squashing`).
 - Task 2a adds its cell when the error "has stopped decreasing": `lightning_modules/trials.py` says when that is.
 - Test sets are drawn once for each trial.

@@ -15,11 +15,13 @@ class EmbeddedReber(Task):
     """Task 1: predict every next symbol of the embedded Reber grammar; 256 training and 256 other test strings."""
 
     learning_rate: float = 0.5
+    update: Literal["sequence", "step"] = "step"
     tolerance: float = 1.0  # unused: the legal next symbols must be the most active outputs
     round: int = 256
     blocks: int = 3  # 3 of 2 cells, or 4 of 1
     cells: int = 2
     squashing: Literal["text", "caption"] = "text"  # g in [-2, 2], h in [-1, 1]; table 10's caption says the reverse
+    legal: Literal["all", "one"] = "all"  # legal next symbols that must be more active than all others
     strings: int = Field(default=256, ge=1)
     sets: int = Field(default=3, ge=1)  # different pairs of training and test set; trials take turns
 
@@ -51,10 +53,13 @@ class EmbeddedReber(Task):
         return whole[part * count : (part + 1) * count]
 
     def judge(self, outputs: Tensor, sequences: Sequences) -> tuple[Tensor, Tensor]:
-        """Wrong where a symbol that cannot follow is as active as one that can."""
+        """Wrong where a symbol that cannot follow is as active as one that can (`legal: one`: as all that can)."""
         steps = torch.arange(outputs.shape[-2], device=outputs.device) < sequences.lengths[..., None]
         legal = sequences.goals > 0
-        least = outputs.masked_fill(~legal, torch.inf).amin(-1)
+        if self.legal == "all":
+            least = outputs.masked_fill(~legal, torch.inf).amin(-1)
+        else:
+            least = outputs.masked_fill(~legal, -torch.inf).amax(-1)
         most = outputs.masked_fill(legal, -torch.inf).amax(-1)
         errors = (outputs - sequences.targets).abs().mean(-1).where(steps, 0)
         return ((least <= most) & steps).any(-1), errors.sum(-1) / sequences.lengths

@@ -1,5 +1,7 @@
 """Tasks 2 and 6: sequences of symbols, in the local representation."""
 
+from typing import Literal
+
 import numpy as np
 import torch
 from pydantic import Field
@@ -12,6 +14,7 @@ class TwoSequences(Task):
     """Task 2a: (y, a_1 .. a_p-1, y) and (x, a_1 .. a_p-1, x); predict every next symbol, all of them right."""
 
     learning_rate: float = 1.0
+    update: Literal["sequence", "step"] = "step"
     tolerance: float = 0.25
     round: int = 10
     p: int = Field(default=100, ge=2)

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from data.errors import InputError
 from data.long_lag import Network, Sequences, side_by_side, task
-from lightning_modules.lstm import ForgetGateLSTM, MemoryBlocks
+from lightning_modules.forget_gate_lstm import ForgetGateLSTM
+from lightning_modules.lstm import MemoryBlocks
 
 NETWORKS = {
     "all biased": Network(inputs=3, outputs=2, blocks=2, cells=2, biased=("gates", "cells", "outputs"), initial=0.8),
