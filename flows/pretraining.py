@@ -1,10 +1,10 @@
-"""Flow `pretraining`: corpus to trained and tested translators, and the language model."""
+"""Flow `pretraining`: corpus to trained and tested translators, the language model, and the LSTM of 1997 on its tasks."""
 
 from prefect import flow
 
 from flows.execution import run_targets
 
-TARGETS = ("evaluation", "language_model")
+TARGETS = ("evaluation", "language_model", "long_lag")
 
 
 @flow(name="pretraining")

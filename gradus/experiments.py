@@ -15,7 +15,7 @@ FOLDER = Path("experiments")
 PARAMS = Path("params.yaml")
 DEFAULT = "default"
 # Keys whose mapping is a choice as a whole: an experiment that has one replaces the default's.
-REPLACED = {"corpus", "architectures", "variants"}
+REPLACED = {"corpus", "architectures", "tasks", "variants"}
 
 _yaml = YAML()
 _yaml.width = 10_000

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, SerializeAsAny, StringConstraints, field_validator, model_validator
 
-from data import corpora
+from data import corpora, long_lag
 from data.comparisons.encoding import FIELDS, Weighting, template_fields
 from data.comparisons.importing import Source
 from data.corpora import CorpusSettings
@@ -230,6 +230,34 @@ def _template(value: str, known: set[str]) -> str:
     return value
 
 
+class LongLagTaskSettings(Settings):
+    """Trials of one task of the 1997 paper, e.g. `{task: 2c, settings: {q: 50, p: 50}}`."""
+
+    task: str  # its number in the paper
+    settings: dict[str, Any] = Field(default_factory=dict)  # what differs from the paper's
+    variant: Literal["paper", "forget_gate"] = "paper"  # the memory block of 1997, or torch.nn.LSTM
+    trials: int = Field(default=10, ge=1)
+    sequences: int = Field(default=100_000, ge=1)  # a trial that has not succeeded after so many has failed
+    seed: int | None = None  # None is the run's
+
+
+class LongLagSettings(Settings):
+    """The long-lag tasks: one line each."""
+
+    tasks: dict[ItemName, LongLagTaskSettings] = Field(min_length=1)
+
+    @field_validator("tasks")
+    @classmethod
+    def _tasks_exist(cls, tasks: dict[str, LongLagTaskSettings]) -> dict[str, LongLagTaskSettings]:
+        for name, line in tasks.items():
+            chosen = long_lag.task(line.task, line.settings, f"{FILE}: long_lag.tasks.{name}")
+            if line.variant == "forget_gate" and chosen.update == "step":
+                raise ValueError(
+                    f"{name}: the variant 'forget_gate' learns a sequence at a time: settings: {{update: sequence}}"
+                )
+        return tasks
+
+
 class Params(Settings):
     """All of params.yaml."""
 
@@ -243,6 +271,7 @@ class Params(Settings):
     responses: ResponsesSettings
     comparisons: ComparisonsSettings
     language_model: LanguageModelSettings
+    long_lag: LongLagSettings
     reward_models: RewardModelsSettings
     base_model: BaseModelSettings
     prefix_tuning: PrefixTuningSettings

@@ -109,6 +109,21 @@ def losses(bars: Mapping[str, float], path: Path) -> None:
     _save(figure, path)
 
 
+def long_lag(tasks: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Share of the trials that have succeeded, by training sequences; a dotted line where the paper's mean is."""
+    figure, axes = plt.subplots(figsize=(6, 3.6))
+    for color, (name, task) in enumerate(tasks.items()):
+        trials, curve = task["summary"]["trials"], task["curve"]
+        steps = [e["sequences"] for e in curve]
+        axes.step(steps, [100 * e["solved"] / trials for e in curve], where="post", color=f"C{color % 10}", label=name)
+        published = list(task["summary"]["criteria"].values())[-1]["published"]
+        if published:
+            axes.axvline(published, color=f"C{color % 10}", linestyle=":")
+    axes.set(xscale="log", xlabel="training sequences", ylabel="trials solved, %", ylim=(-3, 103))
+    axes.legend(frameon=False)
+    _save(figure, path)
+
+
 def _save(figure: Any, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, metadata={"Software": None})

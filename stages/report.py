@@ -69,6 +69,13 @@ def _facts(this: Stage) -> dict[str, Any]:
         }
         for name, settings in this.params.reward_models.variants.items()
     }
+    long_lag = {
+        name: {
+            "summary": read_json(layout.LONG_LAG / name / layout.SUMMARY),
+            "curve": read_json(layout.LONG_LAG / name / layout.CURVE),
+        }
+        for name in this.params.long_lag.tasks
+    }
     return {
         "corpus": this.params.corpus.name,
         "encoded": read_json(layout.ENCODED / layout.SUMMARY),
@@ -78,6 +85,7 @@ def _facts(this: Stage) -> dict[str, Any]:
         "reward_models": rewards,
         "held_out": held_out_labelers(rewards),
         "variants": variants,
+        "long_lag": long_lag,
     }
 
 
@@ -109,6 +117,7 @@ def _plots(facts: dict[str, Any], folder: Path) -> dict[str, Path]:
         "learning_curves": folder / "learning_curves.png",
         "reward": folder / "reward_models.png",
         "prefix": folder / "prefix_tuning.png",
+        "long_lag": folder / "long_lag.png",
     }
     translators = facts["translators"]
     plots.learning_curves(
@@ -127,6 +136,7 @@ def _plots(facts: dict[str, Any], folder: Path) -> dict[str, Path]:
         baselines["labelers with each other"] = agreement
     plots.reward_models(facts["reward_models"], {"chance": 0.5, **baselines}, paths["reward"])
     plots.losses({n: v["summary"]["test_loss"] for n, v in facts["variants"].items()}, paths["prefix"])
+    plots.long_lag(facts["long_lag"], paths["long_lag"])
     return paths
 
 

@@ -56,10 +56,12 @@ class EmbeddedReber(Task):
         """Wrong where a symbol that cannot follow is as active as one that can (`legal: one`: as all that can)."""
         steps = torch.arange(outputs.shape[-2], device=outputs.device) < sequences.lengths[..., None]
         legal = sequences.goals > 0
-        if self.legal == "all":
-            least = outputs.masked_fill(~legal, torch.inf).amin(-1)
-        else:
-            least = outputs.masked_fill(~legal, -torch.inf).amax(-1)
+        every = self.legal == "all"
+        least = (
+            outputs.masked_fill(~legal, torch.inf).amin(-1)
+            if every
+            else outputs.masked_fill(~legal, -torch.inf).amax(-1)
+        )
         most = outputs.masked_fill(legal, -torch.inf).amax(-1)
         errors = (outputs - sequences.targets).abs().mean(-1).where(steps, 0)
         return ((least <= most) & steps).any(-1), errors.sum(-1) / sequences.lengths

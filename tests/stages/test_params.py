@@ -57,6 +57,18 @@ WRONG = {
         r"the template must contain \{source\}",
     ),
     "another field in the template": (lambda p: p["prefix_tuning"].update(template="{source} {x}"), r"no other field"),
+    "an unknown long-lag task": (
+        lambda p: p["long_lag"]["tasks"].update(x={"task": "2d"}),
+        r"params\.yaml: long_lag\.tasks\.x: unknown task '2d'",
+    ),
+    "a wrong setting of a long-lag task": (
+        lambda p: p["long_lag"]["tasks"].update(x={"task": "2c", "settings": {"lag": 3}}),
+        r"unknown key 'lag'",
+    ),
+    "steps for the variant that has none": (
+        lambda p: p["long_lag"]["tasks"].update(x={"task": "2a", "variant": "forget_gate"}),
+        r"'forget_gate' learns a sequence at a time: settings: \{update: sequence\}",
+    ),
     "a wrong key in a mapping": (
         lambda p: p["prefix_tuning"]["variants"]["prefix"].update(lenght=3),
         r"unknown key 'prefix_tuning\.variants\.prefix\.lenght' - did you mean 'length'\?",

@@ -50,15 +50,24 @@ FACTS: dict[str, Any] = {
             "examples": [EXAMPLE],
         }
     },
+    "long_lag": {
+        HOSTILE: {
+            "summary": {
+                "weights": 156, "trials": 10, "tested": 2560, "wrong": 0.5, "seconds": 9.0,
+                "criteria": {"success": {"solved": 10, "mean": 24010.0, "median": 23000.0, "published": 31390}},
+            },
+            "curve": [{"sequences": 100, "solved": 0}, {"sequences": 30000, "solved": 10}],
+        }
+    },
 }  # fmt: skip
 
 
 def test_text_from_data_is_escaped() -> None:
     facts = {**FACTS, "held_out": held_out_labelers(FACTS["reward_models"])}
-    page = render(facts, dict.fromkeys(("learning_curves", "attention_luong", "reward", "prefix"), b"png"))
+    page = render(facts, dict.fromkeys(("learning_curves", "attention_luong", "reward", "prefix", "long_lag"), b"png"))
     assert "<script" not in page
     assert "<b>" not in page
-    assert page.count("&lt;script&gt;") == 10
+    assert page.count("&lt;script&gt;") == 11
     for shown in (
         "1,234",
         "12.3",
@@ -75,13 +84,15 @@ def test_text_from_data_is_escaped() -> None:
         "35.0",
         "No person judged them",
         "2.500",
+        "24,010",
+        "31,390",
     ):
         assert shown in page
 
 
 def test_a_translator_without_attention_has_no_image_of_it() -> None:
     facts = {**FACTS, "held_out": held_out_labelers(FACTS["reward_models"])}
-    images = dict.fromkeys(("learning_curves", "reward", "prefix"), b"png")
+    images = dict.fromkeys(("learning_curves", "reward", "prefix", "long_lag"), b"png")
     assert "Attention of" not in render(facts, images)
     assert "Attention of luong" in render(facts, {**images, "attention_luong": b"png"})
 
@@ -97,4 +108,5 @@ def test_plots_show_any_text(tmp_path: Path) -> None:
     plots.learning_curves({"luong": curve}, 300.0, tmp_path / "b.png")
     plots.reward_models(FACTS["reward_models"], {"chance": 0.5}, tmp_path / "c.png")
     plots.losses({"none": 2.5, "prefix": 1.7}, tmp_path / "d.png")
-    assert all((tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in "abcd")
+    plots.long_lag(FACTS["long_lag"], tmp_path / "e.png")
+    assert all((tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in "abcde")

@@ -1,0 +1,70 @@
+"""The stage `long_lag` on a short lag: what it writes, and that it goes on where it was."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lightning_modules.trials import Trials
+from stages import layout, long_lag
+from stages.stage import read_json
+
+TASK = {"task": "3a", "settings": {"T": 10, "round": 20}, "trials": 2, "sequences": 120}
+
+
+@pytest.fixture
+def item(project: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["long_lag"]["tasks"] = {"short": TASK}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    monkeypatch.setattr(sys, "argv", ["long_lag", "short"])
+    return "short"
+
+
+def outputs(item: str) -> tuple[dict[str, Any], Any, Any]:
+    folder = layout.LONG_LAG / item
+    summary = read_json(folder / layout.SUMMARY)
+    return {k: v for k, v in summary.items() if "second" not in k}, *(
+        read_json(folder / name) for name in (layout.TRIALS, layout.CURVE)
+    )
+
+
+def test_it_writes_each_trial_and_a_summary(item: str) -> None:
+    long_lag.main()
+    summary, trials, curve = outputs(item)
+    assert summary["weights"] == 102
+    assert [t["trial"] for t in trials] == [0, 1]
+    assert summary["criteria"]["ST2"]["solved"] == sum(t["ST2"] is not None for t in trials)
+    assert curve[-1]["sequences"] == 120
+    assert not list(layout.WORK.glob("checkpoints/*"))
+
+
+def test_a_killed_run_ends_as_if_it_had_not_been(item: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    long_lag.main()
+    expected = outputs(item)
+    monkeypatch.setattr(long_lag, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    advance = Trials.advance
+
+    def killed(self: Trials) -> None:
+        if self.seen >= 60:
+            raise ConnectionAbortedError("killed")
+        advance(self)
+
+    with monkeypatch.context() as patched, pytest.raises(ConnectionAbortedError):
+        patched.setattr(Trials, "advance", killed)
+        long_lag.main()
+    rounds = []
+    monkeypatch.setattr(Trials, "advance", lambda self: (rounds.append(self.seen), advance(self)))
+    long_lag.main()
+    assert rounds == [60, 80, 100]
+    assert outputs(item) == expected
+
+
+def test_a_criterion_is_summed_up_over_the_trials_that_met_it() -> None:
+    found = long_lag._of_criterion([300, None, 500, 400], 450)
+    assert found == {
+        "solved": 3, "solved_share": 0.75, "mean": 400, "median": 400, "least": 300, "most": 500, "published": 450
+    }  # fmt: skip
+    assert long_lag._of_criterion([None], None)["mean"] is None
