@@ -26,7 +26,12 @@ def test_it_writes_its_output_and_its_run(project: Path) -> None:
     client = mlflow.MlflowClient(tracking.uri())
     (run,) = client.search_runs([tracking.experiment()], "tags.`gradus.stage` = 'tokenizer'")
     assert run.info.status == "FINISHED"
-    assert run.data.params == {"seed": "1", "tokenizer.vocabulary": "4000", "tokenizer.min_frequency": "2"}
+    assert run.data.params == {
+        "seed": "1",
+        "tokenizer.vocabulary": "4000",
+        "tokenizer.min_frequency": "2",
+        "tokenizer.kind": "bpe",
+    }
     assert run.data.metrics == {"pieces": 7, "nested.loss of _x_": 0.5}
     assert [i.dataset.name for i in run.inputs.dataset_inputs] == ["artifacts/corpus"]
     assert {"mlflow.source.git.commit", "gradus.dvc_lock", "gradus.attempt", "mlflow.parentRunId"} <= set(run.data.tags)
