@@ -11,8 +11,8 @@ Where the paper can be read in two ways:
 - Task 2c writes a_i with i <= q; i <= p is meant (there are p distractors).
 - "Average training error" is the mean absolute output error of the 2000 most recent sequences.
 - "On-line": A.1 has a contribution to the update at each time step, and a total of them. Tasks 1, 2a and 2b, which alone have
-  errors at every step, change weights at every step (`update: step`): with one update a sequence (`update: sequence`) task 2a
-  is not learned at all, and task 1 not within 60,000 sequences. For the other tasks the two are the same.
+  errors at every step, change weights at every step (`update: step`): with one update a sequence (`update: sequence`)
+  hardly any trial of 2a or 1 succeeds. For the other tasks the two are the same.
 - Task 1: the legal next symbols are "always the most active ones": all of them above all others; `legal: one` asks that the
   most active one is legal.
 - g is in [-2, 2] and h in [-1, 1] in the text, the reverse in table 10's caption; task 1 offers both (`squashing`).

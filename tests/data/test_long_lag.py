@@ -104,6 +104,20 @@ def test_reber_is_right_when_only_legal_symbols_are_most_active() -> None:
 # Task 2
 
 
+def test_one_legal_symbol_may_be_enough() -> None:
+    sequences = drawn("1", 20)
+    outputs = sequences.goals * torch.tensor([0.9, 0.9, 0.2, 0.9, 0.9, 0.9, 0.9]) + 0.5 * (
+        1 - sequences.goals
+    )  # P is weak
+    only = (sequences.goals[..., 2] > 0) & (sequences.goals.sum(-1) == 1)
+    both = (sequences.goals[..., 2] > 0) & (sequences.goals.sum(-1) == 2)
+    strict, _ = task("1").judge(outputs, sequences)
+    lenient, _ = task("1", {"legal": "one"}).judge(outputs, sequences)
+    assert torch.equal(strict, (only | both).any(1))
+    assert torch.equal(lenient, only.any(1))
+    assert strict.sum() > lenient.sum() > 0
+
+
 def test_two_sequences_differ_in_their_first_and_last_symbols_alone() -> None:
     sequences = drawn("2a", p=6)
     assert {tuple(s) for s in sequences.inputs.tolist()} == {(5, 0, 1, 2, 3, 4), (6, 0, 1, 2, 3, 4)}
