@@ -29,9 +29,11 @@ class MaximumLikelihood(pl.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         """The mean loss; of n processes that share a batch, n times this one's part of it, as they take the mean of gradients."""
         loss, tokens = self.loss(batch)
-        processes = self.trainer.world_size
-        if processes > 1:
-            tokens = int(self.trainer.strategy.reduce(torch.tensor(tokens, device=self.device), reduce_op="sum"))
+        processes = 1
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            processes, total = torch.distributed.get_world_size(), torch.tensor(tokens, device=self.device)
+            torch.distributed.all_reduce(total)
+            tokens = int(total)
         return {"loss": loss * processes / tokens, "tokens": tokens}
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
