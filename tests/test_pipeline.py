@@ -184,7 +184,7 @@ def test_the_report_is_one_page_with_everything_in_it(project: Project) -> None:
         assert word in page, word
     png = (project.folder / "artifacts/report/learning_curves.png").read_bytes()
     assert png.startswith(b"\x89PNG")
-    assert page.count("data:image/png;base64,") == 5
+    assert page.count("data:image/png;base64,") == 6
 
 
 def test_the_collection_has_four_to_nine_responses_by_the_reference_labeler(project: Project) -> None:
@@ -284,7 +284,7 @@ def test_a_killed_stage_leaves_no_output_and_completes_when_run_again(project: P
 
 
 def test_a_failed_stage_fails_the_flow_and_only_what_depends_on_it(project: Project) -> None:
-    project.change("params.yaml", "none: {kind: none}", "none: {kind: none, length: 3}")
+    project.change("params.yaml", "none: {kind: none}", "none: {kind: none, seed: 3}")
     bad = project.folder / "labeled" / "bad.jsonl"
     bad.write_text(json.dumps({"prompt": "p", "responses": ["only one"], "ranks": [1], "labeler": "ann"}) + "\n")
     assert {"comparisons", "prefix_tuning@none"} <= project.would_run()
@@ -322,7 +322,7 @@ def test_wrong_settings_stop_the_run_before_anything_is_done(project: Project) -
 
 
 def test_a_flow_of_a_part_runs_alone(project: Project) -> None:
-    project.change("params.yaml", "none: {kind: none, length: 3}", "none: {kind: none, length: 4}")
+    project.change("params.yaml", "none: {kind: none, seed: 3}", "none: {kind: none, seed: 4}")
     output = project.run("gradus", "run", "prefix_tuning")
     assert "Finished in state Completed()" in output
     assert project.would_run() == {"report"}

@@ -98,7 +98,11 @@ def test_two_processes_learn_what_one_learns_after_a_kill_too(encoded: Path, mon
     runs = mlflow.MlflowClient(f"sqlite:///{Path('tracking/mlflow.db').resolve()}").search_runs(
         ["1"], "tags.`gradus.stage` = 'pretraining@transformer'"
     )
-    assert sorted(run.info.status for run in runs) == ["FINISHED", "FINISHED", "KILLED"]
+    # The killed one ends by itself, or when the other process does not answer any more, whichever comes first.
+    assert sorted(run.info.status for run in runs) in (
+        ["FINISHED", "FINISHED", "KILLED"],
+        ["FAILED", "FINISHED", "FINISHED"],
+    )
 
 
 def test_an_error_of_one_process_ends_the_other(encoded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
