@@ -103,17 +103,3 @@ def test_two_processes_learn_what_one_learns_after_a_kill_too(encoded: Path, mon
         ["FINISHED", "FINISHED", "KILLED"],
         ["FAILED", "FINISHED", "FINISHED"],
     )
-
-
-def test_an_error_of_one_process_ends_the_other(encoded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = encoded.stat()
-    monkeypatch.setenv(VARIABLE, "2")
-    process = subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout
-    for line in process.stdout:
-        if "epoch 1/3" in line:
-            break
-    children(process)[1].kill()
-    process.communicate(timeout=60)
-    assert process.returncode
-    assert encoded.stat() == before  # nothing half-made took the place of the finished output
