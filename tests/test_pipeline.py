@@ -179,7 +179,7 @@ def test_the_report_is_one_page_with_everything_in_it(project: Project) -> None:
         "length alone",
         "best possible",
         "No person judged them",
-        "embedding",
+        "prefix",
     ):
         assert word in page, word
     png = (project.folder / "artifacts/report/learning_curves.png").read_bytes()
@@ -297,7 +297,11 @@ def test_a_failed_stage_fails_the_flow_and_only_what_depends_on_it(project: Proj
     bad.write_text(
         json.dumps({"prompt": "Jesus wept.", "responses": ["He wept.", "No"], "ranks": [1, 2], "labeler": "ann"}) + "\n"
     )
-    assert "Completed" in project.run("gradus", "run")
+    assert "no flow 'comparison_imports' - did you mean 'comparison_import'?" in project.run(
+        "gradus", "run", "comparison_imports", expect=2
+    )
+    assert "Finished in state Completed()" in project.run("gradus", "run", "comparison_import")
+    assert project.would_run() == {"reward_model@paper", "report"}  # a part runs alone
     found = json.loads(project.run("gradus", "comparisons", "stats", "artifacts/comparisons/rankings"))
     assert found["rankings"] == found["by_reference_labeler"] + 1
     assert found["origins"]["bad.jsonl"] == 1
@@ -319,11 +323,3 @@ def test_wrong_settings_stop_the_run_before_anything_is_done(project: Project) -
     }  # its old output was removed by dvc, and is made again
     project.run("dvc", "repro")
     assert project.would_run() == set()
-
-
-def test_a_flow_of_a_part_runs_alone(project: Project) -> None:
-    project.change("params.yaml", "none: {kind: none, seed: 3}", "none: {kind: none, seed: 4}")
-    output = project.run("gradus", "run", "prefix_tuning")
-    assert "Finished in state Completed()" in output
-    assert project.would_run() == {"report"}
-    assert "no flow 'pretrainin' - did you mean 'pretraining'?" in project.run("gradus", "run", "pretrainin", expect=2)
