@@ -197,12 +197,12 @@ def test_the_collection_has_four_to_nine_responses_by_the_reference_labeler(proj
     assert json.loads(project.run("gradus", "comparisons", "stats", "again")) == found
 
 
-def test_a_second_run_runs_nothing(project: Project) -> None:
+def test_a_second_run_runs_nothing(project: Project, stages: set[str]) -> None:
     before = len(project.runs(parents=False))
     started = time.monotonic()
     output = project.run("gradus", "run")
     assert time.monotonic() - started < 60
-    assert "18 stages, 18 up to date" in output
+    assert f"{len(stages)} stages, {len(stages)} up to date" in output
     assert "Running stage" not in output
     assert len(project.runs(parents=False)) == before
     assert "up to date" in project.run("dvc", "repro")
