@@ -17,7 +17,6 @@ faster of PEFT's two, `generate`, and `memory`, `shared` over the smaller of PEF
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -31,7 +30,7 @@ import numpy as np
 import torch
 
 import stages  # noqa: F401 - silences libraries
-from benchmarks import peers
+from benchmarks import memory, peers
 from data import corpora
 from data.batching import padded
 from data.errors import InputError
@@ -160,7 +159,7 @@ def measure(what: str, base_folder: Path, folder: Path) -> dict[str, Any]:
             seconds = _trainer(model, batches)
     return {
         "examples_per_second": round(EXAMPLES / statistics.median(seconds[1:]), 3),
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_mb": memory.peak(),
         "updates": len(seconds),
     }
 

@@ -10,7 +10,6 @@ import json
 import multiprocessing
 import os
 import random
-import resource
 import signal
 import sys
 import tempfile
@@ -123,7 +122,7 @@ def _import(file: Path, folder: Path, answer: Connection) -> None:
             "seconds": round(seconds, 1),
             "rankings_per_second": round((report.kept - taken_over) / seconds),
             "peak_anonymous_mb": peak[0],
-            "peak_resident_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "peak_resident_mb": memory.peak(),
             "taken_over": taken_over,
         }
     )

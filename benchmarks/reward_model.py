@@ -16,7 +16,6 @@ separate rows.
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -30,7 +29,7 @@ import numpy as np
 import torch
 
 import stages  # noqa: F401 - silences libraries
-from benchmarks import peers
+from benchmarks import memory, peers
 from data import mirror
 from data.batching import padded
 from data.comparisons.collection import read_collection
@@ -156,7 +155,7 @@ def measure(system: str, case: str, groups: list[Group]) -> dict[str, float]:
     return {
         "groups_per_second": round(rate, 4),
         "comparisons_per_second": round(rate * len(pairs(groups)) / len(groups), 2),
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_mb": memory.peak(),
         "updates": len(seconds),
     }
 

@@ -1,6 +1,7 @@
 """Token-budget batches by length, the same on every run, resumable at any batch."""
 
 import heapq
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,21 +11,55 @@ import torch
 from torch import Tensor
 
 from data.arrow import piece_counts
-from data.errors import InputError
 from data.tokenizer import BEGIN, END, PAD, SEPARATOR
 
 
-class TokenBudgetLoader:
-    """An iterable over batches whose padded size stays within a budget.
-
-    Items are sorted by length, so a batch holds hardly any padding; equal lengths are shuffled anew each epoch, and so is
-    the order of batches. Batch boundaries depend on lengths alone: every epoch has the same number of batches.
-
-    Of several processes that share every batch, the one of rank r has every n-th item from the r-th on: `share` is (r, n). A batch of
-    fewer than n items goes to each of them as a whole.
+class ResumableLoader(ABC):
+    """An iterable over the batches of one epoch after another.
 
     Its state (epoch, position) makes a resumed run see exactly the batches that the killed one would have seen. Lightning
     saves it through `state_dict`.
+
+    Of several processes that share every batch, the one of rank r has every n-th item from the r-th on: `share` is (r, n). A batch of
+    fewer than n items goes to each of them as a whole.
+    """
+
+    def __init__(
+        self, collate: Callable[[np.ndarray], Any], shuffle: bool, seed: int, share: tuple[int, int] = (0, 1)
+    ) -> None:
+        """`collate` makes a batch of item indices."""
+        self.collate, self.shuffle, self.seed, self.share = collate, shuffle, seed, share
+        self.epoch = self.position = 0
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Batches of an epoch; the same in all."""
+
+    @abstractmethod
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        """Item indices of each batch of an epoch, in order."""
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.position >= len(self):  # the epoch before was read to its end
+            self.epoch, self.position = self.epoch + 1, 0
+        batches, (rank, of) = self.batches(self.epoch), self.share
+        while self.position < len(batches):
+            self.position += 1  # before the yield: a checkpoint taken while this batch trains counts it as seen
+            batch = batches[self.position - 1]
+            yield self.collate(batch[rank::of] if len(batch) >= of else batch)
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.epoch, self.position = state["epoch"], state["position"]
+
+
+class TokenBudgetLoader(ResumableLoader):
+    """Batches whose padded size stays within a budget.
+
+    Items are sorted by length, so a batch holds hardly any padding; equal lengths are shuffled anew each epoch, and so is
+    the order of batches. Batch boundaries depend on lengths alone: every epoch has the same number of batches.
     """
 
     def __init__(
@@ -39,19 +74,17 @@ class TokenBudgetLoader:
         seed: int = 0,
         share: tuple[int, int] = (0, 1),
     ) -> None:
-        self.lengths, self.collate, self.shuffle, self.seed, self.share = lengths, collate, shuffle, seed, share
+        super().__init__(collate, shuffle, seed, share)
+        self.lengths = lengths
         self.secondary = np.zeros_like(lengths) if secondary is None else secondary
         self.rows = np.ones_like(lengths) if rows is None else rows
         order = np.lexsort((self.secondary, self.rows, lengths))
         self.boundaries = _boundaries(lengths[order], self.rows[order], budget)
-        self.epoch = 0
-        self.position = 0
 
     def __len__(self) -> int:
         return len(self.boundaries) - 1
 
     def batches(self, epoch: int) -> list[np.ndarray]:
-        """Item indices of each batch of an epoch, in order."""
         random = np.random.default_rng([self.seed, epoch])
         ties = random.random(len(self.lengths)) if self.shuffle else np.arange(len(self.lengths))
         order = np.lexsort((ties, self.secondary, self.rows, self.lengths))
@@ -59,21 +92,6 @@ class TokenBudgetLoader:
         if self.shuffle:
             batches = [batches[i] for i in random.permutation(len(batches))]
         return batches
-
-    def __iter__(self) -> Iterator[Any]:
-        if self.position >= len(self):  # the epoch before was read to its end
-            self.epoch, self.position = self.epoch + 1, 0
-        batches = self.batches(self.epoch)
-        while self.position < len(batches):
-            self.position += 1  # before the yield: a checkpoint taken while this batch trains counts it as seen
-            batch, (rank, of) = batches[self.position - 1], self.share
-            yield self.collate(batch[rank::of] if len(batch) >= of else batch)
-
-    def state_dict(self) -> dict[str, int]:
-        return {"epoch": self.epoch, "position": self.position}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.epoch, self.position = state["epoch"], state["position"]
 
 
 def _boundaries(lengths: np.ndarray, rows: np.ndarray, budget: int) -> list[int]:
@@ -146,15 +164,12 @@ def causal_text(prompt: list[int], response: list[int]) -> list[int]:
     return [BEGIN, *prompt, SEPARATOR, *response, END]
 
 
-class BalancedLoader:
-    """An iterable over random batches of nearly the same number of pieces, all within a budget; nothing is padded.
+class BalancedLoader(ResumableLoader):
+    """Random batches of nearly the same number of pieces, all within a budget; nothing is padded.
 
     Sizes, rounded up to a 64th of the budget, are dealt out once, the largest first and each to the emptiest batch. Each epoch shuffles
     the items of the same rounded size among their places, so that batches are of other items and their number stays. An item above
     the budget is a batch by itself.
-
-    Its state (epoch, position) makes a resumed run see exactly the batches that the killed one would have seen. Several processes
-    take turns: process `rank` of `processes` gets every `processes`-th batch, and all get the same number.
     """
 
     def __init__(
@@ -165,55 +180,35 @@ class BalancedLoader:
         *,
         shuffle: bool = True,
         seed: int = 0,
-        rank: int = 0,
-        processes: int = 1,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
-        self.collate, self.shuffle, self.seed, self.rank, self.processes = collate, shuffle, seed, rank, processes
+        super().__init__(collate, shuffle, seed, share)
         quantum = max(1, budget // 64)
         self.rounded = np.minimum(-(-sizes // quantum) * quantum, budget)
         self.order = np.argsort(-self.rounded, kind="stable")
-        self.batch_of = _dealt(self.rounded[self.order].tolist(), budget, processes)
-        self.epoch = self.position = 0
+        self.batch_of = _dealt(self.rounded[self.order].tolist(), budget)
 
     def __len__(self) -> int:
-        return (int(self.batch_of.max()) + 1) // self.processes
+        return int(self.batch_of.max()) + 1
 
     def batches(self, epoch: int) -> list[np.ndarray]:
-        """Item indices of each batch of an epoch, in order, of all processes."""
         random = np.random.default_rng([self.seed, epoch])
         order = np.lexsort((random.random(len(self.order)), -self.rounded)) if self.shuffle else self.order
         by_batch = np.argsort(self.batch_of, kind="stable")
         batches = np.split(order[by_batch], np.bincount(self.batch_of).cumsum()[:-1])
         return [batches[i] for i in random.permutation(len(batches))] if self.shuffle else batches
 
-    def __iter__(self) -> Iterator[Any]:
-        if self.position >= len(self):  # the epoch before was read to its end
-            self.epoch, self.position = self.epoch + 1, 0
-        batches = self.batches(self.epoch)[self.rank :: self.processes]
-        while self.position < len(self):
-            self.position += 1  # before the yield: a checkpoint taken while this batch trains counts it as seen
-            yield self.collate(batches[self.position - 1])
 
-    def state_dict(self) -> dict[str, int]:
-        return {"epoch": self.epoch, "position": self.position}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.epoch, self.position = state["epoch"], state["position"]
-
-
-def _dealt(sizes: list[int], budget: int, processes: int) -> np.ndarray:
-    """The batch of each of descending `sizes`: as few batches, a multiple of `processes`, as keep all of them within the budget."""
-    if len(sizes) < processes:
-        raise InputError(f"{len(sizes)} training items are too few for {processes} processes")
-    count = max(1, -(-sum(sizes) // budget))
+def _dealt(sizes: list[int], budget: int) -> np.ndarray:
+    """The batch of each of descending `sizes`: as few batches as keep all of them within the budget."""
+    count = min(max(1, -(-sum(sizes) // budget)), len(sizes))
     while True:
-        count = min(-(-count // processes) * processes, len(sizes) // processes * processes)
         loads = [(0, i) for i in range(count)]  # a heap
         chosen = []
         for size in sizes:
             load, i = loads[0]
             heapq.heapreplace(loads, (load + size, i))
             chosen.append(i)
-        if max(loads)[0] <= budget or count + processes > len(sizes):
+        if max(loads)[0] <= budget or count == len(sizes):
             return np.array(chosen)
-        count += max(1, count // 50)
+        count = min(count + max(1, count // 50), len(sizes))

@@ -177,13 +177,16 @@ def generate(
     temperature: Annotated[float, typer.Option(help="Of --sample: below 1 sharpens the distribution.")] = 1.0,
     top_p: Annotated[float, typer.Option(help="Of --sample: draw from the fewest pieces of this probability.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of --sample.")] = 0,
-    batch: Annotated[int, typer.Option(min=1, help="Lines read and written together; no result depends on it.")] = 16,
+    batch: Annotated[int, typer.Option(min=1, help="Most lines written together; no result depends on it.")] = 16,
 ) -> None:
     """Continue standard input, one prompt a line, with a language model; a prefix brings its own template for the line.
+
+    Output comes as soon as there is input. A line that is too long ends it with an error that names the line.
 
     Example: `echo "Jesus wept." | gradus generate --model artifacts/base_model --prefix artifacts/prefix_tuning/prefix --beam 5 --length-penalty .9`
     """
     from gradus import using
+    from gradus.input_lines import line_groups
 
     with taught_errors():
         if samples and beam > 1:
@@ -192,7 +195,8 @@ def generate(
             "method": "sample" if samples else "beam", "beam": beam, "length_penalty": length_penalty,
             "max_pieces": max_pieces, "temperature": temperature, "top_p": top_p, "seed": seed,
         }  # fmt: skip
-        for line in using.continuations(model, prefix, settings, _stdin(), batch):
+        groups, warn = line_groups(sys.stdin.fileno(), batch), partial(typer.echo, err=True)
+        for line in using.continuations(model, prefix, settings, groups, warn):
             typer.echo(line)
 
 

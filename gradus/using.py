@@ -3,7 +3,7 @@
 import itertools
 import json
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from data.comparisons.importing import Source, import_rankings
 from data.errors import InputError
 from data.settings import validated
 from data.tokenizer import encode
+from gradus.input_lines import Line
 from gradus.translating import load_ensemble
 from lightning_modules.decoding import log_probabilities
 from lightning_modules.generation import GenerationSettings, write
@@ -28,11 +29,16 @@ T = TypeVar("T")
 
 
 def continuations(
-    folder: Path, prefix: Path | None, options: dict[str, Any], lines: Iterable[str], batch: int
+    folder: Path,
+    prefix: Path | None,
+    options: dict[str, Any],
+    groups: Iterable[list[Line]],
+    warn: Callable[[str], Any],
 ) -> Iterator[str]:
     """For each line its continuation by the language model, with the prefix's template around the line where there is one.
 
-    `options` are those of `GenerationSettings`. An empty line gives an empty line.
+    `options` are those of `GenerationSettings`. An empty line gives an empty line. A group of lines is written together. `warn` is
+    told of every line that was not read as it stands.
 
     Raises:
         InputError: an option is wrong, or a line with the prefix and what may be written is longer than the model's context; the
@@ -48,30 +54,24 @@ def continuations(
             f"a prefix of {virtual} positions and {settings.max_pieces} pieces to write leave no room for an input in the {context} positions of "
             f"{folder}: lower --max-pieces."
         )
-    first = 1
-    for chunk in _chunks(lines, batch):
-        texts = [saved.template.format_map({"source": line.strip()}) for line in chunk]
-        ids = [tokenizer(text)["input_ids"] if line.strip() else [] for line, text in zip(chunk, texts, strict=True)]
-        allowed = context - virtual - settings.max_pieces if context else None
+    allowed = context - virtual - settings.max_pieces if context else None
+    for lines in groups:
+        for line in lines:
+            if line.problem:
+                warn(f"standard input, line {line.number}: {line.problem}.")
+        texts = [line.text.strip() for line in lines]
+        ids = [tokenizer(saved.template.format_map({"source": text}))["input_ids"] if text else [] for text in texts]
         wrong = next((i for i, pieces in enumerate(ids) if allowed is not None and len(pieces) > allowed), len(ids))
         full = [i for i in range(wrong) if ids[i]]
-        found = write(
-            model,
-            saved.adapter,
-            [ids[i] for i in full],
-            tokenizer.eos_token_id,
-            settings,
-            batch=batch,
-            rows=[first + i for i in full],
-        )
+        prompts, rows = [ids[i] for i in full], [lines[i].number for i in full]
+        found = write(model, saved.adapter, prompts, tokenizer.eos_token_id, settings, batch=len(lines), rows=rows)
         written = dict(zip(full, tokenizer.batch_decode(found, skip_special_tokens=True), strict=True))
         yield from (" ".join(written.get(i, "").split()) for i in range(wrong))
         if wrong < len(ids):
             raise InputError(
-                f"standard input, line {first + wrong}: {len(ids[wrong])} pieces with its template, but {folder} takes {allowed}: its {context} "
-                f"positions less {virtual} of the prefix and {settings.max_pieces} to write (--max-pieces)."
+                f"standard input, line {lines[wrong].number}: {len(ids[wrong])} pieces with its template, but {folder} takes {allowed}: "
+                f"its {context} positions less {virtual} of the prefix and {settings.max_pieces} to write (--max-pieces)."
             )
-        first += len(chunk)
 
 
 def rewards(folder: Path, lines: Iterable[str], batch: int) -> Iterator[str]:
@@ -81,13 +81,7 @@ def rewards(folder: Path, lines: Iterable[str], batch: int) -> Iterator[str]:
         InputError: a line is no such object; names it.
     """
     model = load_reward_model(folder)
-    numbered = ((n, line) for n, line in enumerate(lines, start=1) if line.strip())
-    for chunk in _chunks(numbered, batch):
-        cases = [_case(number, line) for number, line in chunk]
-        for case, values in zip(cases, model.rewards(cases), strict=True):
-            found = values.tolist()
-            order = sorted(range(len(found)), key=lambda i: -found[i])
-            yield json.dumps({**case, "rewards": [round(v, 6) for v in found], "order": order}, ensure_ascii=False)
+    return _scored(lines, batch, "rewards", lambda cases: [values.tolist() for values in model.rewards(cases)])
 
 
 def is_translator(folder: Path) -> bool:
@@ -101,18 +95,25 @@ def rescored(folders: list[Path], lines: Iterable[str], batch: int) -> Iterator[
     Cho et al. (2014, 3.1) rescore phrase pairs so, Sutskever et al. (2014, 3.7) the n-best lists of another system.
     """
     ensemble, tokenizer = load_ensemble(folders)
+
+    def scores(cases: list[dict[str, Any]]) -> list[list[float]]:
+        sources = encode(tokenizer, [case["prompt"] for case in cases for _ in case["responses"]])
+        targets = encode(tokenizer, [response for case in cases for response in case["responses"]])
+        found = iter(log_probabilities(ensemble, sources, targets))
+        return [list(itertools.islice(found, len(case["responses"]))) for case in cases]
+
+    return _scored(lines, batch, "log_probabilities", scores)
+
+
+def _scored(
+    lines: Iterable[str], batch: int, key: str, scores: Callable[[list[dict[str, Any]]], list[list[float]]]
+) -> Iterator[str]:
     numbered = ((n, line) for n, line in enumerate(lines, start=1) if line.strip())
     for chunk in _chunks(numbered, batch):
         cases = [_case(number, line) for number, line in chunk]
-        sources = encode(tokenizer, [case["prompt"] for case in cases for _ in case["responses"]])
-        targets = encode(tokenizer, [response for case in cases for response in case["responses"]])
-        scores = iter(log_probabilities(ensemble, sources, targets))
-        for case in cases:
-            found = [next(scores) for _ in case["responses"]]
+        for case, found in zip(cases, scores(cases), strict=True):
             order = sorted(range(len(found)), key=lambda i: -found[i])
-            yield json.dumps(
-                {**case, "log_probabilities": [round(v, 6) for v in found], "order": order}, ensure_ascii=False
-            )
+            yield json.dumps({**case, key: [round(v, 6) for v in found], "order": order}, ensure_ascii=False)
 
 
 def evaluation(folder: Path, file: Path, format: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from data.errors import InputError
 from data.settings import Settings
 from lightning_modules import packing
 from lightning_modules.prefix_tuning import Adapter, generate
+from lightning_modules.top_k import top_k
 
 ATTENTION = "shared_prompt"
 NEVER = -1e9  # the score of a hypothesis that is none
@@ -261,7 +262,7 @@ def _search(cache: SharedCache, end: int, settings: GenerationSettings) -> list[
 def _continuations(cache: SharedCache, states: Tensor, scores: Tensor, beam: int) -> tuple[Tensor, Tensor, Tensor]:
     """The 2 * beam best continuations of open beams (B, W) with `scores`: log probabilities, beams, pieces, each (B, 2 * beam)."""
     logits = cache.base.get_output_embeddings()(states).float()
-    best = logits.topk(min(2 * beam, logits.shape[-1]))
-    log_p = (best.values - logits.logsumexp(-1, keepdim=True) + scores[:, :, None]).flatten(1)
+    best, pieces = (x.view(*scores.shape, -1) for x in top_k(logits.flatten(0, 1), min(2 * beam, logits.shape[-1])))
+    log_p = (best - logits.logsumexp(-1, keepdim=True) + scores[:, :, None]).flatten(1)
     chosen = log_p.topk(min(2 * beam, log_p.shape[1]))
-    return chosen.values, chosen.indices // best.indices.shape[-1], best.indices.flatten(1).gather(1, chosen.indices)
+    return chosen.values, chosen.indices // best.shape[-1], pieces.flatten(1).gather(1, chosen.indices)

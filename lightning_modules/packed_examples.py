@@ -93,8 +93,7 @@ def tree_loader(
     longest: int,
     shuffle: bool = True,
     seed: int = 0,
-    rank: int = 0,
-    processes: int = 1,
+    share: tuple[int, int] = (0, 1),
 ) -> BalancedLoader:
     """Random batches of at most `budget` pieces.
 
@@ -124,7 +123,7 @@ def tree_loader(
     def collate(chosen: np.ndarray) -> ExampleBatch:
         return batch_examples([parts[i] for i in chosen], layout)
 
-    return BalancedLoader(sizes, collate, budget, shuffle=shuffle, seed=seed, rank=rank, processes=processes)
+    return BalancedLoader(sizes, collate, budget, shuffle=shuffle, seed=seed, share=share)
 
 
 def check_examples(groups: Sequence[Group], layout: Layout, longest: int) -> None:

@@ -287,7 +287,12 @@ def target_loss(base: PreTrainedModel, adapter: Adapter, batch: ExampleBatch | d
 
 
 def example_loader(
-    examples: Sequence[tuple[list[int], list[int]]], budget: int, *, shuffle: bool = True, seed: int = 0
+    examples: Sequence[tuple[list[int], list[int]]],
+    budget: int,
+    *,
+    shuffle: bool = True,
+    seed: int = 0,
+    share: tuple[int, int] = (0, 1),
 ) -> TokenBudgetLoader:
     """Batches of (prompt, target) piece ids: `text` (B, T) and `counted` (B, T), True on target pieces."""
 
@@ -300,7 +305,7 @@ def example_loader(
         return {"text": text, "counted": (position >= start) & (position < end)}
 
     return TokenBudgetLoader(
-        np.array([len(p) + len(t) for p, t in examples]), collate, budget, shuffle=shuffle, seed=seed
+        np.array([len(p) + len(t) for p, t in examples]), collate, budget, shuffle=shuffle, seed=seed, share=share
     )
 
 

@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from data.batching import ResumableLoader
 from data.comparisons.encoding import Group
 from data.comparisons.evaluation import accuracy, compare, log_loss
 from data.settings import Settings
@@ -81,37 +82,28 @@ def batch_groups(groups: Sequence[Group]) -> GroupBatch:
     return GroupBatch(packing.pack([(g.prompt, g.responses) for g in groups]), place, ranks, weight)
 
 
-class GroupLoader:
+class GroupLoader(ResumableLoader):
     """Updates of `groups_per_update` random groups, each cut into batches of at most `budget` pieces.
 
     Inside an update groups are sorted by size, so that what attention pads is little. The last update of an epoch may be smaller.
-    Its state (epoch, position) makes a resumed run see exactly what the killed one would have seen.
     """
 
     def __init__(
         self, groups: Sequence[Group], groups_per_update: int, budget: int, *, shuffle: bool = True, seed: int = 0
     ) -> None:
-        self.groups, self.size, self.budget, self.shuffle, self.seed = groups, groups_per_update, budget, shuffle, seed
-        self.epoch = self.position = 0
+        super().__init__(self._update, shuffle, seed)
+        self.groups, self.size, self.budget = groups, groups_per_update, budget
 
     def __len__(self) -> int:
         return -(-len(self.groups) // self.size)
 
-    def __iter__(self) -> Iterator[list[GroupBatch]]:
-        if self.position >= len(self):  # the epoch before was read to its end
-            self.epoch, self.position = self.epoch + 1, 0
+    def batches(self, epoch: int) -> list[np.ndarray]:
         count = len(self.groups)
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(count) if self.shuffle else np.arange(count)
-        while self.position < len(self):
-            chosen = order[self.position * self.size : (self.position + 1) * self.size]
-            self.position += 1  # before the yield: a checkpoint taken while this update trains counts it as seen
-            yield [batch_groups(part) for part in within_budget([self.groups[i] for i in chosen], self.budget)]
+        order = np.random.default_rng([self.seed, epoch]).permutation(count) if self.shuffle else np.arange(count)
+        return [order[start : start + self.size] for start in range(0, count, self.size)]
 
-    def state_dict(self) -> dict[str, int]:
-        return {"epoch": self.epoch, "position": self.position}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.epoch, self.position = state["epoch"], state["position"]
+    def _update(self, chosen: np.ndarray) -> list[GroupBatch]:
+        return [batch_groups(part) for part in within_budget([self.groups[i] for i in chosen], self.budget)]
 
 
 def within_budget(groups: Sequence[Group], budget: int) -> Iterator[list[Group]]:

@@ -9,13 +9,12 @@ from lightning_modules.language_model import LanguageModel, build_language_model
 from stages import layout
 from stages.fitting import fit
 from stages.model_files import copy_tokenizer, count_parameters
-from stages.processes import in_processes, share
+from stages.processes import share
 from stages.stage import stage
 
 
 def main() -> None:
-    in_processes("language_model")
-    with stage("language_model", layout.LANGUAGE_MODEL) as this:
+    with stage("language_model", layout.LANGUAGE_MODEL, in_processes=True) as this:
         settings, seed = this.params.language_model, this.params.seed
         pl.seed_everything(seed, verbose=False)
         model = build_language_model(settings, load_tokenizer(layout.TOKENIZER).get_vocab_size())

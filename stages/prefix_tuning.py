@@ -29,6 +29,7 @@ from stages.language_model_folder import load_causal_model
 from stages.model_files import DEVICE, WEIGHTS, count_parameters
 from stages.params import VariantSettings
 from stages.prefix_folder import PREFIX, save_prefix
+from stages.processes import share
 from stages.progress import Progress
 from stages.stage import Stage, stage
 from stages.task_examples import Input, read_inputs
@@ -39,7 +40,7 @@ HELD_OUT_BUDGET = 1024  # pieces read at once where no gradient is kept
 
 
 def main() -> None:
-    with stage("prefix_tuning", layout.PREFIXES, "prefix_tuning.variants") as this:
+    with stage("prefix_tuning", layout.PREFIXES, "prefix_tuning.variants", in_processes=True) as this:
         task = this.params.prefix_tuning
         variant = task.variants[this.item]
         seed = this.params.seed if variant.seed is None else variant.seed
@@ -59,7 +60,7 @@ def main() -> None:
         validation = read("validation", task.validation_examples, seed=this.params.seed)
         tested = read("test", None, inputs=task.test_examples, seed=this.params.seed)
         budget = variant.training.tokens_per_batch
-        loader = _loader(this, base, adapter, train, variant, longest, budget, seed=seed)
+        loader = _loader(this, base, adapter, train, variant, longest, budget, seed=seed, share=share())
         held_out = _loader(this, base, adapter, validation, variant, longest, HELD_OUT_BUDGET, shuffle=False)
         module: PrefixTuning | FineTuning
         if variant.kind in ("full", "top"):

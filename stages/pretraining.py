@@ -10,14 +10,13 @@ from lightning_modules.translator import architecture
 from stages import layout
 from stages.fitting import fit
 from stages.model_files import count_parameters
-from stages.processes import in_processes, share
+from stages.processes import share
 from stages.stage import stage
 from stages.translator_folder import save_translator
 
 
 def main() -> None:
-    in_processes("pretraining")
-    with stage("pretraining", layout.TRANSLATORS, "pretraining.architectures") as this:
+    with stage("pretraining", layout.TRANSLATORS, "pretraining.architectures", in_processes=True) as this:
         name = this.item
         settings, seed = this.params.pretraining.architectures[name], this.params.seed
         pl.seed_everything(seed, verbose=False)

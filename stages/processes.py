@@ -25,7 +25,7 @@ def share() -> Share:
     return Share(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
 
 
-def in_processes(stage: str) -> None:
+def start_processes(stage: str) -> None:
     """Where `GRADUS_PROCESSES` asks for several processes, replaces this one by torchrun with as many of the stage's module."""
     if "RANK" in os.environ:
         _end_with_parent()

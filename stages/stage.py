@@ -20,7 +20,7 @@ from gradus.tracking import StageRun
 from stages import layout
 from stages.declared import declared, value
 from stages.params import Params, load_params
-from stages.processes import share
+from stages.processes import share, start_processes
 
 EXIT_INPUT_ERROR = 2
 EXIT_TERMINATED = 143
@@ -49,7 +49,7 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage(name: str, out: Path, items: str | None = None) -> Iterator[Stage]:
+def stage(name: str, out: Path, items: str | None = None, *, in_processes: bool = False) -> Iterator[Stage]:
     """Runs the body of the stage `name` of dvc.yaml, which makes the folder `out`.
 
     A matrix stage names the parameter whose keys are its `items`; which one it is, is the command line's first argument, and
@@ -57,14 +57,18 @@ def stage(name: str, out: Path, items: str | None = None) -> Iterator[Stage]:
     traceback; exit code 2. The same stage runs once at a time: a second process waits.
 
     Of several processes that share the work (`stages/processes.py`) the first is the stage; what the others write, print and track
-    goes nowhere.
+    goes nowhere. `in_processes` says that the stage can run so.
     """
+    if in_processes:
+        start_processes(name)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     run: StageRun | None = None
     succeeded, first = False, share().rank == 0
     full_name = name
     try:
+        if share().of > 1 and not in_processes:
+            raise InputError("this stage runs in one process: start it without torchrun.")
         params = load_params()
         item = _item(name, value(params, items)) if items else ""
         full_name, out = (f"{name}@{item}", out / item) if items else (name, out)

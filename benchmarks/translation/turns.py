@@ -10,8 +10,9 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
+
+from benchmarks.memory import peak
 
 
 class Turns:
@@ -48,12 +49,6 @@ class Turns:
             with contextlib.suppress(BrokenPipeError):  # nobody listens when another side has failed
                 self._answer({"peak_mb": peak()})
             os._exit(0)  # from within another project's training loop, past whatever it does at its end
-
-
-def peak() -> int:
-    """The most resident memory of this process so far, in MB. `ru_maxrss` would count its parent's before the start, too."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(status.split("VmHWM:")[1].split()[0]) // 1024
 
 
 class Worker:

@@ -1,16 +1,18 @@
 """`gradus generate` and `gradus register` with a prefix."""
 
-from collections.abc import Iterator
+import contextlib
+import io
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
-from typer.testing import CliRunner
 
 from data.tokenizer import BEGIN, END, PAD, TokenizerSettings, train_tokenizer
 from gradus import registering, tracking, using
 from gradus.cli import app
+from gradus.input_lines import Line, line_groups
 from lightning_modules.prefix_tuning import PrefixSettings, build
 from stages.prefix_folder import save_prefix
 
@@ -44,9 +46,18 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 def generated(folders: tuple[Path, Path], lines: list[str], *options: str, code: int = 0) -> str:
     arguments = ["generate", "--model", str(folders[0]), "--prefix", str(folders[1]), "--max-pieces", "6", *options]
-    done = CliRunner().invoke(app, arguments, input="\n".join(lines) + "\n")
-    assert done.exit_code == code, done.output
-    return done.output
+    file, output = folders[0].parent / "lines.txt", io.StringIO()
+    file.write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
+    with file.open() as stdin, pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr("sys.stdin", stdin)
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            app(arguments)
+    assert (ended.value.code or 0) == code, output.getvalue()
+    return output.getvalue()
+
+
+def numbered(lines: list[str]) -> list[Line]:
+    return [Line(number, line, None) for number, line in enumerate(lines, start=1)]
 
 
 @pytest.mark.parametrize("options", [[], ["--beam", "3", "--length-penalty", ".9"], ["--sample", "--seed", "3"]])
@@ -58,16 +69,15 @@ def test_lines_in_order_whatever_the_batch(folders: tuple[Path, Path], options: 
     assert generated(folders, LINES, *options, "--batch", "2").splitlines() == together
 
 
-def test_the_first_output_comes_before_the_last_input(folders: tuple[Path, Path]) -> None:
-    read = []
-
-    def lines() -> Iterator[str]:
-        for line in LINES:
-            read.append(line)
-            yield line
-
-    next(using.continuations(*folders, {"max_pieces": 3}, lines(), batch=2))
-    assert len(read) == 2
+def test_the_first_output_comes_while_the_pipe_is_open(folders: tuple[Path, Path]) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, f"{LINES[0]}\n".encode())
+    written = using.continuations(*folders, {"max_pieces": 3}, line_groups(reading, 16), print)
+    first = next(written)  # it would wait for ever for what is not there
+    os.write(writing, f"{LINES[0]}\n".encode())
+    os.close(writing)
+    assert list(written) == [first]
+    os.close(reading)
 
 
 def test_a_line_that_is_too_long_is_named_after_those_before_it(folders: tuple[Path, Path]) -> None:
@@ -75,6 +85,7 @@ def test_a_line_that_is_too_long_is_named_after_those_before_it(folders: tuple[P
     assert "standard input, line 3:" in output
     assert "takes 54: its 64 positions less 4 of the prefix and 6 to write" in output
     assert output.startswith(generated(folders, LINES[:2]))
+    assert "standard input, line 2: not UTF-8" in generated(folders, ["a", "caf\udce9"])
     assert "leave no room for an input" in generated(folders, LINES, "--max-pieces", "60", code=2)
 
 
@@ -91,6 +102,6 @@ def test_mlflow_serves_a_registered_prefix(
     served = mlflow.pyfunc.load_model(f"models:/prefix_test/{version}")
     sources = [line for line in LINES if line]
     found = served.predict(pd.DataFrame({"source": sources}), params={"max_pieces": 6, "beam": 3})
-    expected = list(using.continuations(*folders, {"max_pieces": 6, "beam": 3}, sources, batch=4))
+    expected = list(using.continuations(*folders, {"max_pieces": 6, "beam": 3}, [numbered(sources)], print))
     assert found == expected
     tracking.client.cache_clear()

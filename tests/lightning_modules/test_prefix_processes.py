@@ -26,7 +26,7 @@ def module_and_loader(rank: int = 0, processes: int = 1) -> tuple[PrefixTuning, 
     base = AutoModelForCausalLM.from_config(config)
     adapter = build("prefix", base, PrefixSettings(length=3, mlp_input=8, mlp_hidden=8), None)
     groups = [([5 + i, 9], [[10 + i, 11, 2]] * (1 + i % 3)) for i in range(9)]
-    loader = tree_loader(groups, adapter.layout(), 24, longest=50, rank=rank, processes=processes)
+    loader = tree_loader(groups, adapter.layout(), 24, longest=50, share=(rank, processes))
     return PrefixTuning(base, adapter, SETTINGS, len(loader)), loader
 
 

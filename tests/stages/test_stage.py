@@ -141,3 +141,14 @@ def test_an_exit_without_a_code_is_no_success(project: Path) -> None:
         raise SystemExit
     assert exit_.value.code == 143
     assert not Path("out").exists()
+
+
+def test_a_stage_for_one_process_refuses_to_be_one_of_several(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit) as ended, stage("corpus", Path("out")):
+        pass
+    assert ended.value.code == 2
+    assert "corpus: error: this stage runs in one process: start it without torchrun." in capsys.readouterr().err
