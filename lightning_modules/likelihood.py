@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from lightning_modules.optimization import OptimizationSettings, optimization
+from lightning_modules.optimization import OptimizationSettings, clip, optimization
 
 
 class MaximumLikelihood(pl.LightningModule):
@@ -44,6 +44,9 @@ class MaximumLikelihood(pl.LightningModule):
         loss = self.validation_loss.compute()
         self.validation_loss.reset()
         self.log_dict({"validation_loss": loss, "validation_perplexity": loss.exp()})
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        clip(self.trained.parameters(), self.settings)
 
     def configure_optimizers(self) -> Any:
         return optimization(self.trained.parameters(), self.settings, self.steps_per_epoch, self.width)

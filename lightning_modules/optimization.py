@@ -59,6 +59,12 @@ def optimization(
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
+def clip(parameters: Iterable[nn.Parameter], settings: OptimizationSettings) -> None:
+    """Scales the gradient to norm `clip_norm` where it is longer. Not left to Lightning, which refuses fused optimizers under bf16."""
+    if settings.clip_norm:
+        nn.utils.clip_grad_norm_([p for p in parameters if p.requires_grad], settings.clip_norm)
+
+
 def schedule(settings: OptimizationSettings, steps_per_epoch: int, width: int = 1) -> Callable[[int], float]:
     """The factor on the learning rate at update `step` = 0, 1, ..."""
     warmup, total = settings.warmup_steps, max(1, settings.epochs * steps_per_epoch)

@@ -24,7 +24,7 @@ from data.comparisons.encoding import Group
 from data.comparisons.evaluation import accuracy, compare, log_loss
 from data.settings import Settings
 from lightning_modules import packing
-from lightning_modules.optimization import OptimizationSettings, Optimizer, Schedule, optimization
+from lightning_modules.optimization import OptimizationSettings, Optimizer, Schedule, clip, optimization
 from lightning_modules.prefix_tuning import Adapter, NoPrefix, Prefix
 
 
@@ -212,8 +212,7 @@ class RewardModel(pl.LightningModule):
             loss = (batch.weight * losses).sum() / groups
             self.manual_backward(loss)
             total += loss.detach()
-        if self.settings.clip_norm:
-            nn.utils.clip_grad_norm_([p for p in self.parameters() if p.requires_grad], self.settings.clip_norm)
+        clip(self.parameters(), self.settings)
         optimizer.step()
         scheduler: Any = self.lr_schedulers()
         scheduler.step()

@@ -70,7 +70,6 @@ def fit(
         num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")),
         strategy="ddp" if share().of > 1 else "auto",
         precision="bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true",
-        gradient_clip_val=settings.clip_norm if module.automatic_optimization else None,  # otherwise it clips by itself
         # At least two updates: a checkpoint is taken between two that no validation parts.
         val_check_interval=min(len(train), max(2, len(train) // validations)),
         callbacks=[curve, kept, *patience, checkpoints],
