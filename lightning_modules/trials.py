@@ -16,8 +16,8 @@ RECENT = 2000  # sequences that "average training error" and "most recent" speak
 TEST_PART = 256  # test sequences looked at together
 # "The error has stopped decreasing", and late blocks are added, when in STALLED rounds it has not fallen by the share DECREASE:
 # without noise it goes on falling, ever more slowly, for as long as one waits. The paper gives no numbers. In task 2a these are
-# 300 sequences; a block that comes after 1,500 finds saturated outputs, which no longer learn.
-STALLED, DECREASE = 10, 0.25
+# 80 sequences, and its block comes after about 300; one that comes after 500 finds saturated outputs, which hardly learn any more.
+STALLED, DECREASE = 8, 0.25
 
 
 class Trials(nn.Module):
