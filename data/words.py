@@ -39,7 +39,7 @@ def with_known_words(
 ) -> str:
     """The text of `pieces` with a word for every unknown piece: the aligned source word, or its entry in `dictionary`.
 
-    Jean et al. (2015, 4.1), Luong et al. (2015, 4.1). A source word is what the tokenizer takes for one before it cuts
+    Jean et al. (2015, 4.1), Luong et al. (2015, 4.2). A source word is what the tokenizer takes for one before it cuts
     it into pieces. `weights`, (T, S), as in `word_alignment`; which step's they are is up to the model.
     """
     unknown, encoding = unknown_piece(tokenizer), _encoding(tokenizer, source)

@@ -92,7 +92,7 @@ def is_translator(folder: Path) -> bool:
 def rescored(folders: list[Path], lines: Iterable[str], batch: int) -> Iterator[str]:
     """As `rewards`, by log P(response | prompt) of a translator or an ensemble: `log_probabilities` in place of `rewards`.
 
-    Cho et al. (2014, 3.1) rescore phrase pairs so, Sutskever et al. (2014, 3.7) the n-best lists of another system.
+    Cho et al. (2014, 3.1) rescore phrase pairs so, Sutskever et al. (2014, 3.2) the n-best lists of another system.
     """
     ensemble, tokenizer = load_ensemble(folders)
 

@@ -71,6 +71,7 @@ class BahdanauSettings(TranslatorSettings):
                 "learning_rate": 1.0,
                 "clip_norm": 1.0,
                 "tokens_per_batch": 80 * 30,
+                "loss_per": "sentence",
                 "epochs": 5,
             },
         }

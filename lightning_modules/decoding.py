@@ -1,6 +1,6 @@
 """The one decoding path of all translators, alone or as an ensemble: translating, scoring given pairs, alignments of them.
 
-Everything is batched; sentences that are done leave the batch. What a sentence gets does not depend on the others in its
+Everything is batched; in beam search sentences that are done leave the batch. What a sentence gets does not depend on the others in its
 batch (to the rounding of matrix products).
 """
 
@@ -91,13 +91,14 @@ def alignment(model: Translator | Ensemble, source: Tensor, target: Tensor) -> T
     None of a model that has no attention.
     """
     ensemble = Ensemble.of(model)
-    memories, states = ensemble.begin(source, 1)
-    steps = []
-    for previous in target[:, :-1].unbind(1):
-        _, attention, states = ensemble.step(memories, states, previous)
-        if attention is None:
-            return None
-        steps.append(attention.mean(1))
+    with ensemble.evaluating():
+        memories, states = ensemble.begin(source, 1)
+        steps = []
+        for previous in target[:, :-1].unbind(1):
+            _, attention, states = ensemble.step(memories, states, previous)
+            if attention is None:
+                return None
+            steps.append(attention.mean(1))
     return torch.stack(steps, 1)
 
 

@@ -1,7 +1,8 @@
 """Translators of any architectures as one: the mean of their probabilities, piece by piece.
 
-As Sutskever et al. (2014, table 1) and Luong et al. (2015, 4.1), whose members had one architecture; nothing here needs that,
-only that the members share a vocabulary. A single translator is an ensemble of one: every way of decoding is written once.
+As Sutskever et al. (2014, table 1), whose members had one architecture, and Luong et al. (2015, 4.2), whose members differed in
+attention and dropout. All that is needed is that they share a vocabulary. A single translator is an ensemble of one: every way of
+decoding is written once.
 """
 
 import math
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from data.errors import InputError
 from data.tokenizer import BEGIN, PAD
-from lightning_modules.translator import Memory, State, Translator
+from lightning_modules.translator import Memory, State, Translator, right_padded
 
 NO_CONTINUATION = [PAD, BEGIN]  # they get none of the probability
 
@@ -67,7 +68,8 @@ class Ensemble:
                 model.train(training)
 
     def begin(self, source: Tensor, beams: int) -> tuple[list[Memory], list[State]]:
-        """The encoded source (B, S), and the states before the first target piece, `beams` rows for each sentence."""
+        """The encoded source (B, S), padded on either side, and the states before the first target piece, `beams` rows for each sentence."""
+        source = right_padded(source)
         memories = [m.encode(source) for m in self.models]
         return memories, [m.start(memory, beams) for m, memory in zip(self.models, memories, strict=True)]
 

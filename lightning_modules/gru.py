@@ -12,7 +12,8 @@ Differences, as settings: `reset: fused` (`torch.nn.GRU`'s unit: r (U h + b), wi
 `dropout` (paper: 0), `rank: null` (an output matrix of full rank) and Adam in place of Adadelta, for small data.
 The preset `paper` has the paper's. One vocabulary serves both languages, with an embedding for each.
 
-`translation.log_probability` scores given pairs, as the paper rescores phrases (3.1).
+`decoding.log_probabilities` scores given pairs, as the paper rescores phrases (3.1). Batches are of about equal length and a
+budget of pieces, not 64 random pairs (4.1).
 """
 
 from typing import ClassVar, Literal
@@ -64,7 +65,13 @@ class GRUSettings(TranslatorSettings):
             "rank": 100,
             "dropout": 0.0,
             "reset": "paper",
-            "training": {"optimizer": "adadelta", "learning_rate": 1.0, "clip_norm": None, "tokens_per_batch": 64 * 8},
+            "training": {
+                "optimizer": "adadelta",
+                "learning_rate": 1.0,
+                "clip_norm": None,
+                "tokens_per_batch": 64 * 8,
+                "loss_per": "sentence",
+            },
         }
     }
 
@@ -94,7 +101,7 @@ class GRU(Translator):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """4.1: normal(0, .01), recurrent matrices orthogonal; biases 0."""
+        """4.1: normal(0, .01), recurrent matrices orthogonal. Biases, of which it says nothing, are 0."""
         for name, parameter in self.named_parameters():
             if name.endswith(("coder.U", "weight_hh_l0")):
                 with torch.no_grad():

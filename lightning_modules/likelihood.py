@@ -26,15 +26,23 @@ class MaximumLikelihood(pl.LightningModule):
     def loss(self, batch: Any) -> tuple[Tensor, int]:
         """Summed cross entropy of a batch, and the number of pieces in the sum."""
 
+    def divisor(self, batch: Any, tokens: int) -> int:
+        """What a batch's summed loss is divided by for its gradient: the number of pieces in the sum."""
+        return tokens
+
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         """The mean loss; of n processes that share a batch, n times this one's part of it, as they take the mean of gradients."""
         loss, tokens = self.loss(batch)
-        processes = 1
+        divisor, processes = self.divisor(batch, tokens), 1
         if torch.distributed.is_available() and torch.distributed.is_initialized():
-            processes, total = torch.distributed.get_world_size(), torch.tensor(tokens, device=self.device)
-            torch.distributed.all_reduce(total)
-            tokens = int(total)
-        return {"loss": loss * processes / tokens, "tokens": tokens}
+            processes, totals = torch.distributed.get_world_size(), torch.tensor([tokens, divisor], device=self.device)
+            torch.distributed.all_reduce(totals)
+            tokens, divisor = totals.tolist()
+        return {
+            "loss": loss * processes / divisor,
+            "train_loss": loss.detach() * processes / tokens,  # a piece's, whatever the gradient is of
+            "tokens": tokens,
+        }
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         loss, tokens = self.loss(batch)

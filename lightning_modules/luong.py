@@ -9,8 +9,12 @@ Where the paper leaves a choice, this does what the authors' code does (github.c
   has no row for; here a source longer than `max_source_length` is an error.
 
 Differences from the paper: the end piece is part of the source and can be attended to; source and target share a
-vocabulary; the gradient is that of the mean over target pieces, not over sentences. Local attention masks the scores of the
-whole sentence instead of gathering a window: one matrix product, and a window is about as long as a sentence.
+vocabulary; the gradient is that of the mean over target pieces, unless `loss_per: sentence`, as in the preset `paper`. The end
+piece counts as one of the S positions, and a reversed source begins with it; in the authors' code it stands last and is outside.
+`concat` has both parts of the printed W_a to learn; in the paper's runs the source's part was the identity (footnote 15). Dropout
+is on source states, on h_t where it attends and on h~_t before the softmax, the authors' on every LSTM input, the fed h~_t too.
+Local attention masks the scores of the whole sentence instead of gathering a window: one matrix product, and a window is about
+as long as a sentence.
 """
 
 from typing import ClassVar, Literal, Self
@@ -77,7 +81,7 @@ class LuongSettings(TranslatorSettings):
             "dropout": 0.2,
             "init": 0.1,
             "max_source_length": 51,
-            "training": {"tokens_per_batch": 128 * 25},
+            "training": {"tokens_per_batch": 128 * 25, "loss_per": "sentence"},
         }
     }
 
@@ -125,7 +129,7 @@ class Luong(Translator):
 
     @property
     def aligned_step(self) -> Literal["predicted", "input"]:
-        """The paper's footnote on alignments (4.3): content-based weights a_t are those of the piece y_{t-1} that step t reads
+        """The paper's footnote on alignments (5.3): content-based weights a_t are those of the piece y_{t-1} that step t reads
         (h_t, just made from it, is compared with the source's states), location-based ones those of y_t, which it predicts."""
         return "predicted" if self.settings.score == "location" else "input"
 
@@ -270,6 +274,7 @@ class Luong(Translator):
 
 def lstm_cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """(h, c) after one step, from the gates' net inputs (R, 4h) in the order of `torch.nn.LSTM`: i, f, g, o."""
-    i, f, g, o = gates.chunk(4, 1)
+    single = torch.promote_types(gates.dtype, torch.float32)  # c is a sum over all steps: never in half precision
+    i, f, g, o = gates.to(single).chunk(4, 1)
     c = torch.addcmul(torch.sigmoid(f) * c, torch.sigmoid(i), fast_tanh(g))
-    return torch.sigmoid(o) * fast_tanh(c), c
+    return (torch.sigmoid(o) * fast_tanh(c)).to(gates.dtype), c

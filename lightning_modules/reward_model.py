@@ -216,7 +216,7 @@ class RewardModel(pl.LightningModule):
         optimizer.step()
         scheduler: Any = self.lr_schedulers()
         scheduler.step()
-        return {"loss": total, "tokens": sum(batch.trees.pieces.numel() for batch in update)}
+        return {"loss": total, "train_loss": total, "tokens": sum(batch.trees.pieces.numel() for batch in update)}
 
     def validation_step(self, update: list[GroupBatch], batch_idx: int) -> None:
         for batch in update:

@@ -8,10 +8,8 @@ Differences from the paper:
 - `torch.nn.LSTM` has two bias vectors a layer and no peepholes; the paper's formulation is that of Graves (2013).
 - Source and target share one vocabulary (160,000 and 80,000 words in the paper), and the begin piece is the decoder's first
   input, where the paper has <EOS>. The source's end piece is read, first when reversed.
-- Gradient scaling (3.4): the paper divides the batch's gradient by its 128 sentences and scales it to norm 5 above that. The
-  training step that all translators share divides by the target pieces, n a sentence, so its gradient is n times smaller
-  at equal settings: `learning_rate` n times, and `clip_norm` 1/n of the paper's give the paper's update, exactly where all
-  batches have the same n.
+- Gradient scaling (3.4): the paper divides the batch's gradient by its 128 sentences and scales it to norm 5 above that:
+  `loss_per: sentence` in the preset `paper`; without it the division is by the target pieces.
 - Batches have a budget of pieces, not 128 sentences; like the paper's they are of about equal length. 7.5 epochs are 8.
 - `dropout` (Zaremba et al. 2014; between layers, on embeddings and before the softmax) is an option. The paper has none.
 """
@@ -67,7 +65,7 @@ class Seq2SeqSettings(TranslatorSettings):
             "dropout": 0.0,
             "reverse_source": True,
             "init": 0.08,
-            "training": {"tokens_per_batch": 128 * 25},
+            "training": {"tokens_per_batch": 128 * 25, "loss_per": "sentence"},
         }
     }
 

@@ -251,4 +251,4 @@ def sinusoids(first: int, count: int, d: int, like: Tensor) -> Tensor:
     """(count, d): PE(pos, 2i) = sin(pos / 10000^(2i/d)), PE(pos, 2i+1) = cos of the same (3.5)."""
     position = torch.arange(first, first + count, device=like.device, dtype=torch.float32)[:, None]
     angle = position * torch.exp(torch.arange(0, d, 2, device=like.device) * (-math.log(10000.0) / d))
-    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :d].to(like.dtype)
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1).to(like.dtype)

@@ -1,8 +1,7 @@
-"""How every translator is trained and scored."""
+"""How every translator is trained."""
 
 from typing import cast
 
-import torch
 from torch import Tensor
 
 from data.tokenizer import PAD
@@ -16,7 +15,7 @@ class Translation(MaximumLikelihood):
 
     def __init__(self, model: Translator, settings: TranslatorTraining, steps_per_epoch: int) -> None:
         super().__init__(model, settings, steps_per_epoch, model.width)
-        self.label_smoothing = settings.label_smoothing
+        self.label_smoothing, self.loss_per = settings.label_smoothing, settings.loss_per
 
     @property
     def model(self) -> Translator:
@@ -24,6 +23,9 @@ class Translation(MaximumLikelihood):
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
         return cross_entropy(self.model, batch, self.label_smoothing if self.training else 0.0)
+
+    def divisor(self, batch: dict[str, Tensor], tokens: int) -> int:
+        return tokens if self.loss_per == "piece" else len(batch["target"])
 
 
 def cross_entropy(model: Translator, batch: dict[str, Tensor], smoothing: float = 0.0) -> tuple[Tensor, int]:
@@ -33,12 +35,3 @@ def cross_entropy(model: Translator, batch: dict[str, Tensor], smoothing: float 
     features = model(batch["source"], target[:, :-1])[real]
     weight, bias = model.output
     return projected_cross_entropy(features, weight, bias, target[:, 1:][real], smoothing), len(features)
-
-
-@torch.inference_mode()
-def log_probability(model: Translator, source: Tensor, target: Tensor) -> Tensor:
-    """(B,) log p(target | source), summed over the pieces of `target` (B, 1 + T), which starts with the begin piece."""
-    weight, bias = model.output
-    scores = torch.log_softmax(torch.nn.functional.linear(model(source, target[:, :-1]), weight, bias), dim=-1)
-    picked = scores.gather(2, target[:, 1:, None]).squeeze(2)
-    return picked.masked_fill(target[:, 1:] == PAD, 0).sum(1)

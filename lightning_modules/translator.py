@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from data.errors import InputError
 from data.settings import Settings, merged, nearest
+from data.tokenizer import PAD
 from lightning_modules.optimization import OptimizationSettings
 
 # Tensors by name, every one with the sentence (Memory) or the hypothesis (State) as its first dimension, so that decoding
@@ -31,6 +32,9 @@ class TranslatorTraining(OptimizationSettings):
     """How a translator is trained."""
 
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    # What a batch's loss is the mean over. Papers with "sentence" have learning rates and norms for that: a gradient as many
+    # times longer as a sentence has pieces.
+    loss_per: Literal["piece", "sentence"] = "piece"
 
 
 class TranslatorSettings(Settings):
@@ -104,7 +108,8 @@ class Translator(nn.Module, ABC):
         """One target position: `previous` (R,) are the pieces before it, R a multiple of the B sentences in `memory`."""
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        return self.decode(self.encode(source), target)
+        """As `decode`, from the source (B, S), padded on either side, and target (B, T), padded on the right."""
+        return self.decode(self.encode(right_padded(source)), target)
 
 
 def architectures() -> list[str]:
@@ -127,6 +132,11 @@ def architecture(name: str, where: str = "architecture") -> type[Translator]:
         if issubclass(c, Translator) and c.__module__ == module.__name__
     )
     return found
+
+
+def right_padded(pieces: Tensor) -> Tensor:
+    """The same rows (B, S) with all padding on the right, the side from which encoders count positions."""
+    return pieces.gather(1, (pieces == PAD).to(torch.int8).argsort(dim=1, stable=True))
 
 
 def reversal(lengths: Tensor, width: int) -> Tensor:

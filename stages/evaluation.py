@@ -66,7 +66,8 @@ def main() -> None:
 
 
 def heat_map(model: Any, tokenizer: Any, sources: list[list[int]], outputs: list[list[int]]) -> dict[str, Any] | None:
-    """Attention of one translation of readable length: source and target pieces, and weights (T, S). None of a model without."""
+    """Attention of one translation of readable length: source pieces, and the weights (T, S) of each target piece, those of the
+    step that predicted or, where the model's attention aligns its input, that read it. None of a model without attention."""
     low, high = HEAT_MAP_PIECES
     readable = [i for i, (s, o) in enumerate(zip(sources, outputs, strict=True)) if low <= len(s) <= high and o]
     i = readable[0] if readable else 0
@@ -75,11 +76,12 @@ def heat_map(model: Any, tokenizer: Any, sources: list[list[int]], outputs: list
         weights = alignment(model, *(padded([side]).to(DEVICE) for side in (source, target)))
     if weights is None:
         return None
-    pieces = [[tokenizer.decode([p], skip_special_tokens=False).strip() for p in side] for side in (source, target[1:])]
+    aligned, rows = (target[1:-1], weights[0, 1:]) if model.aligned_step == "input" else (target[1:], weights[0])
+    pieces = [[tokenizer.decode([p], skip_special_tokens=False).strip() for p in side] for side in (source, aligned)]
     return {
         "source": pieces[0],
         "target": pieces[1],
-        "weights": [[round(w, 4) for w in row] for row in weights[0].tolist()],
+        "weights": [[round(w, 4) for w in row] for row in rows.tolist()],
     }
 
 

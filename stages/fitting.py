@@ -69,7 +69,7 @@ def fit(
         devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")),
         strategy="ddp" if share().of > 1 else "auto",
-        precision="bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true",
+        precision="bf16-mixed" if has_bf16() else "32-true",
         # At least two updates: a checkpoint is taken between two that no validation parts.
         val_check_interval=min(len(train), max(2, len(train) // validations)),
         callbacks=[curve, kept, *patience, checkpoints],
@@ -124,7 +124,7 @@ class LearningCurve(pl.Callback):
         now = time.monotonic()
         self.seconds, self.mark = self.seconds + now - self.mark, now
         self.tokens += int(outputs["tokens"])
-        self.losses.append(float(trainer.strategy.reduce(outputs["loss"], reduce_op="mean")))
+        self.losses.append(float(trainer.strategy.reduce(outputs["train_loss"], reduce_op="mean")))
         step = trainer.global_step
         rate = self.tokens / self.seconds
         self.progress.update(
@@ -215,6 +215,11 @@ class KeptWeights(pl.Callback):
 
     def _file(self, step: int) -> Path:
         return self.folder / f"weights-{step:09d}.safetensors"
+
+
+def has_bf16() -> bool:
+    """Whether the device computes in bf16 itself; elsewhere torch would emulate it, slower than single precision."""
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _trained(module: pl.LightningModule) -> Iterator[tuple[str, torch.nn.Parameter]]:

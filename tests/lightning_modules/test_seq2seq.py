@@ -97,11 +97,11 @@ def test_the_papers_schedule() -> None:
 
 @pytest.mark.parametrize("norm", [5.0, 0.05])  # above and below the gradient's norm
 def test_the_papers_update_from_the_shared_training_step(norm: float) -> None:
-    """With n target pieces a sentence: a rate n times, and a bound 1/n of the paper's."""
-    n, rate = 3, 0.7
+    """As the preset divides the gradient, by sentences; they may be of any lengths."""
+    rate = 0.7
     batch = {
         "source": torch.tensor([[5, 6, END], [7, 8, END]]),
-        "target": torch.tensor([[BEGIN, 9, 10, END], [BEGIN, 11, 12, END]]),
+        "target": torch.tensor([[BEGIN, 9, 10, END], [BEGIN, 11, END, PAD]]),
     }
     papers, ours = small(), small()
     loss, _ = cross_entropy(papers, batch)
@@ -112,10 +112,12 @@ def test_the_papers_update_from_the_shared_training_step(norm: float) -> None:
         for p in papers.parameters():
             p -= rate * (p.grad * norm / s if s > norm else p.grad)
 
-    changed = {"learning_rate": rate * n, "clip_norm": norm / n}
-    training = Seq2SeqSettings().training.model_copy(update=changed)
+    training = Seq2SeqSettings.model_validate({"preset": "paper"}).training.model_copy(update={"clip_norm": norm})
+    assert training.learning_rate == rate
     module = Translation(ours, training, steps_per_epoch=10)
-    module.training_step(batch, 0)["loss"].backward()
+    found = module.training_step(batch, 0)
+    assert float(found["train_loss"]) == pytest.approx(float(loss) / 5)  # shown for a piece
+    found["loss"].backward()
     nn.utils.clip_grad_norm_(ours.parameters(), training.clip_norm)
     made = module.configure_optimizers()  # with the schedule, which holds the optimizer only weakly
     made["optimizer"].step()

@@ -1,5 +1,6 @@
 """What holds for every translator."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -7,8 +8,9 @@ from torch import Tensor
 from data.errors import InputError
 from data.settings import validated
 from data.tokenizer import BEGIN, END, PAD
+from lightning_modules.decoding import DecodingSettings, beam_search
 from lightning_modules.transformer import TransformerSettings
-from lightning_modules.translation import cross_entropy, log_probability
+from lightning_modules.translation import cross_entropy
 from lightning_modules.translator import Translator, architecture, architectures
 
 
@@ -45,6 +47,33 @@ def test_beams_of_a_sentence_share_its_memory(translator: Translator, batch: dic
     for beam in (0, 1):
         alone, _, _ = translator.step(memory, translator.start(memory, 1), previous[beam::2])
         torch.testing.assert_close(together[beam::2], alone, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def log_probability(model: Translator, source: Tensor, target: Tensor) -> Tensor:
+    """(B,) log p(target | source), written out."""
+    weight, bias = model.output
+    scores = torch.nn.functional.linear(model(source, target[:, :-1]), weight, bias).log_softmax(-1)
+    return scores.gather(2, target[:, 1:, None]).squeeze(2).masked_fill(target[:, 1:] == PAD, 0).sum(1)
+
+
+@pytest.mark.parametrize("more", [(0, 3), (3, 0), (2, 1)])
+def test_the_side_of_the_padding_changes_nothing(
+    translator: Translator, batch: dict[str, Tensor], more: tuple[int, int]
+) -> None:
+    """Sources padded on the left, and with more padding than needed: scores, translations and attention are the same."""
+    left = torch.stack([torch.cat([row[row == PAD], row[row != PAD]]) for row in batch["source"]])
+    padded = torch.nn.functional.pad(left if more[0] else batch["source"], more, value=PAD)
+    expected, found = (log_probability(translator, source, batch["target"]) for source in (batch["source"], padded))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    settings = DecodingSettings(beam=2, extra_pieces=2, alignments=True)
+    for hypothesis, other in zip(
+        beam_search(translator, batch["source"], settings), beam_search(translator, padded, settings), strict=True
+    ):
+        assert hypothesis[0].pieces == other[0].pieces
+        assert hypothesis[0].score == pytest.approx(other[0].score, abs=1e-5)
+        if hypothesis[0].alignment is not None:
+            np.testing.assert_allclose(hypothesis[0].alignment, other[0].alignment, atol=1e-5)
 
 
 def test_padding_changes_nothing(translator: Translator, batch: dict[str, Tensor]) -> None:
