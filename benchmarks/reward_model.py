@@ -38,13 +38,12 @@ from data.comparisons.importing import Source, import_rankings
 from data.errors import InputError
 from data.tokenizer import BEGIN, END, PAD, SEPARATOR, TokenizerSettings, train_tokenizer
 from lightning_modules import packing
+from lightning_modules.ranking_loss import Training, ranking_loss
 from lightning_modules.reward_model import (
     GroupLoader,
     RewardModel,
-    Training,
     batch_groups,
     pairs,
-    ranking_loss,
     rewards,
 )
 

@@ -22,7 +22,7 @@ from transformers import DynamicCache, PreTrainedModel
 from data.batching import TokenBudgetLoader, padded
 from data.errors import InputError
 from lightning_modules import packing
-from lightning_modules.language_model import next_piece_loss
+from lightning_modules.language_modeling import next_piece_loss
 from lightning_modules.likelihood import MaximumLikelihood
 from lightning_modules.optimization import OptimizationSettings
 from lightning_modules.output_loss import projected_cross_entropy

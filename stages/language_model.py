@@ -5,7 +5,8 @@ import pytorch_lightning as pl
 from data.arrow import read_split
 from data.batching import causal_loader
 from data.tokenizer import load_tokenizer
-from lightning_modules.language_model import LanguageModel, build_language_model
+from lightning_modules.language_model import build_language_model
+from lightning_modules.language_modeling import LanguageModel
 from stages import layout
 from stages.fitting import fit
 from stages.model_files import copy_tokenizer, count_parameters

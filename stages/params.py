@@ -18,8 +18,8 @@ from data.tokenizer import TokenizerSettings
 from flows.settings import PipelineSettings
 from lightning_modules.hypotheses import DecodingSettings
 from lightning_modules.language_model import LanguageModelSettings
-from lightning_modules.prefix_tuning import PrefixSettings
-from lightning_modules.reward_model import LossSettings, Training
+from lightning_modules.ranking_loss import LossSettings, Training
+from lightning_modules.reparametrisation import PrefixSettings
 from lightning_modules.translator import TranslatorSettings, architecture
 
 ItemName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]  # it is part of a stage's command

@@ -10,14 +10,12 @@ from transformers import AutoModelForSequenceClassification, LlamaConfig, PreTra
 
 from data.comparisons.encoding import Group
 from lightning_modules.optimization import OptimizationSettings
+from lightning_modules.ranking_loss import LossSettings, comparisons, ranking_loss
 from lightning_modules.reward_model import (
     GroupLoader,
-    LossSettings,
     RewardModel,
     batch_groups,
-    comparisons,
     pairs,
-    ranking_loss,
     rewards,
     score,
     train_only_top,

@@ -15,7 +15,8 @@ from data.comparisons.encoding import Group
 from gradus.tracking import StageRun
 from lightning_modules import transformer
 from lightning_modules.optimization import OptimizationSettings
-from lightning_modules.reward_model import GroupLoader, RewardModel, Training, train_only_top
+from lightning_modules.ranking_loss import Training
+from lightning_modules.reward_model import GroupLoader, RewardModel, train_only_top
 from lightning_modules.transformer import Transformer, TransformerSettings
 from lightning_modules.translation import Translation
 from stages import fitting, layout

@@ -1,0 +1,38 @@
+"""How a causal language model is trained."""
+
+from typing import cast
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from data.tokenizer import PAD
+from lightning_modules.likelihood import MaximumLikelihood
+from lightning_modules.optimization import OptimizationSettings
+from lightning_modules.output_loss import projected_cross_entropy
+
+
+class LanguageModel(MaximumLikelihood):
+    """Next-piece prediction over the texts [begin] source [separator] target [end]."""
+
+    def __init__(self, model: PreTrainedModel, settings: OptimizationSettings, steps_per_epoch: int) -> None:
+        super().__init__(model, settings, steps_per_epoch)
+
+    def loss(self, text: Tensor) -> tuple[Tensor, int]:
+        """Summed cross entropy of all pieces of `text` (B, T) after the first, and their number."""
+        model = cast(PreTrainedModel, self.trained)
+        states = model.base_model(text, use_cache=False).last_hidden_state
+        return next_piece_loss(states, cast(Tensor, model.get_output_embeddings().weight), text, text != PAD)
+
+
+def next_piece_loss(states: Tensor, weight: Tensor, text: Tensor, counted: Tensor) -> tuple[Tensor, int]:
+    """Summed cross entropy of the pieces of a text that count, and their number.
+
+    Padding stands on the right, where causal attention keeps it from every piece that counts.
+
+    Args:
+        states: (B, T, d) last hidden states; weight: (V, d) of the output layer.
+        text: (B, T) piece ids; counted: (B, T) True on the pieces to predict. The first piece of a text never is.
+    """
+    real = counted[:, 1:]
+    features = states[:, :-1][real]
+    return projected_cross_entropy(features, weight, None, text[:, 1:][real]), len(features)
