@@ -6,14 +6,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from data.long_lag import ADDITIONAL, Criterion, Sequences, Task, side_by_side
+from data.long_lag import ADDITIONAL, TEST_PART, Criterion, Sequences, Task, side_by_side
 from lightning_modules.forget_gate_lstm import ForgetGateLSTM
 from lightning_modules.lstm import MemoryBlocks
 
 Variant = Literal["paper", "forget_gate"]
 Drawn = Callable[[int, int, int, int], Sequences]  # seed, trial, part, how many
 RECENT = 2000  # sequences that "average training error" and "most recent" speak of
-TEST_PART = 256  # test sequences looked at together
 # "The error has stopped decreasing", and late blocks are added, when in STALLED rounds it has not fallen by the share DECREASE:
 # without noise it goes on falling, ever more slowly, for as long as one waits. The paper gives no numbers. In task 2a these are
 # 80 sequences, and its block comes after about 300; one that comes after 500 finds saturated outputs, which hardly learn any more.

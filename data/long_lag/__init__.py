@@ -27,11 +27,13 @@ from typing import Any
 from data.errors import InputError
 from data.long_lag.reber import EmbeddedReber
 from data.long_lag.symbols import LongDistractors, RandomMiddle, TemporalOrder, TemporalOrder3, TwoSequences
-from data.long_lag.task import ADDITIONAL, Criterion, Network, Sequences, Task, at_end, side_by_side
+from data.long_lag.task import ADDITIONAL, TEST_PART, Criterion, Network, Sequences, Task, at_end, side_by_side
 from data.long_lag.values import Adding, Bengio, Multiplication, NoisySignal, NoisyTargets
 from data.settings import nearest, validated
 
-__all__ = ["ADDITIONAL", "TASKS", "Criterion", "Network", "Sequences", "Task", "at_end", "side_by_side", "task"]
+__all__ = [
+    "ADDITIONAL", "TASKS", "TEST_PART", "Criterion", "Network", "Sequences", "Task", "at_end", "side_by_side", "task",
+]  # fmt: skip
 
 TASKS: dict[str, type[Task]] = {
     "1": EmbeddedReber, "2a": TwoSequences, "2b": RandomMiddle, "2c": LongDistractors, "3a": Bengio, "3b": NoisySignal,

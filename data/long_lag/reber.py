@@ -8,7 +8,17 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from data.long_lag.task import Criterion, Network, Sequences, Task, one_hot, padded, sequences_of, side_by_side
+from data.long_lag.task import (
+    TEST_PART,
+    Criterion,
+    Network,
+    Sequences,
+    Task,
+    one_hot,
+    padded,
+    sequences_of,
+    side_by_side,
+)
 
 
 class EmbeddedReber(Task):
@@ -50,7 +60,7 @@ class EmbeddedReber(Task):
     def test(self, seed: int, trial: int, part: int, count: int) -> Sequences:
         """Success is to be right on the training strings and on the test strings: one set after the other."""
         whole = side_by_side(list(string_sets(seed, trial % self.sets, self.strings)), "cat")
-        return whole[part * count : (part + 1) * count]
+        return whole[part * TEST_PART :][:count]
 
     def judge(self, outputs: Tensor, sequences: Sequences) -> tuple[Tensor, Tensor]:
         """Wrong where a symbol that cannot follow is as active as one that can (`legal: one`: as all that can)."""
@@ -71,14 +81,17 @@ class EmbeddedReber(Task):
 def string_sets(seed: int, number: int, strings: int) -> tuple[Sequences, Sequences]:
     """A training set, and a test set of strings that are not in it."""
     random = np.random.default_rng([seed, number, 2])
-    train, more = reber_sequences(random, strings), reber_sequences(random, 8 * strings)
+    train = reber_sequences(random, strings)
+    test: list[Sequences] = []
 
     def texts(sequences: Sequences) -> list[tuple[int, ...]]:
         return [tuple(s[:n]) for s, n in zip(sequences.inputs.tolist(), sequences.lengths.tolist(), strict=True)]
 
     known = set(texts(train))
-    new = [i for i, text in enumerate(texts(more)) if text not in known]
-    return train, more[torch.tensor(new[:strings])]
+    while sum(len(part.lengths) for part in test) < strings:
+        more = reber_sequences(random, 8 * strings)
+        test.append(more[torch.tensor([i for i, text in enumerate(texts(more)) if text not in known])])
+    return train, side_by_side(test, "cat")[:strings]
 
 
 def reber_sequences(random: np.random.Generator, count: int) -> Sequences:

@@ -13,6 +13,7 @@ from data.errors import InputError
 from data.settings import Settings
 
 ADDITIONAL = 2560  # test sequences that measure a trial after its success
+TEST_PART = 256  # test sequences looked at together
 
 
 class Network(Settings):
@@ -116,7 +117,7 @@ class Task(Settings, ABC):
         return self.sequences(np.random.default_rng([seed, trial, 0, turn]), self.round)
 
     def test(self, seed: int, trial: int, part: int, count: int) -> Sequences:
-        """Part `part` of a trial's test sequences, the same whenever asked."""
+        """The first `count` of part `part` of a trial's test sequences, the same whenever asked; a part has TEST_PART."""
         return self.sequences(np.random.default_rng([seed, trial, 1, part]), count)
 
     def additional(self, seed: int, trial: int, part: int, count: int) -> Sequences:

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from data.long_lag import ADDITIONAL, Task, task
+from data.long_lag import ADDITIONAL, Sequences, Task, side_by_side, task
+from data.long_lag.reber import string_sets
 from lightning_modules.trials import RECENT, Trials
 
 EASY = {"T": 10, "learning_rate": 1.0}  # task 3a with a short lag
@@ -65,6 +66,22 @@ def test_training_criteria_need_as_many_sequences_as_they_speak_of() -> None:
     trials.error.fill_(0.009)
     trials.wrong[0, 7] = True
     assert not trials._meets(criterion, one)
+
+
+@pytest.mark.parametrize("strings", [1, 100, 200, 256, 5000])
+def test_every_test_string_of_task_1_is_read_once(strings: int) -> None:
+    trials = Trials(task("1", {"strings": strings}), 2)
+    read: list[Sequences] = []
+
+    def noted(seed: int, trial: int, part: int, count: int) -> Sequences:
+        read.append(trials.task.test(seed, trial, part, count))
+        return read[-1]
+
+    trials.measure(torch.tensor([1]), noted, trials.task.criteria[0].sequences)
+    assert sum(len(part.lengths) for part in read) == 2 * strings
+    whole, wanted = (side_by_side(parts, "cat") for parts in (read, list(string_sets(0, 1, strings))))
+    assert torch.equal(whole.lengths, wanted.lengths)
+    assert torch.equal(whole.inputs, wanted.inputs)
 
 
 def test_late_blocks_come_when_the_error_has_stopped_decreasing() -> None:
