@@ -58,10 +58,10 @@ def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
     inner: Any = model
     for part in path:
         if isinstance(inner, type) and issubclass(inner, BaseModel):
-            field = inner.model_fields.get(part)
+            field = next((f for name, f in inner.model_fields.items() if part == (f.alias or name)), None)
             inner = field.annotation if field else None
         elif get_origin(inner) is dict:  # the part is a key of a mapping to settings
             inner = get_args(inner)[1]
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             model = inner
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -6,13 +6,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from data.long_lag import ADDITIONAL, TEST_PART, Criterion, Sequences, Task, side_by_side
+from data.long_lag import ADDITIONAL, RECENT, TEST_PART, Criterion, Sequences, Task, side_by_side
 from lightning_modules.forget_gate_lstm import ForgetGateLSTM
 from lightning_modules.lstm import MemoryBlocks
 
 Variant = Literal["paper", "forget_gate"]
 Drawn = Callable[[int, int, int, int], Sequences]  # seed, trial, part, how many
-RECENT = 2000  # sequences that "average training error" and "most recent" speak of
 # "The error has stopped decreasing", and late blocks are added, when in STALLED rounds it has not fallen by the share DECREASE:
 # without noise it goes on falling, ever more slowly, for as long as one waits. The paper gives no numbers. In task 2a these are
 # 80 sequences, and its block comes after about 300; one that comes after 500 finds saturated outputs, which hardly learn any more.
@@ -100,11 +99,17 @@ class Trials(nn.Module):
             return met
         if self.seen < criterion.sequences:
             return torch.zeros(len(trials), dtype=torch.bool)
-        met = self.wrong[trials].sum(1) <= criterion.most_wrong
-        return met if criterion.mean_error is None else met & (self.error[trials].mean(1) < criterion.mean_error)
+        recent = self._last(criterion.sequences).sort().values
+        met = self.wrong[trials][:, recent].sum(1) <= criterion.most_wrong
+        error = self.error[trials][:, recent].mean(1)
+        return met if criterion.mean_error is None else met & (error < criterion.mean_error)
 
     def _last_round(self) -> Tensor:
-        return (self.seen - 1 - torch.arange(min(self.task.round, RECENT))) % RECENT
+        return self._last(min(self.task.round, RECENT))
+
+    def _last(self, count: int) -> Tensor:
+        """Places of the `count` most recent training sequences, the last one first."""
+        return (self.seen - 1 - torch.arange(count)) % RECENT
 
     def _passes(self, criterion: Criterion, trials: Tensor) -> Tensor:
         wrong, error = self.measure(trials, self.task.test, criterion.sequences, criterion.most_wrong)

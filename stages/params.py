@@ -234,7 +234,7 @@ class LongLagTaskSettings(Settings):
     """Trials of one task of the 1997 paper, e.g. `{task: 2c, settings: {q: 50, p: 50}}`."""
 
     task: str  # its number in the paper
-    settings: dict[str, Any] = Field(default_factory=dict)  # what differs from the paper's
+    settings: dict[str, Any] = Field(default_factory=dict)  # what differs from the paper's; see data/long_lag/
     variant: Literal["paper", "forget_gate"] = "paper"  # the memory block of 1997, or torch.nn.LSTM
     trials: int = Field(default=10, ge=1)
     sequences: int = Field(default=100_000, ge=1)  # a trial that has not succeeded after so many has failed
@@ -254,6 +254,12 @@ class LongLagSettings(Settings):
             if line.variant == "forget_gate" and chosen.update == "step":
                 raise ValueError(
                     f"{name}: the variant 'forget_gate' learns a sequence at a time: settings: {{update: sequence}}"
+                )
+            ignored = chosen.network_changes.model_fields_set - {"blocks", "cells", "initial"}
+            if line.variant == "forget_gate" and ignored:
+                raise ValueError(
+                    f"{name}: settings: network: {', '.join(sorted(ignored))}: no use in the variant 'forget_gate', which is "
+                    "torch.nn.LSTM of blocks x cells cells"
                 )
         return tasks
 

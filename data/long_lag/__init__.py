@@ -1,8 +1,10 @@
 """The tasks of "Long Short-Term Memory" (Hochreiter & Schmidhuber 1997, section 5, tables 10 and 11).
 
 A task knows how its sequences are made, the network that the paper gives it, learning rate, biases, and when it counts as
-solved. `task("2c", {"q": 50, "p": 50})` makes one; what is left out is as in the paper. Everything random is a function of
-(seed, trial, round), so a trial sees the same sequences whatever runs beside it.
+solved. `task("2c", {"q": 50, "p": 50})` makes one; what is left out is as in the paper. The keys `network` and `criteria`
+change single values of the paper's: `task("3a", {"network": {"initial": 0.2, "input_gate_bias": [-1, -2, -3]}, "criteria":
+{"ST2": {"mean_error": 0.02}}})`; what can be changed is in `NetworkSettings` and `CriterionSettings` (`task.py`). Everything
+random is a function of (seed, trial, round), so a trial sees the same sequences whatever runs beside it.
 
 Where the paper can be read in two ways:
 
@@ -27,12 +29,12 @@ from typing import Any
 from data.errors import InputError
 from data.long_lag.reber import EmbeddedReber
 from data.long_lag.symbols import LongDistractors, RandomMiddle, TemporalOrder, TemporalOrder3, TwoSequences
-from data.long_lag.task import ADDITIONAL, TEST_PART, Criterion, Network, Sequences, Task, at_end, side_by_side
+from data.long_lag.task import ADDITIONAL, RECENT, TEST_PART, Criterion, Network, Sequences, Task, at_end, side_by_side
 from data.long_lag.values import Adding, Bengio, Multiplication, NoisySignal, NoisyTargets
 from data.settings import nearest, validated
 
 __all__ = [
-    "ADDITIONAL", "TASKS", "TEST_PART", "Criterion", "Network", "Sequences", "Task", "at_end", "side_by_side", "task",
+    "ADDITIONAL", "RECENT", "TASKS", "TEST_PART", "Criterion", "Network", "Sequences", "Task", "at_end", "side_by_side", "task",
 ]  # fmt: skip
 
 TASKS: dict[str, type[Task]] = {
@@ -45,4 +47,9 @@ def task(name: str, settings: Mapping[str, Any] | None = None, where: str = "lon
     """The task of that name in the paper. Raises InputError on an unknown name or a wrong setting; `where` says who asked."""
     if name not in TASKS:
         raise InputError(f"{where}: unknown task '{name}' - {nearest(name, list(TASKS))}")
-    return validated(TASKS[name], settings, f"{where}.{name}")
+    chosen = validated(TASKS[name], settings, f"{where}.{name}")
+    try:
+        _ = chosen.network, chosen.criteria
+    except InputError as error:
+        raise InputError(f"{where}.{name}.{error}") from None
+    return chosen

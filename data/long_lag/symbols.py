@@ -1,6 +1,6 @@
 """Tasks 2 and 6: sequences of symbols, in the local representation."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from data.long_lag.task import Criterion, Network, Sequences, Task, all_biased, 
 class TwoSequences(Task):
     """Task 2a: (y, a_1 .. a_p-1, y) and (x, a_1 .. a_p-1, x); predict every next symbol, all of them right."""
 
+    varied = frozenset({"p"})
     learning_rate: float = 1.0
     update: Literal["sequence", "step"] = "step"
     tolerance: float = 0.25
@@ -20,14 +21,14 @@ class TwoSequences(Task):
     p: int = Field(default=100, ge=2)
 
     @property
-    def network(self) -> Network:
+    def paper_network(self) -> Network:
         return Network(
             inputs=self.p + 1, outputs=self.p + 1, blocks=1, output_gates=False, recurrent=False, shortcut=True,
             g=(0.0, 1.0), h=None, initial=0.2, late_blocks=True,
         )  # fmt: skip
 
     @property
-    def criteria(self) -> tuple[Criterion, ...]:
+    def paper_criteria(self) -> tuple[Criterion, ...]:
         return (Criterion(on="test", sequences=10_000, published=5_040 if self.p == 100 else None),)
 
     def middle(self, random: np.random.Generator, count: int) -> np.ndarray:
@@ -52,7 +53,7 @@ class RandomMiddle(TwoSequences):
     """Task 2b: as 2a with a random middle; only the end can be predicted, and only it is judged."""
 
     @property
-    def criteria(self) -> tuple[Criterion, ...]:
+    def paper_criteria(self) -> tuple[Criterion, ...]:
         return (Criterion(on="test", sequences=10_000, published=5_680 if self.p == 100 else None),)
 
     def middle(self, random: np.random.Generator, count: int) -> np.ndarray:
@@ -70,17 +71,18 @@ class RandomMiddle(TwoSequences):
 class LongDistractors(Task):
     """Task 2c: b, x or y, q + k distractors out of p, e; then predict the x or y. k is geometric: an e comes with probability .1."""
 
+    varied = frozenset({"q", "p"})
     learning_rate: float = 0.01
     tolerance: float = 0.2
     q: int = Field(default=50, ge=1)
     p: int = Field(default=50, ge=1)
 
     @property
-    def network(self) -> Network:
+    def paper_network(self) -> Network:
         return Network(inputs=self.p + 4, outputs=2, blocks=2, initial=0.2)
 
     @property
-    def criteria(self) -> tuple[Criterion, ...]:
+    def paper_criteria(self) -> tuple[Criterion, ...]:
         known = {(50, 50): 30, (100, 100): 31, (200, 200): 33, (500, 500): 38, (1000, 1000): 49,
                  (1000, 500): 49, (1000, 200): 75, (1000, 100): 135, (1000, 50): 203}  # fmt: skip
         thousands = known.get((self.q, self.p))
@@ -103,15 +105,15 @@ class TemporalOrder(Task):
     tolerance: float = 0.3
     positions: tuple[tuple[int, int], ...] = ((10, 20), (50, 60))  # where an X or Y stands, counted from 1
     blocks: int = 2
-    published: int = 31_390
+    published: ClassVar[int] = 31_390
 
     @property
-    def network(self) -> Network:
+    def paper_network(self) -> Network:
         biases = tuple(-2.0 * (j + 1) for j in range(self.blocks))
         return all_biased(inputs=8, outputs=2 ** len(self.positions), blocks=self.blocks, input_gate_bias=biases)
 
     @property
-    def criteria(self) -> tuple[Criterion, ...]:
+    def paper_criteria(self) -> tuple[Criterion, ...]:
         return (Criterion(on="training", sequences=2000, mean_error=0.1, published=self.published),)
 
     def sequences(self, random: np.random.Generator, count: int) -> Sequences:
@@ -122,7 +124,9 @@ class TemporalOrder(Task):
             symbols[rows, random.integers(first, last + 1, size=count) - 1] = 6 + order[:, i]
         symbols[:, 0], symbols[rows, lengths - 1] = 0, 1
         classes = order @ (2 ** np.arange(len(self.positions))[::-1])  # X, X is Q; X, Y is R; ...
-        return sequences_of(padded(symbols, lengths), lengths, *[one_hot(classes[:, None], self.network.outputs)] * 2)
+        return sequences_of(
+            padded(symbols, lengths), lengths, *[one_hot(classes[:, None], self.paper_network.outputs)] * 2
+        )
 
 
 class TemporalOrder3(TemporalOrder):
@@ -131,7 +135,7 @@ class TemporalOrder3(TemporalOrder):
     learning_rate: float = 0.1
     positions: tuple[tuple[int, int], ...] = ((10, 20), (33, 43), (66, 76))
     blocks: int = 3
-    published: int = 571_100
+    published: ClassVar[int] = 571_100
 
 
 def _distinct(sequences: Sequences) -> Sequences:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -10,18 +10,19 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from data.errors import InputError
-from data.settings import Settings
+from data.settings import Settings, nearest, validated
+
+S = TypeVar("S", bound=Settings)
 
 ADDITIONAL = 2560  # test sequences that measure a trial after its success
+RECENT = 2000  # training sequences that "average training error" and "most recent" speak of
 TEST_PART = 256  # test sequences looked at together
 
 
-class Network(Settings):
-    """A net of memory blocks as table 10 describes it: input, hidden layer of cells and gates, output."""
+class NetworkSettings(Settings):
+    """What may be changed of a net: all but the inputs and outputs, which are the task's."""
 
-    inputs: int = Field(ge=1)
-    outputs: int = Field(ge=1)
-    blocks: int = Field(ge=1)  # each has one input gate and one output gate
+    blocks: int = Field(default=1, ge=1)  # each has one input gate and one output gate
     cells: int = Field(default=1, ge=1)  # of each block
     output_gates: bool = True
     recurrent: bool = True  # cells and gates see all cells and gates of the step before
@@ -35,6 +36,20 @@ class Network(Settings):
     late_blocks: bool = False  # added once the error has stopped decreasing (section 4, abuse problem, solution 1)
 
     @model_validator(mode="after")
+    def _ranges_have_a_width(self) -> Self:
+        for name, bounds in (("g", self.g), ("h", self.h or (0.0, 1.0))):
+            if bounds[0] >= bounds[1]:
+                raise ValueError(f"{name} ranges from {bounds[0]} to {bounds[1]}; the lower bound comes first")
+        return self
+
+
+class Network(NetworkSettings):
+    """A net of memory blocks as table 10 describes it: input, hidden layer of cells and gates, output."""
+
+    inputs: int = Field(ge=1)
+    outputs: int = Field(ge=1)
+
+    @model_validator(mode="after")
     def _agree(self) -> Self:
         for name in ("input_gate_bias", "output_gate_bias"):
             given = getattr(self, name)
@@ -44,6 +59,8 @@ class Network(Settings):
                 )
         if "cells" in self.biased and "gates" not in self.biased:
             raise InputError("network: biased: cells have biases only where gates have them, too")
+        if self.late_blocks and self.output_gates:
+            raise InputError("network: late_blocks: blocks come late only where they have no output gates")
         return self
 
 
@@ -80,33 +97,76 @@ def side_by_side(trials: list[Sequences], join: Literal["stack", "cat"] = "stack
     )
 
 
-class Criterion(Settings):
+class CriterionSettings(Settings):
+    """What may be changed of a criterion."""
+
+    on: Literal["training", "test"] = "test"  # the most recent training sequences, or a test set
+    sequences: int = Field(default=256, ge=1)
+    most_wrong: int = Field(default=0, ge=0)
+    mean_error: float | None = Field(default=None, gt=0)  # mean absolute error below it
+
+
+class Criterion(CriterionSettings):
     """When a trial has succeeded; every condition must hold."""
 
     name: str = "success"
-    on: Literal["training", "test"]  # the most recent training sequences, or a test set
-    sequences: int
-    most_wrong: int = 0
-    mean_error: float | None = None  # mean absolute error below it
     published: int | None = None  # the paper's mean number of training sequences before it was met
+
+    @model_validator(mode="after")
+    def _is_remembered(self) -> Self:
+        if self.on == "training" and self.sequences > RECENT:
+            raise InputError(
+                f"criteria.{self.name}: sequences: {self.sequences} of training; the most recent {RECENT} are remembered"
+            )
+        return self
 
 
 class Task(Settings, ABC):
-    """A task with its paper settings. A sequence is right if all outputs at its end are within `tolerance` of the goal."""
+    """A task with its paper settings. A sequence is right if all outputs at its end are within `tolerance` of the goal.
+
+    The keys `network` and `criteria` (a mapping from their names) change the paper's network and criteria, key by key.
+    """
+
+    varied: ClassVar[frozenset[str]] = frozenset()  # what `paper_criteria` looks the paper's numbers up by
 
     learning_rate: float = Field(gt=0)
     update: Literal["sequence", "step"] = "sequence"  # A.1: an update is the sum of the contributions of all time steps
     round: int = Field(default=100, ge=1)  # training sequences between two looks at the criteria
     tolerance: float = Field(gt=0)
+    network_changes: NetworkSettings = Field(default=NetworkSettings(), alias="network")
+    criteria_changes: dict[str, CriterionSettings] = Field(default_factory=dict, alias="criteria")
 
     @property
     @abstractmethod
-    def network(self) -> Network: ...
+    def paper_network(self) -> Network: ...
 
     @property
     @abstractmethod
-    def criteria(self) -> tuple[Criterion, ...]:
+    def paper_criteria(self) -> tuple[Criterion, ...]:
         """In the order in which they are met; a trial ends with the last."""
+
+    @property
+    def network(self) -> Network:
+        """The paper's, with what the settings change. Raises InputError where they do not agree."""
+        return changed(self.paper_network, self.network_changes, "network")
+
+    @property
+    def criteria(self) -> tuple[Criterion, ...]:
+        """The paper's, with what the settings change; only what is as in the paper has its number beside it. Raises InputError."""
+        paper, changes = self.paper_criteria, self.criteria_changes
+        if unknown := changes.keys() - {c.name for c in paper}:
+            name = min(unknown)
+            raise InputError(f"criteria: unknown key '{name}' - {nearest(name, [c.name for c in paper])}")
+        found = tuple(changed(c, changes[c.name], f"criteria.{c.name}") if c.name in changes else c for c in paper)
+        if found == paper and self.network == self.paper_network and not self._departures():
+            return found
+        return tuple(c.model_copy(update={"published": None}) for c in found)
+
+    def _departures(self) -> list[str]:
+        """Settings that are not the paper's, but for those that it varied and `update` and `round`, of which it says nothing."""
+        kept = {"update", "round", "network_changes", "criteria_changes"} | self.varied
+        fields = type(self).model_fields
+        return [name for name in fields if name not in kept and getattr(self, name) != fields[name].default]
 
     @abstractmethod
     def sequences(self, random: np.random.Generator, count: int) -> Sequences:
@@ -128,6 +188,12 @@ class Task(Settings, ABC):
         """Which sequences are wrong, and their mean absolute errors, both (..., N), from outputs (..., N, S, K)."""
         errors = (at_end(outputs, sequences.lengths) - at_end(sequences.goals, sequences.lengths)).abs()
         return (errors >= self.tolerance).any(-1), errors.mean(-1)
+
+
+def changed(paper: S, changes: Settings, where: str) -> S:
+    """`paper` with those values of `changes` that were given."""
+    given = changes.model_dump(exclude_unset=True)
+    return validated(type(paper), {**dict(paper), **given}, where) if given else paper
 
 
 def at_end(values: Tensor, lengths: Tensor) -> Tensor:

@@ -9,19 +9,20 @@ from data.long_lag.task import Criterion, Network, Sequences, Task, all_biased, 
 class Bengio(Task):
     """Task 3a: the 2-sequence problem. The first N elements are 1 (class 1) or -1 (class 2), the rest is noise; class at the end."""
 
+    varied = frozenset({"T", "N"})
     learning_rate: float = 1.0
     tolerance: float = 0.2
     T: int = Field(default=100, ge=2)
     N: int = Field(default=3, ge=1)
 
     @property
-    def network(self) -> Network:
+    def paper_network(self) -> Network:
         return Network(
             inputs=1, outputs=1, blocks=3, biased=("gates", "cells"), input_gate_bias=(-1, -3, -5), output_gate_bias=(-2, -4, -6)
         )  # fmt: skip
 
     @property
-    def criteria(self) -> tuple[Criterion, ...]:
+    def paper_criteria(self) -> tuple[Criterion, ...]:
         known = {(100, 3): (27_380, 39_850), (100, 1): (58_370, 64_330), (1000, 3): (446_850, 452_460)}
         return self._criteria(known, 0, 0.01)
 
@@ -55,7 +56,7 @@ class NoisySignal(Bengio):
     """Task 3b: noise on the first N elements, too."""
 
     @property
-    def criteria(self) -> tuple[Criterion, ...]:
+    def paper_criteria(self) -> tuple[Criterion, ...]:
         known = {(100, 3): (41_740, 43_250), (100, 1): (74_950, 78_430), (1000, 1): (481_060, 485_080)}
         return self._criteria(known, 5, 0.04)
 
@@ -70,7 +71,7 @@ class NoisyTargets(Bengio):
     tolerance: float = 0.1
 
     @property
-    def criteria(self) -> tuple[Criterion, ...]:
+    def paper_criteria(self) -> tuple[Criterion, ...]:
         published = {(100, 3): 269_650, (100, 1): 565_640}.get((self.T, self.N))
         return (Criterion(on="test", sequences=256, mean_error=0.015, published=published),)
 
@@ -82,16 +83,17 @@ class NoisyTargets(Bengio):
 class Adding(Task):
     """Task 4: pairs of a value in [-1, 1] and a marker; the (scaled) sum of the two values marked by 1."""
 
+    varied = frozenset({"T"})
     learning_rate: float = 0.5
     tolerance: float = 0.04
     T: int = Field(default=100, ge=22)
 
     @property
-    def network(self) -> Network:
+    def paper_network(self) -> Network:
         return all_biased(inputs=2, outputs=1, blocks=2, input_gate_bias=(-3, -6))
 
     @property
-    def criteria(self) -> tuple[Criterion, ...]:
+    def paper_criteria(self) -> tuple[Criterion, ...]:
         published = {100: 74_000, 500: 209_000, 1000: 853_000}.get(self.T)
         return (Criterion(on="training", sequences=2000, mean_error=0.01, published=published),)
 
@@ -123,11 +125,11 @@ class Multiplication(Adding):
     learning_rate: float = 0.1
 
     @property
-    def network(self) -> Network:
+    def paper_network(self) -> Network:
         return all_biased(inputs=2, outputs=1, blocks=2)
 
     @property
-    def criteria(self) -> tuple[Criterion, ...]:
+    def paper_criteria(self) -> tuple[Criterion, ...]:
         known = {140: 482_000, 13: 1_273_000} if self.T == 100 else {}
         return tuple(
             Criterion(name=f"{n}", on="training", sequences=2000, most_wrong=n - 1, published=known.get(n))

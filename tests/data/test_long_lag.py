@@ -86,6 +86,7 @@ def test_test_strings_are_not_among_the_training_strings() -> None:
     train, test = string_sets(0, 0, 256)
     texts = [{tuple(s[:n].tolist()) for s, n in zip(part.inputs, part.lengths, strict=True)} for part in (train, test)]
     assert len(train.lengths) == len(test.lengths) == 256
+    assert len(string_sets(0, 0, 4000)[1].lengths) == 4000  # more than one draw has
     assert not texts[0] & texts[1]
     picked = task("1").training(0, 3, 5)
     seen = {tuple(s[:n].tolist()) for s, n in zip(picked.inputs, picked.lengths, strict=True)}
@@ -268,6 +269,57 @@ def test_wrong_names_and_settings_are_named() -> None:
         task("2d")
     with pytest.raises(InputError, match=r"long_lag\.2c: unknown key 'qq'"):
         task("2c", {"qq": 1})
+
+
+def test_single_values_of_network_and_criteria_can_be_changed() -> None:
+    paper = task("3a")
+    chosen = task("3a", {"network": {"initial": 0.3, "output_gate_bias": [-1, -1, -1], "h": None}})
+    changes = {"initial": 0.3, "output_gate_bias": (-1, -1, -1), "h": None}
+    assert chosen.network == paper.network.model_copy(update=changes)
+    fewer = {"blocks": 2, "cells": 2, "input_gate_bias": [-1, -3], "output_gate_bias": []}
+    assert task("3a", {"network": fewer}).network.output_gate_bias == ()
+    first, second = task("3a", {"criteria": {"ST2": {"mean_error": 0.02, "most_wrong": 1}}}).criteria
+    unpublished = [c.model_copy(update={"published": None}) for c in paper.criteria]
+    assert [first, second] == [unpublished[0], unpublished[1].model_copy(update={"mean_error": 0.02, "most_wrong": 1})]
+
+
+@pytest.mark.parametrize(
+    ("name", "same", "other"),
+    [
+        ("3a", {"network": {"initial": 0.1}}, {"network": {"initial": 0.2}}),
+        ("3a", {"criteria": {"ST1": {"most_wrong": 0}}}, {"criteria": {"ST1": {"most_wrong": 1}}}),
+        ("2c", {"learning_rate": 0.01, "round": 7}, {"learning_rate": 0.02}),
+        ("4", {"tolerance": 0.04}, {"tolerance": 0.05}),
+        ("6a", {"positions": [[10, 20], [50, 60]]}, {"positions": [[10, 20], [30, 60]]}),
+        ("6a", {"blocks": 2}, {"blocks": 3}),
+        ("1", {"learning_rate": 0.1, "strings": 256}, {"learning_rate": 0.1, "strings": 200}),
+        ("1", {"blocks": 4, "cells": 1}, {"blocks": 4}),
+    ],
+)  # fmt: skip
+def test_a_published_number_stands_only_beside_what_it_was_published_of(name: str, same: dict, other: dict) -> None:
+    assert all(c.published for c in task(name, same).criteria)
+    assert not any(c.published for c in task(name, other).criteria)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("3a", {"network": {"inital": 0.2}}, r"long_lag\.3a: unknown key 'network\.inital' - did you mean 'initial'"),
+        ("3a", {"network": {"inputs": 2}}, r"unknown key 'network\.inputs'"),
+        ("3a", {"netwrk": {}}, r"unknown key 'netwrk' - did you mean 'network'"),
+        ("3a", {"network": {"blocks": 2}}, r"long_lag\.3a\.network: input_gate_bias has 3 values; give one a block \(2\)"),
+        ("3a", {"network": {"g": [1, -1]}}, r"long_lag\.3a: network: .*g ranges from 1\.0 to -1\.0"),
+        ("3a", {"network": {"late_blocks": True}}, r"late_blocks"),
+        ("3a", {"criteria": {"ST3": {}}}, r"long_lag\.3a\.criteria: unknown key 'ST3' - did you mean 'ST"),
+        ("3a", {"criteria": {"ST1": {"most_wrongs": 1}}}, r"unknown key 'criteria\.ST1\.most_wrongs' - did you mean 'most_wrong'"),
+        ("4", {"criteria": {"success": {"sequences": 2001}}}, r"long_lag\.4\.criteria\.success: sequences: 2001 of training; the most recent 2000"),
+        ("1", {"strings": 9, "criteria": {"success": {"sequences": 19}}}, r"sequences: 19 of 18 strings"),
+        ("6a", {"published": 3}, r"unknown key 'published'"),
+    ],
+)  # fmt: skip
+def test_wrong_changes_are_named(name: str, settings: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        task(name, settings)
 
 
 def test_reber_can_be_run_with_the_ranges_of_the_caption() -> None:

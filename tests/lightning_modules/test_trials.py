@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from data.long_lag import ADDITIONAL, Sequences, Task, side_by_side, task
+from data.long_lag import ADDITIONAL, RECENT, Sequences, Task, side_by_side, task
 from data.long_lag.reber import string_sets
-from lightning_modules.trials import RECENT, Trials
+from lightning_modules.trials import Trials
 
 EASY = {"T": 10, "learning_rate": 1.0}  # task 3a with a short lag
 
@@ -53,6 +53,16 @@ def test_an_easy_task_is_solved_and_a_solved_trial_learns_no_more() -> None:
         assert result["wrong"] <= 0.01 * ADDITIONAL
 
 
+def test_changed_settings_reach_network_and_criteria() -> None:
+    settings = {"network": {"blocks": 1, "input_gate_bias": [-2], "output_gate_bias": [], "initial": 0.5}}
+    trials = run(task("3a", EASY | settings | {"criteria": {"ST1": {"most_wrong": 256}}}), 2, rounds=1)
+    start = Trials(trials.task, 2, seed=1).nets.hidden
+    assert start.shape == (2, 1 + 3 + 1, 3)  # input, a cell and its gates, bias
+    assert start[:, -1, 1].tolist() == [-2, -2]
+    assert 0.1 < start[:, :-1].abs().max() <= 0.5
+    assert trials.met.tolist() == [[100, 0]] * 2  # ST1 asks nothing more
+
+
 def test_training_criteria_need_as_many_sequences_as_they_speak_of() -> None:
     trials = Trials(task("4", {"T": 22}), 1)
     (criterion,) = trials.task.criteria
@@ -66,9 +76,18 @@ def test_training_criteria_need_as_many_sequences_as_they_speak_of() -> None:
     trials.error.fill_(0.009)
     trials.wrong[0, 7] = True
     assert not trials._meets(criterion, one)
+    assert trials._meets(task("4", {"criteria": {"success": {"most_wrong": 1}}}).criteria[0], one)
+    trials.turn += (
+        1  # the ring is written from its beginning again: 0 .. 99 are the last ones, before them 1900 .. 1999
+    )
+    (last,) = task("4", {"criteria": {"success": {"sequences": 150, "mean_error": 0.02}}}).criteria
+    trials.wrong[0, 7], trials.wrong[0, 1949], trials.error[0, 100:1950] = False, True, 1
+    assert trials._meets(last, one)
+    trials.wrong[0, 1950] = True
+    assert not trials._meets(last, one)
 
 
-@pytest.mark.parametrize("strings", [1, 100, 200, 256, 5000])
+@pytest.mark.parametrize("strings", [1, 100, 200, 256, 300])
 def test_every_test_string_of_task_1_is_read_once(strings: int) -> None:
     trials = Trials(task("1", {"strings": strings}), 2)
     read: list[Sequences] = []

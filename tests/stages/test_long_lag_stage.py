@@ -41,6 +41,24 @@ def test_it_writes_each_trial_and_a_summary(item: str) -> None:
     assert not list(layout.WORK.glob("checkpoints/*"))
 
 
+@pytest.mark.parametrize(
+    ("changes", "published"),
+    [
+        ({}, [27_380, 39_850]),
+        ({"settings": {"network": {"initial": 0.2}}}, [None, None]),
+        ({"variant": "forget_gate"}, [None, None]),
+    ],
+)
+def test_the_papers_number_stands_beside_the_papers_net_alone(
+    item: str, changes: dict[str, Any], published: list[int | None]
+) -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["long_lag"]["tasks"][item] = {"task": "3a", "settings": {"round": 5}, "trials": 1, "sequences": 5} | changes
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    long_lag.main()
+    assert [c["published"] for c in outputs(item)[0]["criteria"].values()] == published
+
+
 def test_a_killed_run_ends_as_if_it_had_not_been(item: str, monkeypatch: pytest.MonkeyPatch) -> None:
     long_lag.main()
     expected = outputs(item)

@@ -69,6 +69,16 @@ WRONG = {
         lambda p: p["long_lag"]["tasks"].update(x={"task": "2a", "variant": "forget_gate"}),
         r"'forget_gate' learns a sequence at a time: settings: \{update: sequence\}",
     ),
+    "a wrong change of a long-lag task's network": (
+        lambda p: p["long_lag"]["tasks"].update(x={"task": "3a", "settings": {"network": {"block": 3}}}),
+        r"params\.yaml: long_lag\.tasks\.x\.3a: unknown key 'network\.block' - did you mean 'blocks'\?",
+    ),
+    "a change of the network that the variant does not have": (
+        lambda p: p["long_lag"]["tasks"].update(
+            x={"task": "3a", "variant": "forget_gate", "settings": {"network": {"g": [-1, 1], "initial": 0.2}}}
+        ),
+        r"x: settings: network: g: no use in the variant 'forget_gate'",
+    ),
     "a wrong key in a mapping": (
         lambda p: p["prefix_tuning"]["variants"]["prefix"].update(lenght=3),
         r"unknown key 'prefix_tuning\.variants\.prefix\.lenght' - did you mean 'length'\?",
