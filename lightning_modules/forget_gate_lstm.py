@@ -11,8 +11,11 @@ from data.long_lag import Network, Sequences, at_end
 class ForgetGateLSTM(nn.Module):
     """For comparison: `torch.nn.LSTM` (forget gate, full gradient) with as many cells, a logistic output layer, on-line SGD.
 
-    Weights start as in the task's network, except for the forget gates' bias (positive, so that cells remember at first: Gers,
-    Schmidhuber & Cummins 2000). Trials share no computation here: each is a module of its own.
+    Of the task's network it has the inputs, outputs, cells (blocks x cells, each with gates of its own) and the range +-`initial`.
+    All weights and biases start uniform in it, but for the forget gates' bias: torch adds two, of which one starts at
+    `forget_bias` (positive, so that cells remember at first: Gers, Schmidhuber & Cummins 2000) and one uniform. It has nothing
+    else of the network: every unit is biased, no gate starts with the task's bias, g and h are tanh, and no shortcut leads from
+    input to output. Trials share no computation here: each is a module of its own.
     """
 
     def __init__(self, network: Network, trials: int, seed: int = 0, forget_bias: float = 1.0) -> None:

@@ -299,6 +299,17 @@ def test_weights_start_as_the_paper_says() -> None:
     assert MemoryBlocks(task("1").network, 1).hidden[0, -1, :6].tolist() == [0] * 6  # cells have no biases there
 
 
+@pytest.mark.parametrize("name", ["1", "2a", "2b", "2c", "3a", "3b", "3c", "4", "5", "6a", "6b"])
+def test_weights_of_tasks_1_and_2_start_in_a_wider_range(name: str) -> None:
+    network = task(name).network
+    bound = 0.2 if name[0] in "12" else 0.1
+    net = MemoryBlocks(network, 2, seed=1)
+    drawn = torch.cat(
+        [net.hidden[:, : network.inputs].flatten(), net.output.flatten()]
+    )  # without biases that are given
+    assert bound * 0.8 < drawn.abs().max() <= bound
+
+
 @pytest.mark.parametrize("name", ["1", "2a", "2c", "3a", "4", "6a"])
 @pytest.mark.parametrize("update", ["sequence", "step"])
 def test_a_trial_learns_the_same_whatever_runs_beside_it(name: str, update: str) -> None:
@@ -345,5 +356,10 @@ def test_the_variant_with_forget_gate_learns_by_the_full_gradient() -> None:
         net.nets[1].parameters(), before, [*lstm.parameters(), *output.parameters()], strict=True
     ):
         torch.testing.assert_close(p, old - 0.5 * reference.grad)
+    (lstm, _), cells = ForgetGateLSTM(network, 1).nets[0], network.blocks * network.cells
+    forget = slice(cells, 2 * cells)
+    assert lstm.bias_ih_l0[forget].tolist() == [1] * cells
+    for bias in (lstm.bias_ih_l0[:cells], lstm.bias_ih_l0[2 * cells :], lstm.bias_hh_l0):
+        assert 0 < bias.abs().min() <= bias.abs().max() <= network.initial
     with pytest.raises(InputError, match="set update to 'sequence'"):
         net.learn(sequences, 0.5, "step")

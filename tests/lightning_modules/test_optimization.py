@@ -1,8 +1,10 @@
 """Schedules as the papers give them."""
 
 import pytest
+import torch
+from torch import nn
 
-from lightning_modules.optimization import OptimizationSettings, schedule
+from lightning_modules.optimization import OptimizationSettings, optimization, schedule
 
 
 def test_noam_equals_equation_3() -> None:
@@ -24,3 +26,19 @@ def test_cosine_ends_at_its_share_and_linear_at_zero() -> None:
     assert [round(cosine(s), 6) for s in (0, 9, 10, 105, 200)] == [0.1, 1, 1, 0.55, 0.1]
     linear = schedule(OptimizationSettings(schedule="linear", epochs=1, warmup_steps=0), 100)
     assert [linear(s) for s in (0, 50, 100)] == [1, 0.5, 0]
+
+
+def test_adadelta_is_zeilers_with_rho_and_epsilon_of_cho_and_bahdanau() -> None:
+    """Algorithm 1 of Zeiler (2012), written out; rho .95, epsilon 1e-6."""
+    weight = nn.Parameter(torch.tensor([0.3, -0.7], dtype=torch.float64))
+    settings = OptimizationSettings(optimizer="adadelta", learning_rate=1.0)
+    optimizer = optimization([weight], settings, 10)["optimizer"]
+    x, squares, changes = weight.detach().clone(), torch.zeros(2).double(), torch.zeros(2).double()
+    for g in torch.randn(6, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64):
+        weight.grad = g.clone()
+        optimizer.step()
+        squares = 0.95 * squares + 0.05 * g**2
+        change = -((changes + 1e-6) / (squares + 1e-6)).sqrt() * g
+        changes = 0.95 * changes + 0.05 * change**2
+        x += change
+        torch.testing.assert_close(weight.detach(), x, rtol=1e-12, atol=0)

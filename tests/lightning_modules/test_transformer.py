@@ -1,13 +1,16 @@
 """The Transformer against the paper's formulas and PyTorch's attention."""
 
 import math
+from collections.abc import Callable
 
+import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from data.tokenizer import PAD
 from lightning_modules.transformer import (
     Attention,
+    DecoderLayer,
     EncoderLayer,
     Transformer,
     TransformerSettings,
@@ -40,12 +43,50 @@ def test_attention_equals_pytorchs() -> None:
     torch.testing.assert_close(mine(memory, memory, causal=True), causal)
 
 
-def test_post_norm_layer_is_written_out() -> None:
+def attend(attention: Attention, x: Tensor, memory: Tensor, seen: list[int]) -> Tensor:
+    """Section 3.2, one sentence, one head and one position at a time: position t sees the first seen[t] of the memory."""
+    d, h = x.shape[1], attention.heads
+    w_k, w_v = attention.key_value.weight.split(d)
+    heads = []
+    for i in range(h):
+        rows = slice(i * d // h, (i + 1) * d // h)
+        q, k, v = (y @ w[rows].T for y, w in ((x, attention.query.weight), (memory, w_k), (memory, w_v)))
+        weights = [(q[t] @ k[:n].T / math.sqrt(d / h)).softmax(0) for t, n in enumerate(seen)]
+        heads.append(torch.stack([w @ v[: len(w)] for w in weights]))
+    return torch.cat(heads, 1) @ attention.out.weight.T
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+@pytest.mark.parametrize("kind", [EncoderLayer, DecoderLayer])
+def test_layers_are_written_out(kind: type[EncoderLayer], norm: str) -> None:
+    """post: LayerNorm(x + Sublayer(x)); pre: x + Sublayer(LayerNorm(x)); the decoder's attention over the source is in between."""
     torch.manual_seed(0)
-    layer = EncoderLayer(TransformerSettings(d_model=16, heads=4, d_ff=32)).eval()
-    x, visible = torch.randn(2, 3, 16), torch.ones(2, 1, 1, 3, dtype=torch.bool)
-    middle = layer.norms[0](x + layer.attention(x, x, visible))
-    torch.testing.assert_close(layer(x, visible), layer.norms[1](middle + layer.feed_forward(middle)))
+    layer = kind(TransformerSettings.model_validate({"d_model": 16, "heads": 4, "d_ff": 32, "norm": norm})).eval()
+    for parameter in layer.norms.parameters():  # unlike each other, so that each must stand in its place
+        nn.init.normal_(parameter)
+    x, source = torch.randn(2, 4, 16), torch.randn(2, 5, 16)
+    lengths = [5, 3] if kind is DecoderLayer else [4, 2]
+    size = 5 if kind is DecoderLayer else 4
+    visible = (torch.arange(size) < torch.tensor(lengths)[:, None])[:, None, None]
+    found = layer(x, source, visible) if kind is DecoderLayer else layer(x, visible)
+
+    def normalised(y: Tensor, norm: nn.Module) -> Tensor:
+        deviation = ((y - y.mean(-1, keepdim=True)) ** 2).mean(-1, keepdim=True)
+        return (y - y.mean(-1, keepdim=True)) / (deviation + norm.eps).sqrt() * norm.weight + norm.bias
+
+    def added(y: Tensor, number: int, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
+        if norm == "pre":
+            return y + sublayer(normalised(y, layer.norms[number]))
+        return normalised(y + sublayer(y), layer.norms[number])
+
+    first, _, second = layer.feed_forward
+    for i, length in enumerate(lengths):
+        seen = [1, 2, 3, 4] if kind is DecoderLayer else [length] * 4
+        y = added(x[i], 0, lambda z, seen=seen: attend(layer.attention, z, z, seen))
+        if kind is DecoderLayer:
+            y = added(y, 2, lambda z, i=i, n=length: attend(layer.cross, z, source[i], [n] * 4))
+        expected = added(y, 1, lambda z: torch.relu(z @ first.weight.T + first.bias) @ second.weight.T + second.bias)
+        torch.testing.assert_close(found[i], expected)
 
 
 def test_feed_forward_is_two_layers_with_relu() -> None:
