@@ -1,5 +1,6 @@
 """Pieces as words: which word a piece belongs to, word alignments, and words for pieces that stand for unknown ones."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,9 +11,23 @@ from data.errors import InputError
 from data.tokenizer import unknown_piece
 
 
-def source_words(tokenizer: Tokenizer, text: str) -> list[int]:
-    """For each piece of `text` the index of its word, words being what stands between spaces."""
-    return [max(len(text[:end].split()) - 1, 0) for _, end in _encoding(tokenizer, text).offsets]
+class Source:
+    """A source text, of whose pieces a model reads the first `most`, as words.
+
+    Attributes:
+        words: for each piece that is read the index of its word, words being what stands between spaces.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, text: str, most: int) -> None:
+        self.text, self._encoding = text, _encoding(tokenizer, text)
+        ends = [self._encoding.token_to_chars(i)[1] for i in range(min(len(self._encoding), most))]
+        begins = [word.start() for word in re.finditer(r"\S+", text[: max(ends, default=0)])]
+        self.words: list[int] = np.maximum(np.searchsorted(begins, ends) - 1, 0).tolist()
+
+    def word(self, piece: int) -> str:
+        """What the tokenizer took for a word before it cut it into pieces: the one that `piece` is of."""
+        start, end = self._encoding.word_to_chars(self._encoding.token_to_word(piece))
+        return self.text[start:end].strip()
 
 
 def target_words(tokenizer: Tokenizer, pieces: list[int]) -> list[int]:
@@ -35,23 +50,20 @@ def word_alignment(weights: np.ndarray, source: list[int], target: list[int]) ->
 
 
 def with_known_words(
-    tokenizer: Tokenizer, source: str, pieces: list[int], weights: np.ndarray, dictionary: Mapping[str, str]
+    tokenizer: Tokenizer, source: Source, pieces: list[int], weights: np.ndarray, dictionary: Mapping[str, str]
 ) -> str:
     """The text of `pieces` with a word for every unknown piece: the aligned source word, or its entry in `dictionary`.
 
-    Jean et al. (2015, 4.1), Luong et al. (2015, 4.2). A source word is what the tokenizer takes for one before it cuts
-    it into pieces. `weights`, (T, S), as in `word_alignment`; which step's they are is up to the model.
+    Jean et al. (2015, 4.1), Luong et al. (2015, 4.2). A source word is what the tokenizer takes for one (`Source.word`).
+    `weights`, (T, S), as in `word_alignment`; which step's they are is up to the model.
     """
-    unknown, encoding = unknown_piece(tokenizer), _encoding(tokenizer, source)
-    texts = _beginnings(tokenizer, pieces)
-    read = min(len(encoding), weights.shape[1] - 1)  # the model may not have read all of the source
+    unknown, texts = unknown_piece(tokenizer), _beginnings(tokenizer, pieces)
+    read = min(len(source.words), weights.shape[1] - 1)  # the model may not have read all of the source
     written = ""
     for t, (before, text) in enumerate(zip(["", *texts], texts, strict=False)):
         added = text[len(before) :]
         if pieces[t] == unknown and read:
-            aligned = int(weights[t, :read].argmax())
-            start, end = encoding.word_to_chars(encoding.token_to_word(aligned))
-            word = source[start:end].strip()
+            word = source.word(int(weights[t, :read].argmax()))
             added = added[: len(added) - len(added.lstrip())] + dictionary.get(word, word)
         written += added
     return written.strip()

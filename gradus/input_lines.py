@@ -3,12 +3,14 @@
 import codecs
 import os
 import select
+from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import NamedTuple
 
 from data.errors import InputError
 
-LONGEST = 1 << 20  # bytes of a line that are kept: a file without line ends does not fill the memory
+LONGEST = 1 << 20  # bytes of a line that are kept, and of a group of lines: no input fills the memory
 
 
 class Line(NamedTuple):
@@ -22,13 +24,18 @@ class Line(NamedTuple):
 def line_groups(stream: int, most: int) -> Iterator[list[Line]]:
     """Groups of 1 .. `most` lines of a file descriptor: waits for the first line of a group, and for no other.
 
-    Bytes that are not UTF-8 become U+FFFD, and of a line longer than `LONGEST` bytes the rest is left out: a line always
-    stays one line. Raises InputError when there is nothing to read from.
+    A group has at most `LONGEST` bytes, or is one line. Bytes that are not UTF-8 become U+FFFD, and of a line longer than
+    `LONGEST` bytes the rest is left out: a line always stays one line. Raises InputError when there is nothing to read from.
     """
     ready: list[bytes] = []
     rest, number, ended = bytearray(), 0, False
     while True:
-        while not ended and len(ready) < most and (not ready or select.select([stream], [], [], 0)[0]):
+        while (
+            not ended
+            and len(ready) < most
+            and sum(map(len, ready)) < LONGEST
+            and (not ready or select.select([stream], [], [], 0)[0])
+        ):
             try:
                 block = os.read(stream, 1 << 16)
             except OSError as error:
@@ -43,7 +50,8 @@ def line_groups(stream: int, most: int) -> Iterator[list[Line]]:
                 ready.append(bytes(rest))
         if not ready:
             return
-        taken, ready = ready[:most], ready[most:]
+        count = max(1, bisect_right(list(accumulate(map(len, ready[:most]))), LONGEST))
+        taken, ready = ready[:count], ready[count:]
         yield [_decoded(number + i, raw) for i, raw in enumerate(taken, start=1)]
         number += len(taken)
 

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 import stages  # noqa: F401 - its settings silence libraries before they are imported
 from data.errors import InputError
 from data.tokenizer import FILE, decode, encode, unknown_piece
-from data.words import read_dictionary, source_words, target_words, with_known_words, word_alignment
+from data.words import Source, read_dictionary, target_words, with_known_words, word_alignment
 from gradus.input_lines import Line
 from lightning_modules.decoding import DecodingSettings, Ensemble, Hypothesis, translate
 from stages.translator_folder import load_translator
@@ -59,19 +59,23 @@ class TranslatedLines:
     def __call__(self, groups: Iterable[list[Line]]) -> Iterator[list[str]]:
         """For each line what is written for it: `n_best` lines of text, or one JSON object. Groups stay in order."""
         for lines in groups:
-            texts = [line.text.strip() for line in lines]
-            pieces = encode(self.tokenizer, texts)
+            pieces = encode(self.tokenizer, [line.text.strip() for line in lines])
             problems = [self._problem(line, len(ids)) for line, ids in zip(lines, pieces, strict=True)]
-            found = dict(translate(self.ensemble, [ids[: self.longest] for ids in pieces], self.settings))
-            for i, line in enumerate(lines):
-                written = [self._written(texts[i], pieces[i][: self.longest], h) for h in found[i]]
-                if self.wanted.json:
-                    answer = {"source": line.text, "problem": problems[i], "translations": written}
-                    yield [json.dumps(answer, ensure_ascii=False)]
-                else:
-                    count = self.settings.n_best
-                    padded = (written + [written[-1]] * count)[:count]  # an empty line has one hypothesis
-                    yield ["\t".join(self._columns(w)) for w in padded]
+            pieces = [ids[: self.longest] for ids in pieces]
+            answers = {  # made as they are found: no more than a batch's weights are held at one time
+                i: self._answer(lines[i].text, problems[i], pieces[i], found)
+                for i, found in translate(self.ensemble, pieces, self.settings)
+            }
+            yield from (answers[i] for i in range(len(lines)))
+
+    def _answer(self, text: str, problem: str | None, pieces: list[int], found: list[Hypothesis]) -> list[str]:
+        source = Source(self.tokenizer, text.strip(), len(pieces)) if self.settings.alignments else None
+        written = [self._written(source, pieces, h) for h in found]
+        if self.wanted.json:
+            return [json.dumps({"source": text, "problem": problem, "translations": written}, ensure_ascii=False)]
+        count = self.settings.n_best
+        padded = (written + [written[-1]] * count)[:count]  # an empty line has one hypothesis
+        return ["\t".join(self._columns(w)) for w in padded]
 
     def _problem(self, line: Line, pieces: int) -> str | None:
         problems = [line.problem] if line.problem else []
@@ -82,22 +86,23 @@ class TranslatedLines:
             self.warn(f"standard input, line {line.number}: {problem}.")
         return problem
 
-    def _written(self, source: str, source_pieces: list[int], h: Hypothesis) -> dict[str, Any]:
+    def _written(self, source: Source | None, source_pieces: list[int], h: Hypothesis) -> dict[str, Any]:
         """Text and score of a hypothesis; with alignments, (source word, target word) and the weights of all steps."""
-        if self.wanted.replace_unknown and h.alignment is not None:
+        if source and self.wanted.replace_unknown and h.alignment is not None:
             text = with_known_words(self.tokenizer, source, h.pieces, h.alignment, self.wanted.dictionary)
         else:
             (text,) = decode(self.tokenizer, [h.pieces])
         written: dict[str, Any] = {"text": " ".join(text.split()), "score": round(h.score, 4)}  # a line stays one
-        if self.wanted.alignments:
-            words = source_words(self.tokenizer, source)[: len(source_pieces)]
-            weights = np.zeros((0, 0)) if h.alignment is None else h.alignment  # an empty line has none
-            written["alignment"] = word_alignment(weights, words, target_words(self.tokenizer, h.pieces))
-            if self.wanted.json and h.attention is not None:
+        if source and self.wanted.alignments:
+            none = np.zeros((0, 0))  # of an empty line, which no step was taken for
+            weights = none if h.alignment is None else h.alignment
+            written["alignment"] = word_alignment(weights, source.words, target_words(self.tokenizer, h.pieces))
+            if self.wanted.json:
                 written["source_pieces"], written["pieces"] = (
                     [self.tokenizer.id_to_token(p) for p in side] for side in (source_pieces, h.pieces)
                 )
-                written["attention"] = [[round(w, 4) for w in row] for row in h.attention.tolist()]
+                attention = none if h.attention is None else h.attention
+                written["attention"] = [[round(w, 4) for w in row] for row in attention.tolist()]
         return written
 
     def _columns(self, written: dict[str, Any]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from data.tokenizer import (
     train_tokenizer,
     unknown_piece,
 )
-from data.words import read_dictionary, source_words, target_words, with_known_words, word_alignment
+from data.words import Source, read_dictionary, target_words, with_known_words, word_alignment
 
 TEXTS = ["The dog runs (fast), it's a well-known dog.", "A cat sleeps.", "The dog sleeps."]
 
@@ -60,12 +60,14 @@ def test_bytes_need_their_room_and_have_no_unknown_piece(bpe: Tokenizer) -> None
 def test_pieces_know_their_word(bpe: Tokenizer, words: Tokenizer) -> None:
     for text in ("The dog 你好 sleeps", "ä b"):
         (pieces,) = encode(bpe, [text])
-        found = source_words(bpe, text)
+        found = Source(bpe, text, 99).words
         assert len(found) == len(pieces)
         assert found == sorted(found)
         assert set(found) == set(range(len(text.split())))
         assert target_words(bpe, pieces) == found
-    assert source_words(words, "The dog sleeps.") == [0, 1, 2, 2]
+        assert Source(bpe, text, 5).words == found[:5]
+    assert Source(words, "The dog sleeps.", 99).words == [0, 1, 2, 2]
+    assert Source(words, "", 99).words == []
 
 
 def test_words_are_aligned_by_the_weights_of_all_their_pieces() -> None:
@@ -76,22 +78,26 @@ def test_words_are_aligned_by_the_weights_of_all_their_pieces() -> None:
 
 
 def test_an_unknown_piece_becomes_the_aligned_word(words: Tokenizer) -> None:
-    source = "Das Okapi-Tier (Nashorn) rennt."  # Das Okapi - Tier ( Nashorn ) rennt .
+    text = "Das Okapi-Tier (Nashorn) rennt."  # Das Okapi - Tier ( Nashorn ) rennt .
     (pieces,) = encode(words, ["The zebra runs (quick), quick."])
     assert decode(words, [pieces]) == ["The <unk> runs ( <unk>), <unk>."]
     unknown = [t for t, p in enumerate(pieces) if p == unknown_piece(words)]
-    tokens = words.encode(source, add_special_tokens=False).tokens
+    tokens = words.encode(text, add_special_tokens=False).tokens
     weights = np.zeros((len(pieces), len(tokens) + 1))
     weights[:, -1] = 0.9  # the end piece is no word, however much of the weight it has
     for t, name in zip(unknown, ("▁Okapi", "Nashorn", "▁rennt"), strict=True):
-        where = words.encode(source, add_special_tokens=False).offsets
-        s = next(i for i, (a, b) in enumerate(where) if source[a:b].strip() == name.strip("▁"))
+        where = words.encode(text, add_special_tokens=False).offsets
+        s = next(i for i, (a, b) in enumerate(where) if text[a:b].strip() == name.strip("▁"))
         weights[t, s] = 0.1
+    source = Source(words, text, 99)
     assert with_known_words(words, source, pieces, weights, {}) == "The Okapi runs ( Nashorn), rennt."
     assert with_known_words(words, source, pieces, weights, {"Okapi": "okapi", "x": "y"}).startswith("The okapi runs")
     cut = weights[:, [*range(3), -1]]  # the model read three pieces of the source
     assert with_known_words(words, source, pieces, cut, {}) == "The Okapi runs ( Das), Das."
-    assert with_known_words(words, "", pieces, weights[:, -1:], {}) == "The <unk> runs ( <unk>), <unk>."
+    assert with_known_words(words, Source(words, text, 3), pieces, weights, {}) == "The Okapi runs ( Das), Das."
+    assert (
+        with_known_words(words, Source(words, "", 99), pieces, weights[:, -1:], {}) == "The <unk> runs ( <unk>), <unk>."
+    )
 
 
 def test_a_dictionary_names_its_wrong_line(tmp_path: Path) -> None:

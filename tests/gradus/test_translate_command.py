@@ -7,6 +7,8 @@ import select
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import psutil
@@ -159,9 +161,41 @@ def test_memory_stays_flat_while_lines_come(models: Path) -> None:
 
 
 def test_a_line_without_an_end_does_not_fill_the_memory(models: Path) -> None:
-    written, warnings = run("--model", models / "bpe/gru", "--beam", 1, stdin=b"x" * (40 << 20) + b"\nlight\n")
+    model = ("--model", models / "bpe/gru", "--beam", 1)
+    few, _, _ = measured(*model, stdin=b"light\n" * 2)
+    peak, written, warnings = measured(*model, stdin=b"x" * (256 << 20) + b"\nlight\n")
     assert len(written) == 2
     assert "line 1: longer than 1,048,576 bytes: the rest was left out" in warnings
+    assert peak < few + 200, (few, peak)  # MB
+
+
+def test_long_lines_are_translated_in_bounded_memory_and_time(models: Path) -> None:
+    line = b"light the earth, " * 60_000  # 1 MB
+    options = ("--model", models / "bpe/luong", "--beam", 3, "--n-best", 3, "--alignments", "--max-pieces", 20)
+    one, expected, _ = measured(*options, stdin=line + b"\n")
+    started = time.monotonic()
+    peak, written, warnings = measured(*options, stdin=(line + b"\n") * 8)  # all there at once
+    assert time.monotonic() - started < 120  # not milliseconds for each of a million pieces and hypotheses
+    assert written == expected * 8
+    assert warnings.count("of which the first 20 were read") == 8
+    assert peak < one + 200, (one, peak)
+
+
+def measured(*options: object, stdin: bytes) -> tuple[int, list[str], str]:
+    """The most memory that the command used, in MB, and what it wrote to its standard output and error."""
+    program = (
+        "import atexit, sys; from benchmarks import memory; from gradus.cli import app; "
+        "atexit.register(lambda: print(memory.peak(), file=sys.stderr)); app()"
+    )
+    with tempfile.TemporaryFile() as file:  # a pipe would hand the lines over bit by bit
+        file.write(stdin)
+        file.seek(0)
+        done = subprocess.run(
+            [sys.executable, "-c", program, "translate", *map(str, options)],
+            stdin=file, capture_output=True, env=ENVIRONMENT, timeout=300, check=True,
+        )  # fmt: skip
+    *errors, peak = done.stderr.decode().splitlines()
+    return int(peak), done.stdout.decode().split("\n")[:-1], "\n".join(errors)
 
 
 def test_json_shows_alignments_of_each_hypothesis(models: Path) -> None:
@@ -178,7 +212,8 @@ def test_json_shows_alignments_of_each_hypothesis(models: Path) -> None:
         words = len(t["text"].split())
         assert {s for s, _ in t["alignment"]} <= {0, 1, 2}
         assert [i for _, i in t["alignment"]] == list(range(words))
-    assert empty["translations"] == [{"text": "", "score": 0.0, "alignment": []}]
+    none: dict[str, list[object]] = {"alignment": [], "source_pieces": [], "pieces": [], "attention": []}
+    assert empty["translations"] == [{"text": "", "score": 0.0, **none}]
     plain, _ = run(*ensemble, "--n-best", 3, "--alignments", stdin="And God said\n")
     pairs = [" ".join(f"{s}-{t}" for s, t in h["alignment"]) for h in first["translations"]]
     assert [line.split("\t") for line in plain] == [
