@@ -15,6 +15,7 @@ from data.errors import InputError
 from data.folders import file_hash
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+AGAIN = "Make it again (dvc repro), or put the original back."
 DEVICE = torch.device(
     "cuda" if torch.cuda.is_available() else "cpu"
 )  # where models are used; training decides by itself
@@ -35,14 +36,23 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def read_config(path: Path, what: str) -> dict[str, Any]:
-    """A JSON file of a model folder; `what` says in errors which folder is expected."""
+    """A JSON object of a model folder; `what` says in errors which folder is expected.
+
+    Raises InputError when there is no such file, or it cannot be read, or it is no JSON object.
+    """
+    if path.parent.is_file():
+        raise InputError(f"{path.parent}: a file, not a folder. Give the folder of {what}.")
     try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return values
+        values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path.parent}: no {path.name} in it. Give the folder of {what}.") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: damaged ({error}).") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}). Give the folder of {what}.") from None
+    except ValueError as error:  # of JSON, or of UTF-8
+        raise InputError(f"{path}: damaged ({error}). {AGAIN}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: damaged (a JSON object expected, {json.dumps(values)[:40]} found). {AGAIN}")
+    return values
 
 
 def write_config(path: Path, values: dict[str, Any]) -> None:
@@ -62,16 +72,15 @@ def check_seal(path: Path, config: dict[str, Any]) -> None:
 
     A config.json without hashes, of a folder made before there were any, promises nothing.
     """
-    again = "Make it again (dvc repro), or put the original back."
     if "config_hash" in config and config["config_hash"] != _hash(config):
-        raise InputError(f"{path}: it was altered since the model was saved. {again}")
+        raise InputError(f"{path}: it was altered since the model was saved. {AGAIN}")
     for name, expected in config.get("files", {}).items():
         file = path.parent / name
         if not file.is_file():
-            raise InputError(f"{file}: missing. {again}")
+            raise InputError(f"{file}: missing. {AGAIN}")
         if (actual := file_hash(file)) != expected:
             raise InputError(
-                f"{file}: not the file that was saved with the model (content {actual[:8]}, not {expected[:8]}). {again}"
+                f"{file}: not the file that was saved with the model (content {actual[:8]}, not {expected[:8]}). {AGAIN}"
             )
 
 
