@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +25,7 @@ app = typer.Typer(
 app.add_typer(comparisons.app, name="comparisons")
 app.add_typer(prefixes.app, name="prefix")
 
-BATCH = 64  # lines used together; the first output comes before the last input
+RANKED_TOGETHER = 64  # lines at most
 TRANSLATED_TOGETHER = 256  # at most: sorted by length, in batches of a number of pieces
 
 
@@ -90,10 +89,11 @@ def translate(
             "architectures that share a tokenizer."
         ),
     ],
-    beam: Annotated[int, typer.Option(min=1, help="Beam width; 1 is greedy search.")] = 5,
+    beam: Annotated[int | None, typer.Option(min=1, show_default="5", help="Beam width; 1 is greedy search.")] = None,
     length_penalty: Annotated[
-        float, typer.Option(help="Alpha of Wu et al. (2016): above 0 favours longer translations.")
-    ] = 0.6,
+        float | None,
+        typer.Option(show_default="0.6", help="Alpha of Wu et al. (2016): above 0 favours longer translations."),
+    ] = None,
     coverage_penalty: Annotated[
         float,
         typer.Option(min=0, help="Beta of Wu et al. (2016): favours translations that attend to every source piece."),
@@ -104,7 +104,7 @@ def translate(
     samples: Annotated[
         bool, typer.Option("--sample", metavar="", help="Draw --n-best samples instead of beam search.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of --sample.")] = 0,
+    seed: Annotated[int | None, typer.Option(show_default="0", help="Seed of --sample.")] = None,
     alignments: Annotated[
         bool,
         typer.Option(
@@ -137,10 +137,14 @@ def translate(
     Example: `echo "In the beginning God created the heaven and the earth." | gradus translate --model artifacts/translators/transformer`
     """
     with taught_errors():
+        searching = {"--beam": beam, "--length-penalty": length_penalty, "--coverage-penalty": coverage_penalty or None}
+        if samples and (given := [name for name, value in searching.items() if value is not None]):
+            raise InputError(f"{given[0]} is for beam search: leave it out with --sample.")
+        if seed is not None and not samples:
+            raise InputError("--seed is for --sample: give both, or leave it out; beam search draws nothing.")
+        beam = 5 if beam is None else beam
         if n_best > beam and not samples:
             raise InputError(f"--n-best {n_best} needs --beam {n_best} or more (found {beam}).")
-        if coverage_penalty and samples:
-            raise InputError("--coverage-penalty is for beam search: leave it out with --sample.")
         from gradus import translating
         from gradus.input_lines import line_groups
         from lightning_modules.decoding import DecodingSettings
@@ -148,11 +152,11 @@ def translate(
         settings = DecodingSettings(
             method="sample" if samples else "beam",
             beam=beam,
-            length_penalty=length_penalty,
+            length_penalty=0.6 if length_penalty is None else length_penalty,
             coverage_penalty=coverage_penalty,
             n_best=n_best,
             alignments=alignments or replace_unknown,
-            seed=seed,
+            seed=seed or 0,
         )
         wanted = translating.wanted(as_json, alignments, replace_unknown, dictionary)
         translated = translating.TranslatedLines(model, settings, wanted, max_pieces, partial(typer.echo, err=True))
@@ -214,19 +218,24 @@ def rank(
 
     A translator writes `log_probabilities` for `rewards`: this rescores phrase pairs, or the n-best lists of another system.
 
+    Output comes as soon as there is input. A blank line gives a blank line. A line that is wrong, or longer than the model
+    reads, ends it with an error that names the line; the lines before it are written first.
+
     Example: `echo '{"prompt": "Jesus wept.", "responses": ["Jesus was weeping.", "Jesus"]}' | gradus rank --model artifacts/reward_models/paper`
     """
     from gradus import using
+    from gradus.input_lines import line_groups
 
     with taught_errors():
+        groups, warn = line_groups(sys.stdin.fileno(), RANKED_TOGETHER), partial(typer.echo, err=True)
         if using.is_translator(model[0]):
-            scored = using.rescored(model, _stdin(), BATCH)
+            scored = using.rescored(model, groups, warn)
         elif len(model) > 1:
             raise InputError("--model: several models are an ensemble of translators, and the first is a reward model.")
         else:
-            scored = using.rewards(model[0], _stdin(), BATCH)
+            scored = using.rewards(model[0], groups, warn)
         for line in scored:
-            typer.echo(line)
+            typer.echo(line.encode())
 
 
 @app.command("evaluate-rankings")
@@ -268,17 +277,6 @@ def register(
 
     with taught_errors():
         typer.echo(f"models:/{name}/{registering.register(model, name)}, alias candidate")
-
-
-def _stdin() -> Iterator[str]:
-    """Lines of standard input. Raises InputError on a line that is not UTF-8."""
-    for number, line in enumerate(sys.stdin.buffer, start=1):
-        try:
-            yield line.decode("utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"standard input, line {number}: not UTF-8 ({error.reason} at byte {error.start})."
-            ) from None
 
 
 if __name__ == "__main__":

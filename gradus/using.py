@@ -5,7 +5,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import stages  # noqa: F401 - its settings silence libraries before they are imported
 from data.comparisons.agreement import agreement
@@ -25,7 +25,7 @@ from stages.model_files import CONFIG, read_config
 from stages.prefix_folder import SavedPrefix, load_prefix
 from stages.reward_folder import load_reward_model
 
-T = TypeVar("T")
+Scores = Callable[[list[dict[str, Any]]], list[list[float]]]  # of each case its responses'
 
 
 def continuations(
@@ -74,14 +74,17 @@ def continuations(
             )
 
 
-def rewards(folder: Path, lines: Iterable[str], batch: int) -> Iterator[str]:
+def rewards(folder: Path, groups: Iterable[list[Line]], warn: Callable[[str], Any]) -> Iterator[str]:
     """For each JSON line with `prompt` and `responses` the same with `rewards` and `order`.
 
+    A blank line gives a blank line. A group of lines is scored together. `warn` is told of every line that was not read as it
+    stands.
+
     Raises:
-        InputError: a line is no such object; names it.
+        InputError: a line is no such object, or the model cannot read it; names it, after the lines before it are written.
     """
     model = load_reward_model(folder)
-    return _scored(lines, batch, "rewards", lambda cases: [values.tolist() for values in model.rewards(cases)])
+    return _scored(groups, warn, "rewards", lambda cases: [values.tolist() for values in model.rewards(cases)])
 
 
 def is_translator(folder: Path) -> bool:
@@ -89,7 +92,7 @@ def is_translator(folder: Path) -> bool:
     return "architecture" in read_config(folder / CONFIG, "a reward model or a translator")
 
 
-def rescored(folders: list[Path], lines: Iterable[str], batch: int) -> Iterator[str]:
+def rescored(folders: list[Path], groups: Iterable[list[Line]], warn: Callable[[str], Any]) -> Iterator[str]:
     """As `rewards`, by log P(response | prompt) of a translator or an ensemble: `log_probabilities` in place of `rewards`.
 
     Cho et al. (2014, 3.1) rescore phrase pairs so, Sutskever et al. (2014, 3.2) the n-best lists of another system.
@@ -102,18 +105,50 @@ def rescored(folders: list[Path], lines: Iterable[str], batch: int) -> Iterator[
         found = iter(log_probabilities(ensemble, sources, targets))
         return [list(itertools.islice(found, len(case["responses"]))) for case in cases]
 
-    return _scored(lines, batch, "log_probabilities", scores)
+    return _scored(groups, warn, "log_probabilities", scores)
 
 
-def _scored(
-    lines: Iterable[str], batch: int, key: str, scores: Callable[[list[dict[str, Any]]], list[list[float]]]
-) -> Iterator[str]:
-    numbered = ((n, line) for n, line in enumerate(lines, start=1) if line.strip())
-    for chunk in _chunks(numbered, batch):
-        cases = [_case(number, line) for number, line in chunk]
-        for case, found in zip(cases, scores(cases), strict=True):
-            order = sorted(range(len(found)), key=lambda i: -found[i])
-            yield json.dumps({**case, key: [round(v, 6) for v in found], "order": order}, ensure_ascii=False)
+def _scored(groups: Iterable[list[Line]], warn: Callable[[str], Any], key: str, scores: Scores) -> Iterator[str]:
+    for lines in groups:
+        cases: dict[int, dict[str, Any]] = {}  # by line number
+        wrong: InputError | None = None
+        read: list[Line] = []
+        for line in lines:
+            if line.problem:
+                warn(f"standard input, line {line.number}: {line.problem}.")
+            try:
+                if line.text.strip():
+                    cases[line.number] = _case(line)
+            except InputError as error:
+                wrong = error
+                break
+            read.append(line)
+        found = _each(cases, scores)
+        for line in read:
+            case = cases.get(line.number)
+            yield "" if case is None else _ranked(case, key, next(found))
+        if wrong:
+            raise wrong
+
+
+def _each(cases: dict[int, dict[str, Any]], scores: Scores) -> Iterator[list[float]]:
+    """Scores of all cases together; where one cannot be scored one by one, as far as that one, which the error names."""
+    try:
+        together = scores(list(cases.values())) if cases else []
+    except InputError:
+        for number, case in cases.items():
+            try:
+                (alone,) = scores([case])
+            except InputError as error:
+                raise InputError(f"standard input, line {number}: {error}") from None
+            yield alone
+    else:
+        yield from together
+
+
+def _ranked(case: dict[str, Any], key: str, found: list[float]) -> str:
+    order = sorted(range(len(found)), key=lambda i: -found[i])
+    return json.dumps({**case, key: [round(v, 6) for v in found], "order": order}, ensure_ascii=False)
 
 
 def evaluation(folder: Path, file: Path, format: str) -> dict[str, Any]:
@@ -140,22 +175,20 @@ def evaluation(folder: Path, file: Path, format: str) -> dict[str, Any]:
         return {**evaluate(scores, ranks, lengths, model.temperature), "not_read": unread, "labelers": agreement(rows)}
 
 
-def _case(number: int, line: str) -> dict[str, Any]:
+def _case(line: Line) -> dict[str, Any]:
+    where = f"standard input, line {line.number}"
     try:
-        case = json.loads(line)
+        case = json.loads(line.text)
+        json.dumps(case, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
-        raise InputError(f"standard input, line {number}: not JSON ({error.msg} at column {error.colno}).") from None
+        raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno}).") from None
+    except UnicodeEncodeError:  # JSON can spell what is no text
+        raise InputError(f"{where}: half a surrogate pair (\\ud800 to \\udfff alone), which is no letter.") from None
     responses = case.get("responses") if isinstance(case, dict) else None
     if (
         not isinstance(responses, list)
         or not responses
         or not all(isinstance(r, str) for r in [case.get("prompt"), *responses])
     ):
-        raise InputError(f'standard input, line {number}: expected {{"prompt": "...", "responses": ["...", ...]}}.')
+        raise InputError(f'{where}: expected {{"prompt": "...", "responses": ["...", ...]}}.')
     return case
-
-
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while chunk := list(itertools.islice(iterator, size)):
-        yield chunk

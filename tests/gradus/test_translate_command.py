@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -18,7 +19,9 @@ from typer.testing import CliRunner
 
 from data.errors import InputError
 from data.tokenizer import TokenizerSettings, encode, load_tokenizer, save_tokenizer, train_tokenizer
+from gradus import using
 from gradus.cli import app
+from gradus.input_lines import Line
 from lightning_modules.bahdanau import Bahdanau, BahdanauSettings
 from lightning_modules.decoding import Ensemble, log_probabilities
 from lightning_modules.gru import GRU, GRUSettings
@@ -259,6 +262,44 @@ def test_rank_scores_by_the_log_probability_of_an_ensemble(models: Path) -> None
     assert "no config.json in it" in run("rank", "--model", models, expect=2)[1]
 
 
+def test_rank_answers_each_line_while_the_pipe_is_open(models: Path) -> None:
+    case = b'{"prompt": "And God said", "responses": ["light", "the earth"]}\n'
+    process = subprocess.Popen(
+        command("rank", "--model", models / "bpe/gru"),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, bufsize=0,
+    )  # fmt: skip
+    assert process.stdin
+    assert process.stderr
+    process.stdin.write(case)
+    first = answer(process)
+    process.stdin.write(b"\n" + case + case.replace(b"light", b"caf\xe9") + b'{"prompt": "no responses"}\n' + case)
+    process.stdin.close()
+    assert [answer(process) for _ in range(2)] == [b"\n", first]  # what precedes the wrong line is not lost
+    assert json.loads(answer(process))["responses"][0] == "caf\ufffd"
+    assert process.wait(60) == 2
+    said = process.stderr.read().decode()
+    assert "line 4: not UTF-8" in said
+    assert 'error: standard input, line 5: expected {"prompt"' in said
+
+
+def test_a_case_that_cannot_be_scored_is_named_after_those_before_it() -> None:
+    def scores(cases: list[dict[str, Any]]) -> list[list[float]]:
+        if any(case["prompt"] == "long" for case in cases):
+            raise InputError("too long.")
+        return [[0.5, 0.75] for _ in cases]
+
+    texts = [json.dumps({"prompt": p, "responses": ["a", "b"]}) for p in ("x", "y", "long", "z")]
+    lines = [Line(n, text, None) for n, text in enumerate([texts[0], " ", *texts[1:]], start=1)]
+    found = using._scored([lines], print, "rewards", scores)
+    written = [next(found) for _ in range(3)]
+    assert [json.loads(w)["order"] if w else None for w in written] == [[1, 0], None, [1, 0]]
+    with pytest.raises(InputError, match=r"^standard input, line 4: too long\.$"):
+        next(found)
+    half = Line(1, r'{"prompt": "\ud800", "responses": ["a"]}', None)
+    with pytest.raises(InputError, match="line 1: half a surrogate pair"):
+        next(using._scored([[half]], print, "rewards", scores))
+
+
 def test_a_damaged_model_is_refused_by_the_name_of_the_file(models: Path, tmp_path: Path) -> None:
     broken = tmp_path / "luong"
     shutil.copytree(models / "bpe/luong", broken)
@@ -275,10 +316,16 @@ def test_a_damaged_model_is_refused_by_the_name_of_the_file(models: Path, tmp_pa
             f"{config}: it was altered",
         ),
         (config.unlink, "no config.json in it"),
+        (lambda: (config.unlink(), config.mkdir()), f"{config}: cannot be read (Is a directory)"),
+        (lambda: config.write_bytes(b'{"\xff": 1}'), f"{config}: damaged ('utf-8' codec can't decode byte 0xff"),
+        (lambda: config.write_text("{"), f"{config}: damaged (Expecting property name"),
+        (lambda: config.write_text("null"), f"{config}: damaged (a JSON object expected, null found). Make it again"),
+        (lambda: config.write_text("7"), f"{config}: damaged (a JSON object expected, 7 found)"),
+        (lambda: (shutil.rmtree(broken), broken.write_text("")), f"{broken}: a file, not a folder. Give the folder of"),
     ):
         shutil.rmtree(broken)
         shutil.copytree(models / "bpe/luong", broken)
-        damage()
+        damage()  # type: ignore[operator]
         with pytest.raises(InputError, match=re.escape(message)):
             load_translator(broken)
 
@@ -293,6 +340,9 @@ def test_a_damaged_model_is_refused_by_the_name_of_the_file(models: Path, tmp_pa
         (["--model", "bpe/luong", "--dictionary", "x"], "it is for --replace-unknown"),
         (["--model", "bpe/luong", "--n-best", "9"], "--n-best 9 needs --beam 9 or more"),
         (["--model", "bpe/luong", "--sample", "--coverage-penalty", "0.2"], "--coverage-penalty is for beam search"),
+        (["--model", "bpe/luong", "--sample", "--beam", "5"], "--beam is for beam search: leave it out with --sample"),
+        (["--model", "bpe/luong", "--sample", "--length-penalty", "0"], "--length-penalty is for beam search"),
+        (["--model", "bpe/luong", "--seed", "0"], "--seed is for --sample"),
         (["--model", "bpe"], "no config.json in it"),
     ],
 )
