@@ -17,9 +17,8 @@ from lightning_modules.optimization import OptimizationSettings
 from stages import layout
 from stages.processes import share
 from stages.progress import Progress
-from stages.stage import Stage
+from stages.stage import SECONDS_BETWEEN_CHECKPOINTS, Stage
 
-SECONDS_BETWEEN_CHECKPOINTS = float(os.environ.get("GRADUS_CHECKPOINT_SECONDS", "30"))
 STEPS_BETWEEN_METRICS = 10
 MONITOR = "validation_loss"  # what decides how long to train and which weights to keep
 

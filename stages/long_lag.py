@@ -16,9 +16,8 @@ from data.long_lag import task as task_of
 from lightning_modules.trials import Trials
 from stages import layout
 from stages.progress import Progress
-from stages.stage import Stage, stage
+from stages.stage import SECONDS_BETWEEN_CHECKPOINTS, Stage, stage
 
-SECONDS_BETWEEN_CHECKPOINTS = 30.0
 POINTS = 100  # of the learning curve, in all the sequences that a trial may see
 
 

@@ -22,6 +22,7 @@ from stages.declared import declared, value
 from stages.params import Params, load_params
 from stages.processes import share, start_processes
 
+SECONDS_BETWEEN_CHECKPOINTS = float(os.environ.get("GRADUS_CHECKPOINT_SECONDS", "30"))  # of every stage that trains
 EXIT_INPUT_ERROR = 2
 EXIT_TERMINATED = 143
 

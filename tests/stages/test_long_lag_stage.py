@@ -1,5 +1,7 @@
 """The stage `long_lag` on a short lag: what it writes, and that it goes on where it was."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,14 @@ def test_a_killed_run_ends_as_if_it_had_not_been(item: str, monkeypatch: pytest.
     long_lag.main()
     assert rounds == [60, 80, 100]
     assert outputs(item) == expected
+
+
+def test_the_environment_says_how_often_it_saves() -> None:
+    program = (
+        "from stages import fitting, long_lag; print([m.SECONDS_BETWEEN_CHECKPOINTS for m in (fitting, long_lag)])"
+    )
+    environment = {**os.environ, "GRADUS_CHECKPOINT_SECONDS": "7", "PYTHONPATH": str(Path(__file__).parents[2])}
+    assert subprocess.check_output([sys.executable, "-c", program], env=environment, text=True) == "[7.0, 7.0]\n"
 
 
 def test_a_criterion_is_summed_up_over_the_trials_that_met_it() -> None:
