@@ -169,7 +169,7 @@ def test_a_line_without_an_end_does_not_fill_the_memory(models: Path) -> None:
     peak, written, warnings = measured(*model, stdin=b"x" * (256 << 20) + b"\nlight\n")
     assert len(written) == 2
     assert "line 1: longer than 1,048,576 bytes: the rest was left out" in warnings
-    assert peak < few + 200, (few, peak)  # MB
+    assert peak < few + 250, (few, peak)  # MB
 
 
 def test_long_lines_are_translated_in_bounded_memory_and_time(models: Path) -> None:
