@@ -38,8 +38,8 @@ def load_translator(folder: Path) -> tuple[Translator, Tokenizer, str]:
         InputError: a file is missing, damaged or altered, or the weights are not those of the architecture in config.json.
     """
     config = read_config(folder / CONFIG, f"a translator, e.g. artifacts/translators/{folder.name or 'transformer'}")
-    if "architecture" not in config:
-        raise InputError(f"{folder}: no translator: its {CONFIG} names no architecture of Gradus.")
+    if missing := [key for key in ("architecture", "settings", "vocabulary") if key not in config]:
+        raise InputError(f"{folder}: no translator of Gradus: its {CONFIG} has no {', no '.join(missing)}.")
     check_seal(folder / CONFIG, config)
     found = architecture(config["architecture"], str(folder / CONFIG))
     settings = validated(found.Settings, config["settings"], str(folder / CONFIG))
