@@ -1,0 +1,42 @@
+"""The heat map of a translation shows what beam search aligns, row by row."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from data.batching import padded
+from data.tokenizer import END
+from lightning_modules.decoding import DecodingSettings, beam_search
+from lightning_modules.luong import Luong, LuongSettings
+from stages.evaluation import heat_map
+
+SOURCE = [5, 6, 7, 8, 9, 10, 11, 12]
+
+
+class Numbers:
+    """A tokenizer whose pieces are their numbers."""
+
+    def decode(self, pieces: list[int], **_: Any) -> str:
+        return " ".join(map(str, pieces))
+
+
+@pytest.mark.parametrize(
+    "score", ["general", "location"]
+)  # aligned to the piece that a step reads, and that it predicts
+def test_rows_belong_to_the_pieces_they_are_labelled_with(score: Any) -> None:
+    torch.manual_seed(0)
+    model = Luong(LuongSettings(embedding=12, hidden=16, score=score, max_source_length=12, init=0.8), 30).eval()
+    settings = DecodingSettings(beam=2, extra_pieces=3, alignments=True)
+    ((found, *_),) = beam_search(model, padded([[*SOURCE, END]]), settings)
+    assert len(found.pieces) > 2
+    assert found.alignment is not None
+    shown = heat_map(model, Numbers(), [SOURCE], [found.pieces])
+    assert shown
+    assert shown["source"] == [*map(str, SOURCE), str(END)]
+    labels = list(map(str, found.pieces))
+    assert shown["target"] == (labels if score == "general" else [*labels, str(END)])
+    assert len(shown["weights"]) == len(shown["target"])
+    np.testing.assert_allclose(shown["weights"][: len(labels)], found.alignment, atol=1e-4)
+    assert np.abs(np.diff(found.alignment, axis=0)).max() > 0.01  # a row too early or late would show
