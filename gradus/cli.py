@@ -168,8 +168,12 @@ def translate(
 def generate(
     model: Annotated[Path, typer.Option(help="Folder of a language model, e.g. artifacts/base_model.")],
     prefix: Annotated[
-        Path | None, typer.Option(help="Folder of a prefix for it, e.g. artifacts/prefix_tuning/prefix.")
-    ] = None,
+        list[str],
+        typer.Option(
+            help="Folder of a prefix for it, e.g. artifacts/prefix_tuning/prefix. Or several, each NAME=DIR: every line then begins with "
+            "the name of its prefix and a tab, and lines of all of them are written in one batch."
+        ),
+    ] = [],  # noqa: B006 - typer copies it
     max_pieces: Annotated[int, typer.Option(min=1, help="Longest continuation.")] = 64,
     beam: Annotated[int, typer.Option(min=1, help="Beam width; 1 is greedy search.")] = 1,
     length_penalty: Annotated[
@@ -185,11 +189,12 @@ def generate(
 ) -> None:
     """Continue standard input, one prompt a line, with a language model; a prefix brings its own template for the line.
 
-    Output comes as soon as there is input. A line that is too long ends it with an error that names the line.
+    Output comes as soon as there is input. A line that is too long, or names an unknown prefix, ends it with an error that names the
+    line; the lines before it are written first.
 
     Example: `echo "Jesus wept." | gradus generate --model artifacts/base_model --prefix artifacts/prefix_tuning/prefix --beam 5 --length-penalty .9`
     """
-    from gradus import using
+    from gradus.generating import ContinuedLines, named_prefixes
     from gradus.input_lines import line_groups
 
     with taught_errors():
@@ -199,8 +204,8 @@ def generate(
             "method": "sample" if samples else "beam", "beam": beam, "length_penalty": length_penalty,
             "max_pieces": max_pieces, "temperature": temperature, "top_p": top_p, "seed": seed,
         }  # fmt: skip
-        groups, warn = line_groups(sys.stdin.fileno(), batch), partial(typer.echo, err=True)
-        for line in using.continuations(model, prefix, settings, groups, warn):
+        continued = ContinuedLines(model, named_prefixes(prefix), settings, partial(typer.echo, err=True))
+        for line in continued(line_groups(sys.stdin.fileno(), batch)):
             typer.echo(line)
 
 

@@ -1,4 +1,4 @@
-"""What the commands `generate`, `rank` and `evaluate-rankings` do with the pipeline's models."""
+"""What the commands `rank` and `evaluate-rankings` do with the pipeline's models."""
 
 import itertools
 import json
@@ -13,65 +13,14 @@ from data.comparisons.collection import read_collection
 from data.comparisons.evaluation import compare, evaluate, padded
 from data.comparisons.importing import Source, import_rankings
 from data.errors import InputError
-from data.settings import validated
 from data.tokenizer import encode
 from gradus.input_lines import Line
 from gradus.translating import load_ensemble
 from lightning_modules.decoding import log_probabilities
-from lightning_modules.generation import GenerationSettings, write
-from lightning_modules.prefix_tuning import NoPrefix
-from stages.language_model_folder import load_causal_model
 from stages.model_files import CONFIG, read_config
-from stages.prefix_folder import SavedPrefix, load_prefix
 from stages.reward_folder import load_reward_model
 
 Scores = Callable[[list[dict[str, Any]]], list[list[float]]]  # of each case its responses'
-
-
-def continuations(
-    folder: Path,
-    prefix: Path | None,
-    options: dict[str, Any],
-    groups: Iterable[list[Line]],
-    warn: Callable[[str], Any],
-) -> Iterator[str]:
-    """For each line its continuation by the language model, with the prefix's template around the line where there is one.
-
-    `options` are those of `GenerationSettings`. An empty line gives an empty line. A group of lines is written together. `warn` is
-    told of every line that was not read as it stands.
-
-    Raises:
-        InputError: an option is wrong, or a line with the prefix and what may be written is longer than the model's context; the
-            lines before it are written first.
-    """
-    settings = validated(GenerationSettings, options, "options")
-    model, tokenizer = load_causal_model(folder)
-    model.requires_grad_(False)
-    saved = load_prefix(prefix, model, folder) if prefix else SavedPrefix(NoPrefix(), "{source}", "none")
-    virtual, context = len(saved.adapter.flat()), getattr(model.config, "max_position_embeddings", None)
-    if context and virtual + 1 + settings.max_pieces > context:
-        raise InputError(
-            f"a prefix of {virtual} positions and {settings.max_pieces} pieces to write leave no room for an input in the {context} positions of "
-            f"{folder}: lower --max-pieces."
-        )
-    allowed = context - virtual - settings.max_pieces if context else None
-    for lines in groups:
-        for line in lines:
-            if line.problem:
-                warn(f"standard input, line {line.number}: {line.problem}.")
-        texts = [line.text.strip() for line in lines]
-        ids = [tokenizer(saved.template.format_map({"source": text}))["input_ids"] if text else [] for text in texts]
-        wrong = next((i for i, pieces in enumerate(ids) if allowed is not None and len(pieces) > allowed), len(ids))
-        full = [i for i in range(wrong) if ids[i]]
-        prompts, rows = [ids[i] for i in full], [lines[i].number for i in full]
-        found = write(model, saved.adapter, prompts, tokenizer.eos_token_id, settings, batch=len(lines), rows=rows)
-        written = dict(zip(full, tokenizer.batch_decode(found, skip_special_tokens=True), strict=True))
-        yield from (" ".join(written.get(i, "").split()) for i in range(wrong))
-        if wrong < len(ids):
-            raise InputError(
-                f"standard input, line {lines[wrong].number}: {len(ids[wrong])} pieces with its template, but {folder} takes {allowed}: "
-                f"its {context} positions less {virtual} of the prefix and {settings.max_pieces} to write (--max-pieces)."
-            )
 
 
 def rewards(folder: Path, groups: Iterable[list[Line]], warn: Callable[[str], Any]) -> Iterator[str]:

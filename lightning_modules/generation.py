@@ -24,7 +24,7 @@ from data.batching import padded
 from data.errors import InputError
 from data.settings import Settings
 from lightning_modules import packing
-from lightning_modules.prefix_tuning import Adapter, generate
+from lightning_modules.prefix_tuning import Prompting, generate
 from lightning_modules.top_k import top_k
 
 ATTENTION = "shared_prompt"
@@ -47,7 +47,7 @@ class SharedCache:
     """Keys and values of a batch of B prompts (S positions, padding included) and of their W beams' pieces, at every layer."""
 
     def __init__(
-        self, base: PreTrainedModel, adapter: Adapter, prompts: Sequence[list[int]], beam: int, steps: int
+        self, base: PreTrainedModel, adapter: Prompting, prompts: Sequence[list[int]], beam: int, steps: int
     ) -> None:
         text = padded([list(p) for p in prompts], left=True).to(base.device)
         lengths = torch.tensor([[len(p)] for p in prompts], device=base.device)
@@ -122,7 +122,7 @@ def shared_prompt_attention(
 @torch.inference_mode()
 def write(
     base: PreTrainedModel,
-    adapter: Adapter,
+    adapter: Prompting,
     prompts: Sequence[list[int]],
     end: int,
     settings: GenerationSettings,
@@ -143,7 +143,9 @@ def write(
         chosen = order[start : start + batch]
         texts = [prompts[i] for i in chosen]
         for i, pieces in zip(
-            chosen, _batch(base, adapter, texts, end, settings, [numbers[i] for i in chosen]), strict=True
+            chosen,
+            _batch(base, adapter.of_rows(chosen), texts, end, settings, [numbers[i] for i in chosen]),
+            strict=True,
         ):
             found[i] = pieces
     return found
@@ -151,7 +153,7 @@ def write(
 
 def _batch(
     base: PreTrainedModel,
-    adapter: Adapter,
+    adapter: Prompting,
     prompts: list[list[int]],
     end: int,
     settings: GenerationSettings,

@@ -5,13 +5,12 @@ with its prefix alone.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from data.batching import padded
 from data.errors import InputError
 from data.settings import nearest
 from lightning_modules import packing
@@ -55,50 +54,51 @@ class MixedPrefixes:
         """For packed trees, one name for each."""
         return packing.Prefixes(self.layers, self.lengths, self.choose(names))
 
-    def cache(self, names: Sequence[str], copies: int = 1) -> tuple[DynamicCache, Tensor]:
-        """The key/value cache of rows, each `copies` times, and (rows, L) 1 where it holds a prefix."""
-        chosen = self.choose(names)
-        longest = self.layers[0][0].shape[2]
-        place = torch.arange(longest, device=chosen.device)
-        mask = (place >= longest - self.lengths[chosen][:, None]).long()
-        rows = chosen.repeat_interleave(copies)
-        return DynamicCache(ddp_cache_data=[(k[rows], v[rows]) for k, v in self.layers]), mask
+    def rows(self, names: Sequence[str]) -> "RowPrefixes":
+        """For the rows of a batch, padded, one name for each."""
+        return RowPrefixes(self, self.choose(names))
 
-    def states(self, text: Tensor, names: Sequence[str]) -> Tensor:
+
+class RowPrefixes:
+    """The prefixes of a batch's rows, of which `chosen` (B,) has each row's number."""
+
+    def __init__(self, mixed: MixedPrefixes, chosen: Tensor) -> None:
+        self.mixed, self.chosen = mixed, chosen
+
+    def of_rows(self, rows: Sequence[int]) -> Self:
+        """See `prefix_tuning.Prompting`."""
+        return type(self)(self.mixed, self.chosen[torch.tensor(rows, dtype=torch.long, device=self.chosen.device)])
+
+    def inputs(self, base: PreTrainedModel, text: Tensor, mask: Tensor, beams: int) -> dict[str, Any]:
+        """See `prefix_tuning.Prompting`."""
+        past, trained = self._cache(beams)
+        return {
+            # Stand-ins for what is in the cache, never read.
+            "input_ids": torch.cat([torch.ones_like(trained), text], 1),
+            "attention_mask": torch.cat([trained, mask], 1),
+            "past_key_values": past,
+        }
+
+    def states(self, text: Tensor) -> Tensor:
         """(B, T, d) last hidden states of `text` (B, T), padded on the right, each row after its prefix."""
-        past, mask = self.cache(names)
-        positions = self.lengths[self.choose(names)][:, None] + torch.arange(text.shape[1], device=text.device)
-        found = self.base.base_model(
+        past, trained = self._cache(1)
+        found = self.mixed.base.base_model(
             text,
             past_key_values=past,
-            attention_mask=torch.cat([mask, torch.ones_like(text)], 1),
-            position_ids=positions,
+            attention_mask=torch.cat([trained, torch.ones_like(text)], 1),
+            position_ids=trained.sum(1, keepdim=True) + torch.arange(text.shape[1], device=text.device),
             use_cache=True,
         )
         states: Tensor = found.last_hidden_state
         return states
 
-    @torch.inference_mode()
-    def generate(
-        self, prompts: Sequence[list[int]], names: Sequence[str], end: int, max_new: int, **options: Any
-    ) -> list[list[int]]:
-        """Continuations of prompts of piece ids (one batch), as `prefix_tuning.generate` gives."""
-        text = padded([list(p) for p in prompts], left=True).to(self.base.device)
-        lengths = torch.tensor([[len(p)] for p in prompts], device=text.device)
-        past, before = self.cache(names, options.get("num_beams", 1))
-        mask = (torch.arange(text.shape[1], device=text.device) >= text.shape[1] - lengths).long()
-        out = cast(Any, self.base).generate(
-            input_ids=torch.cat([torch.ones_like(before), text], 1),  # stand-ins for what is in the cache, never read
-            attention_mask=torch.cat([before, mask], 1),
-            past_key_values=past,
-            max_new_tokens=max_new,
-            eos_token_id=end,
-            pad_token_id=end,
-            do_sample=options.pop("do_sample", False),
-            **options,
-        )
-        rows = out[:, before.shape[1] + text.shape[1] :].tolist()
-        return [row[: row.index(end)] if end in row else row for row in rows]
+    def _cache(self, copies: int) -> tuple[DynamicCache, Tensor]:
+        """The key/value cache of rows, each `copies` times, and (B, L) 1 where it holds a prefix."""
+        longest = self.mixed.layers[0][0].shape[2]
+        place = torch.arange(longest, device=self.chosen.device)
+        mask = (place >= longest - self.mixed.lengths[self.chosen][:, None]).long()
+        rows = self.chosen.repeat_interleave(copies)
+        return DynamicCache(ddp_cache_data=[(k[rows], v[rows]) for k, v in self.mixed.layers]), mask
 
 
 @torch.no_grad()

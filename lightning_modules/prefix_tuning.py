@@ -12,7 +12,7 @@ stands. An infix of keys and values stands before the input's last piece, which 
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Protocol, Self, cast
 
 import numpy as np
 import torch
@@ -28,6 +28,16 @@ from lightning_modules.optimization import OptimizationSettings
 from lightning_modules.output_loss import projected_cross_entropy
 from lightning_modules.packed_examples import ExampleBatch, Layout
 from lightning_modules.reparametrisation import PrefixSettings, Reparametrised
+
+
+class Prompting(Protocol):
+    """What the prompts of a batch are read after: one adapter, or one for each row (`mixed_prefixes.py`)."""
+
+    def inputs(self, base: PreTrainedModel, text: Tensor, mask: Tensor, beams: int) -> dict[str, Any]:
+        """What `transformers.generate` is given for prompts (B, T), padded on the left, mask 0 there. The base is released."""
+
+    def of_rows(self, rows: Sequence[int]) -> Self:
+        """The same for some rows of the batch."""
 
 
 class Adapter(nn.Module, ABC):
@@ -49,7 +59,11 @@ class Adapter(nn.Module, ABC):
 
     @abstractmethod
     def inputs(self, base: PreTrainedModel, text: Tensor, mask: Tensor, beams: int) -> dict[str, Any]:
-        """What `transformers.generate` is given for prompts (B, T), padded on the left, mask 0 there. The base is released."""
+        """See `Prompting`."""
+
+    def of_rows(self, rows: Sequence[int]) -> Self:
+        """Itself: every row has the same."""
+        return self
 
     def layout(self, share: bool = True) -> Layout:
         """How examples are packed for it."""
@@ -311,7 +325,7 @@ def example_loader(
 
 @torch.inference_mode()
 def generate(
-    base: PreTrainedModel, adapter: Adapter, prompts: Sequence[list[int]], end: int, max_new: int, **options: Any
+    base: PreTrainedModel, adapter: Prompting, prompts: Sequence[list[int]], end: int, max_new: int, **options: Any
 ) -> list[list[int]]:
     """Continuations of prompts of piece ids (one batch), up to the piece `end`; `options` go to `transformers.generate`.
 

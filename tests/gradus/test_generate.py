@@ -10,8 +10,9 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from data.tokenizer import BEGIN, END, PAD, TokenizerSettings, train_tokenizer
-from gradus import registering, tracking, using
+from gradus import registering, tracking
 from gradus.cli import app
+from gradus.generating import ONLY, ContinuedLines
 from gradus.input_lines import Line, line_groups
 from lightning_modules.prefix_tuning import PrefixSettings, build
 from stages.prefix_folder import save_prefix
@@ -44,9 +45,22 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "base", tmp_path / "prefix"
 
 
+def another_prefix(model: Path) -> Path:
+    base = AutoModelForCausalLM.from_pretrained(model)
+    folder = model.parent / "another"
+    folder.mkdir()
+    settings = PrefixSettings(length=2, reparametrisation=False)
+    save_prefix(folder, "embedding", build("embedding", base, settings, [9, 10]), model, "{source} is")
+    return folder
+
+
 def generated(folders: tuple[Path, Path], lines: list[str], *options: str, code: int = 0) -> str:
-    arguments = ["generate", "--model", str(folders[0]), "--prefix", str(folders[1]), "--max-pieces", "6", *options]
-    file, output = folders[0].parent / "lines.txt", io.StringIO()
+    return answer(folders[0], lines, "--prefix", str(folders[1]), *options, code=code)
+
+
+def answer(model: Path, lines: list[str], *options: str, code: int = 0) -> str:
+    arguments = ["generate", "--model", str(model), "--max-pieces", "6", *options]
+    file, output = model.parent / "lines.txt", io.StringIO()
     file.write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
     with file.open() as stdin, pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
         patch.setattr("sys.stdin", stdin)
@@ -54,6 +68,10 @@ def generated(folders: tuple[Path, Path], lines: list[str], *options: str, code:
             app(arguments)
     assert (ended.value.code or 0) == code, output.getvalue()
     return output.getvalue()
+
+
+def continued(folders: tuple[Path, Path], **options: object) -> ContinuedLines:
+    return ContinuedLines(folders[0], {ONLY: folders[1]}, options, print)
 
 
 def numbered(lines: list[str]) -> list[Line]:
@@ -69,10 +87,38 @@ def test_lines_in_order_whatever_the_batch(folders: tuple[Path, Path], options: 
     assert generated(folders, LINES, *options, "--batch", "2").splitlines() == together
 
 
+@pytest.mark.parametrize("options", [[], ["--beam", "3"], ["--sample"]])
+def test_lines_that_name_their_prefix_get_what_it_gives_alone(folders: tuple[Path, Path], options: list[str]) -> None:
+    model, one = folders
+    two = another_prefix(model)
+    both = [*options, "--prefix", f"one={one}", "--prefix", f"two={two}"]
+    lines = ["one\tthe mill", "two\tthe mill", "", "two\ta pub near the river", "one\tfood", "two\t"]
+    found = answer(model, lines, *both).splitlines()
+    texts = [line.partition("\t")[2] for line in lines]
+    alone = {
+        name: generated((model, folder), texts, *options).splitlines() for name, folder in [("one", one), ("two", two)]
+    }
+    assert found == [alone[line.partition("\t")[0] or "one"][i] for i, line in enumerate(lines)]
+    assert found[2] == found[5] == ""
+    assert found[0] != found[1]
+    assert answer(model, lines, *both, "--batch", "2").splitlines() == found
+
+
+def test_wrong_names_of_prefixes_are_named_after_the_lines_before_them(folders: tuple[Path, Path]) -> None:
+    model, one = folders
+    named, first = ["--prefix", f"one={one}"], generated(folders, ["the mill"])
+    unknown = answer(model, ["one\tthe mill", "onw\tthe mill"], *named, code=2)
+    assert unknown.startswith(first)
+    assert "standard input, line 2: unknown prefix 'onw' - did you mean 'one'" in unknown
+    assert "line 2: no tab" in answer(model, ["one\tthe mill", "the mill"], *named, code=2)
+    assert "a name of its own" in answer(model, [], *named, "--prefix", str(one), code=2)
+    assert "a name of its own" in answer(model, [], *named, *named, code=2)
+
+
 def test_the_first_output_comes_while_the_pipe_is_open(folders: tuple[Path, Path]) -> None:
     reading, writing = os.pipe()
     os.write(writing, f"{LINES[0]}\n".encode())
-    written = using.continuations(*folders, {"max_pieces": 3}, line_groups(reading, 16), print)
+    written = continued(folders, max_pieces=3)(line_groups(reading, 16))
     first = next(written)  # it would wait for ever for what is not there
     os.write(writing, f"{LINES[0]}\n".encode())
     os.close(writing)
@@ -102,6 +148,6 @@ def test_mlflow_serves_a_registered_prefix(
     served = mlflow.pyfunc.load_model(f"models:/prefix_test/{version}")
     sources = [line for line in LINES if line]
     found = served.predict(pd.DataFrame({"source": sources}), params={"max_pieces": 6, "beam": 3})
-    expected = list(using.continuations(*folders, {"max_pieces": 6, "beam": 3}, [numbered(sources)], print))
+    expected = list(continued(folders, max_pieces=6, beam=3)([numbered(sources)]))
     assert found == expected
     tracking.client.cache_clear()

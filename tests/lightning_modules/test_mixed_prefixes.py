@@ -7,6 +7,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrain
 from data.batching import padded
 from data.errors import InputError
 from lightning_modules import packing
+from lightning_modules.generation import GenerationSettings, write
 from lightning_modules.mixed_prefixes import MixedPrefixes
 from lightning_modules.prefix_tuning import Adapter, NoPrefix, PrefixSettings, build, generate
 
@@ -42,7 +43,7 @@ def adapters(base: PreTrainedModel) -> dict[str, Adapter]:
 
 
 def test_rows_are_what_they_are_with_their_prefix_alone(base: PreTrainedModel, adapters: dict[str, Adapter]) -> None:
-    found = MixedPrefixes(base, adapters).states(padded(TEXTS), NAMES)
+    found = MixedPrefixes(base, adapters).rows(NAMES).states(padded(TEXTS))
     for row, text, name in zip(found, TEXTS, NAMES, strict=True):
         alone = adapters[name].states(base, torch.tensor([text]))[0]
         torch.testing.assert_close(row[: len(text)], alone, rtol=1e-5, atol=1e-5)
@@ -63,19 +64,22 @@ def test_trees_are_what_they_are_with_their_prefix_alone(base: PreTrainedModel, 
 
 
 @pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("batch", [2, 16])
 def test_rows_are_written_as_with_their_prefix_alone(
-    base: PreTrainedModel, adapters: dict[str, Adapter], beams: int
+    base: PreTrainedModel, adapters: dict[str, Adapter], beams: int, batch: int
 ) -> None:
-    together = MixedPrefixes(base, adapters).generate(TEXTS, NAMES, END, 6, num_beams=beams)
+    rows = MixedPrefixes(base, adapters).rows(NAMES)
+    together = write(base, rows, TEXTS, END, GenerationSettings(beam=beams, max_pieces=6), batch=batch)
     for written, text, name in zip(together, TEXTS, NAMES, strict=True):
         assert [written] == generate(base, adapters[name], [text], END, 6, num_beams=beams)
+    assert together == generate(base, rows, TEXTS, END, 6, num_beams=beams)
     assert len({tuple(row) for row in together}) > 1
 
 
 def test_unknown_names_are_errors(base: PreTrainedModel, adapters: dict[str, Adapter]) -> None:
     mixed = MixedPrefixes(base, adapters)
     with pytest.raises(InputError, match="row 2: unknown prefix 'lonk' - did you mean 'long'"):
-        mixed.states(padded(TEXTS[:2]), ["short", "lonk"])
+        mixed.rows(["short", "lonk"])
 
 
 def test_an_infix_does_not_mix(base: PreTrainedModel) -> None:

@@ -1,0 +1,136 @@
+"""What `gradus generate` does: prompts in, continuations out as soon as there is something to continue."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import stages  # noqa: F401 - its settings silence libraries before they are imported
+from data.errors import InputError
+from data.settings import nearest, validated
+from gradus.input_lines import Line
+from lightning_modules.generation import GenerationSettings, write
+from lightning_modules.mixed_prefixes import MixedPrefixes
+from lightning_modules.prefix_tuning import NoPrefix, Prompting
+from stages.language_model_folder import load_causal_model
+from stages.prefix_folder import SavedPrefix, load_prefix
+
+ONLY = ""  # the name of a prefix that lines do not name
+
+
+class Prompt(NamedTuple):
+    """A line as the model reads it: after which prefix, and its pieces; none for an empty line."""
+
+    prefix: str
+    pieces: list[int]
+
+
+class ContinuedLines:
+    """A language model ready to continue lines, with the template of the line's prefix around the line.
+
+    Args:
+        folder: of the language model.
+        prefixes: by name, a folder each: lines are then `NAME<tab>text`. Under the name `ONLY` one for all lines; or none.
+        options: those of `GenerationSettings`.
+        warn: told of every line that was not read as it stands.
+
+    Raises:
+        InputError: an option is wrong, a prefix is of another base, or leaves no room for text.
+    """
+
+    def __init__(
+        self, folder: Path, prefixes: Mapping[str, Path], options: dict[str, Any], warn: Callable[[str], Any]
+    ) -> None:
+        self.folder, self.warn = folder, warn
+        self.settings = validated(GenerationSettings, options, "options")
+        self.model, self.tokenizer = load_causal_model(folder)
+        self.model.requires_grad_(False)
+        self.saved = {name: load_prefix(path, self.model, folder) for name, path in prefixes.items()} or {
+            ONLY: SavedPrefix(NoPrefix(), "{source}", "none")
+        }
+        self.context: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        self.virtual = {name: len(saved.adapter.flat()) for name, saved in self.saved.items()}
+        most = max(self.virtual.values())
+        if self.context and most + 1 + self.settings.max_pieces > self.context:
+            raise InputError(
+                f"a prefix of {most} positions and {self.settings.max_pieces} pieces to write leave no room for an input in the "
+                f"{self.context} positions of {folder}: lower --max-pieces."
+            )
+        adapters = {name: saved.adapter for name, saved in self.saved.items()}
+        self.mixed = None if ONLY in adapters else MixedPrefixes(self.model, adapters)
+
+    def __call__(self, groups: Iterable[list[Line]]) -> Iterator[str]:
+        """For each line its continuation. An empty line gives an empty line. A group of lines is written together.
+
+        Raises:
+            InputError: a line names no prefix or an unknown one, or with the prefix and what may be written is longer than the
+                model's context; the lines before it are written first.
+        """
+        for lines in groups:
+            prompts: list[Prompt] = []
+            wrong: InputError | None = None
+            for line in lines:
+                if line.problem:
+                    self.warn(f"standard input, line {line.number}: {line.problem}.")
+                try:
+                    prompts.append(self._read(line))
+                except InputError as error:
+                    wrong = error
+                    break
+            yield from self._written(prompts, [line.number for line in lines])
+            if wrong:
+                raise wrong
+
+    def _read(self, line: Line) -> Prompt:
+        where, name, text = f"standard input, line {line.number}", ONLY, line.text
+        if self.mixed and text.strip():
+            name, tab, text = text.partition("\t")
+            if not tab:
+                raise InputError(
+                    f"{where}: no tab: where prefixes have names, a line is its prefix's name, a tab, the text."
+                )
+            if name not in self.saved:
+                raise InputError(f"{where}: unknown prefix '{name}' - {nearest(name, list(self.saved))}")
+        if not (text := text.strip()):
+            return Prompt(name, [])
+        pieces: list[int] = self.tokenizer(self.saved[name].template.format_map({"source": text}))["input_ids"]
+        if self.context:
+            virtual, most = self.virtual[name], self.settings.max_pieces
+            if len(pieces) > (allowed := self.context - virtual - most):
+                raise InputError(
+                    f"{where}: {len(pieces)} pieces with its template, but {self.folder} takes {allowed}: its {self.context} positions "
+                    f"less {virtual} of the prefix and {most} to write (--max-pieces)."
+                )
+        return Prompt(name, pieces)
+
+    def _written(self, prompts: list[Prompt], numbers: list[int]) -> Iterator[str]:
+        full = [i for i, prompt in enumerate(prompts) if prompt.pieces]
+        names = [prompts[i].prefix for i in full]
+        adapter: Prompting = self.mixed.rows(names) if self.mixed else self.saved[ONLY].adapter
+        found = write(
+            self.model,
+            adapter,
+            [prompts[i].pieces for i in full],
+            self.tokenizer.eos_token_id,
+            self.settings,
+            batch=len(numbers),
+            rows=[numbers[i] for i in full],
+        )
+        written = dict(zip(full, self.tokenizer.batch_decode(found, skip_special_tokens=True), strict=True))
+        yield from (" ".join(written.get(i, "").split()) for i in range(len(prompts)))
+
+
+def named_prefixes(given: list[str]) -> dict[str, Path]:
+    """The folders of `--prefix`: `NAME=DIR` each, or one `DIR` for all lines.
+
+    Raises:
+        InputError: a name is given twice, or several prefixes and not each with a name.
+    """
+    found: dict[str, Path] = {}
+    for text in given:
+        name, equals, folder = text.partition("=")
+        if not equals or "/" in name:  # a folder whose name has a `=` further down
+            name, folder = ONLY, text
+        if (not name and len(given) > 1) or name in found:
+            raise InputError(f"--prefix {text}: give each of several prefixes a name of its own: NAME=DIR.")
+        found[name] = Path(folder)
+    return found
