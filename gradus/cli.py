@@ -111,6 +111,14 @@ def translate(
             "--alignments", metavar="", help="One more column: source-target word pairs, counted from 0 (`0-0 2-1`)."
         ),
     ] = False,
+    aligned_step: Annotated[
+        str | None,
+        typer.Option(
+            show_default="predicted",
+            help="Of --alignments and --replace-unknown: the step whose weights count, `predicted` (that predicted the piece), `input` (that "
+            "read it), or `paper` (as the model's paper says).",
+        ),
+    ] = None,
     as_json: Annotated[
         bool,
         typer.Option(
@@ -142,22 +150,22 @@ def translate(
             raise InputError(f"{given[0]} is for beam search: leave it out with --sample.")
         if seed is not None and not samples:
             raise InputError("--seed is for --sample: give both, or leave it out; beam search draws nothing.")
+        if aligned_step and not (alignments or replace_unknown):
+            raise InputError("--aligned-step is for --alignments and --replace-unknown: give one, or leave it out.")
         beam = 5 if beam is None else beam
         if n_best > beam and not samples:
             raise InputError(f"--n-best {n_best} needs --beam {n_best} or more (found {beam}).")
+        from data.settings import validated
         from gradus import translating
         from gradus.input_lines import line_groups
         from lightning_modules.decoding import DecodingSettings
 
-        settings = DecodingSettings(
-            method="sample" if samples else "beam",
-            beam=beam,
-            length_penalty=0.6 if length_penalty is None else length_penalty,
-            coverage_penalty=coverage_penalty,
-            n_best=n_best,
-            alignments=alignments or replace_unknown,
-            seed=seed or 0,
-        )
+        options = {
+            "method": "sample" if samples else "beam", "beam": beam, "n_best": n_best, "coverage_penalty": coverage_penalty,
+            "length_penalty": 0.6 if length_penalty is None else length_penalty, "seed": seed or 0,
+            "alignments": alignments or replace_unknown, "aligned_step": aligned_step or "predicted",
+        }  # fmt: skip
+        settings = validated(DecodingSettings, options, "options")
         wanted = translating.wanted(as_json, alignments, replace_unknown, dictionary)
         translated = translating.TranslatedLines(model, settings, wanted, max_pieces, partial(typer.echo, err=True))
         for lines in translated(line_groups(sys.stdin.fileno(), TRANSLATED_TOGETHER)):
@@ -182,9 +190,14 @@ def generate(
     samples: Annotated[
         bool, typer.Option("--sample", metavar="", help="Draw one sample a line instead of searching.")
     ] = False,
-    temperature: Annotated[float, typer.Option(help="Of --sample: below 1 sharpens the distribution.")] = 1.0,
-    top_p: Annotated[float, typer.Option(help="Of --sample: draw from the fewest pieces of this probability.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of --sample.")] = 0,
+    temperature: Annotated[
+        float | None, typer.Option(show_default="1", help="Of --sample: below 1 sharpens the distribution.")
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(show_default="1", help="Of --sample: draw from the fewest pieces of this probability."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(show_default="0", help="Of --sample.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Most lines written together; no result depends on it.")] = 16,
 ) -> None:
     """Continue standard input, one prompt a line, with a language model; a prefix brings its own template for the line.
@@ -200,9 +213,13 @@ def generate(
     with taught_errors():
         if samples and beam > 1:
             raise InputError(f"--sample draws without a beam: leave out --beam {beam}.")
+        drawing = {"temperature": temperature, "top_p": top_p, "seed": seed}
+        given = {name: value for name, value in drawing.items() if value is not None}
+        if given and not samples:
+            raise InputError(f"--{next(iter(given)).replace('_', '-')} is for --sample: give both, or leave it out.")
         settings = {
             "method": "sample" if samples else "beam", "beam": beam, "length_penalty": length_penalty,
-            "max_pieces": max_pieces, "temperature": temperature, "top_p": top_p, "seed": seed,
+            "max_pieces": max_pieces, **given,
         }  # fmt: skip
         continued = ContinuedLines(model, named_prefixes(prefix), settings, partial(typer.echo, err=True))
         for line in continued(line_groups(sys.stdin.fileno(), batch)):
@@ -270,7 +287,9 @@ def register(
         Path,
         typer.Option(help="Folder of a reward model or a prefix, e.g. artifacts/reward_models/paper."),
     ],
-    name: Annotated[str, typer.Option(help="Name in MLflow's model registry.")] = "reward_model",
+    name: Annotated[
+        str | None, typer.Option(show_default="reward_model, or prefix", help="Name in MLflow's model registry.")
+    ] = None,
 ) -> None:
     """Put a reward model, or a prefix, into MLflow's registry, ready to be served.
 
@@ -281,7 +300,7 @@ def register(
     from gradus import registering
 
     with taught_errors():
-        typer.echo(f"models:/{name}/{registering.register(model, name)}, alias candidate")
+        typer.echo(f"models:/{registering.register(model, name)}, alias candidate")
 
 
 if __name__ == "__main__":

@@ -104,6 +104,9 @@ class ContinuedLines:
 
     def _written(self, prompts: list[Prompt], numbers: list[int]) -> Iterator[str]:
         full = [i for i, prompt in enumerate(prompts) if prompt.pieces]
+        if not full:
+            yield from [""] * len(prompts)
+            return
         names = [prompts[i].prefix for i in full]
         adapter: Prompting = self.mixed.rows(names) if self.mixed else self.saved[ONLY].adapter
         found = write(

@@ -53,12 +53,14 @@ def import_(
 
     Example: `gradus prefix import --peft my_adapter --out my_prefix --template "Restaurant data: {source}\nDescription:"`
     """
+    from stages.params import checked_template
     from stages.peft_folder import import_prefix
 
     with taught_errors():
-        if "{source}" not in template:
-            raise InputError(f"--template {template!r}: it must contain {{source}}.")
-        text = template.replace("\\n", "\n")
+        try:
+            text = checked_template(template.replace("\\n", "\n"), {"source"})
+        except ValueError as error:
+            raise InputError(f"--template {template!r}: {error}.") from None
         _new(out, lambda folder: import_prefix(peft, _skeleton(model), model, folder, text))
         typer.echo(f"{out}: a prefix for {model}")
 

@@ -1,5 +1,6 @@
 """`gradus register`: a reward model or a prefix into MLflow's registry, ready for `mlflow models serve`."""
 
+import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,16 @@ import pandas as pd
 from data.comparisons.encoding import template_fields
 from data.errors import InputError
 from gradus import tracking
-from stages.model_files import read_config
+from stages.model_files import WEIGHTS, read_config
 from stages.prefix_folder import PREFIX_CONFIG, check_base, read_prefix
 
 SERVED = Path(__file__).with_name("served_reward_model.py")
 SERVED_PREFIX = Path(__file__).with_name("served_prefix.py")
 
 
-def register(folder: Path, name: str) -> str:
-    """Stores the folder of a reward model or prefix as the registered model `name`, with the alias `candidate`; returns its new version.
+def register(folder: Path, name: str | None = None) -> str:
+    """Stores the folder of a reward model or prefix as the registered model `name`, by default what it is, with the alias `candidate`;
+    returns NAME/VERSION.
 
     Raises:
         InputError: `folder` is neither, is damaged, or is a prefix-tuned reward model or an infix or prompt of embeddings, which the served
@@ -25,7 +27,9 @@ def register(folder: Path, name: str) -> str:
     """
     import mlflow
 
-    logged = _prefix(folder) if _is_prefix(folder) else _reward_model(folder)
+    is_prefix = (folder / PREFIX_CONFIG).is_file() and not (folder / "reward.json").exists()
+    logged = _prefix(folder) if is_prefix else _reward_model(folder)
+    name = name or ("prefix" if is_prefix else "reward_model")
     tracking.client()  # makes the data base where there is none
     mlflow.set_tracking_uri(tracking.uri())
     with mlflow.start_run(experiment_id=tracking.experiment(), run_name=f"register {name}"):
@@ -39,11 +43,7 @@ def register(folder: Path, name: str) -> str:
         )
     number = str(stored.registered_model_version)
     tracking.client().set_registered_model_alias(name, "candidate", number)
-    return number
-
-
-def _is_prefix(folder: Path) -> bool:
-    return (folder / PREFIX_CONFIG).is_file() and not (folder / "reward.json").exists()
+    return f"{name}/{number}"
 
 
 def _prefix(folder: Path) -> dict[str, Any]:
@@ -56,7 +56,9 @@ def _prefix(folder: Path) -> dict[str, Any]:
         raise InputError(
             f"{folder}: only prefixes of keys and values before the input are served; use `gradus generate`."
         )
-    base = Path(config["base"]).resolve()
+    base = Path(os.environ.get("GRADUS_BASE_MODEL") or config["base"]).resolve()
+    if not (base / WEIGHTS).is_file():
+        raise InputError(f"{base}: the base of {folder} is not there. Name its folder in GRADUS_BASE_MODEL.")
     check_base(folder, config, base)
     return {
         "python_model": str(SERVED_PREFIX),

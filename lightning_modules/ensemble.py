@@ -90,13 +90,13 @@ class Ensemble:
         """Whether any member has attention."""
         return any(m.aligned_step for m in self.models)
 
-    def alignment(self, attention: np.ndarray, step: str = "model") -> np.ndarray:
+    def alignment(self, attention: np.ndarray, step: str = "predicted") -> np.ndarray:
         """The weights (T, S) that belong to each target piece, from those of all steps, (T + 1, A, S).
 
-        Step t reads y_{t-1} and predicts y_t. Which of them its weights align, each architecture says (`aligned_step`);
-        the weights of the step that read y_t are row t + 1.
+        Step t reads y_{t-1} and predicts y_t; the weights of the step that read y_t are row t + 1. Which of them its weights align, each
+        architecture's paper says (`aligned_step`, with step "paper"); trained models align what they predict (docs/translation.md).
         """
-        ways = [m.aligned_step if step == "model" else step for m in self.models if m.aligned_step]
+        ways = [m.aligned_step if step == "paper" else step for m in self.models if m.aligned_step]
         rows = [attention[1:, a] if way == "input" else attention[:-1, a] for a, way in enumerate(ways)]
         return np.stack(rows).mean(0)
 

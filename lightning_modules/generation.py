@@ -36,11 +36,13 @@ class GenerationSettings(Settings):
 
     method: Literal["beam", "sample"] = "beam"
     beam: int = Field(default=1, ge=1)
-    length_penalty: float = 1.0  # the exponent of the length; 0 ranks by log probability alone
+    length_penalty: float = Field(
+        default=1.0, allow_inf_nan=False
+    )  # the exponent of the length; 0 ranks by log probability alone
     max_pieces: int = Field(default=64, ge=1)
     temperature: float = Field(default=1.0, gt=0)  # method "sample"
     top_p: float = Field(default=1.0, gt=0, le=1)  # method "sample": draw from the fewest pieces of this probability
-    seed: int = 0  # method "sample"
+    seed: int = Field(default=0, ge=0)  # method "sample"
 
 
 class SharedCache:

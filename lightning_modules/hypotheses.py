@@ -17,11 +17,15 @@ class DecodingSettings(Settings):
     method: Literal["beam", "sample"] = "beam"
     beam: int = Field(default=5, ge=1)
     n_best: int = Field(default=1, ge=1)  # hypotheses given for each sentence; with method "sample", samples
-    length_penalty: float = 0.6  # alpha of Wu et al. (2016), eq. 14; 0 ranks by log probability alone
-    coverage_penalty: float = Field(default=0.0, ge=0)  # beta of the same; for models with attention
+    length_penalty: float = Field(
+        default=0.6, allow_inf_nan=False
+    )  # alpha of Wu et al. (2016), eq. 14; 0 ranks by log probability alone
+    coverage_penalty: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False
+    )  # beta of the same; for models with attention
     alignments: bool = False  # give each hypothesis the attention of its own steps
-    # The step whose weights align a target piece: the one that predicted it, the one that read it, or as the model says.
-    aligned_step: Literal["model", "predicted", "input"] = "model"
+    # The step whose weights align a target piece: the one that predicted it, the one that read it, or as the model's paper says.
+    aligned_step: Literal["predicted", "input", "paper"] = "predicted"
     extra_pieces: int = Field(
         default=50, ge=0
     )  # a translation may be this much longer than its source (Vaswani et al. 2017, 6.1)

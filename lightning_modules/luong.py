@@ -130,7 +130,8 @@ class Luong(Translator):
     @property
     def aligned_step(self) -> Literal["predicted", "input"]:
         """The paper's footnote on alignments (5.3): content-based weights a_t are those of the piece y_{t-1} that step t reads
-        (h_t, just made from it, is compared with the source's states), location-based ones those of y_t, which it predicts."""
+        (h_t, just made from it, is compared with the source's states), location-based ones those of y_t, which it predicts.
+        What trained models do is another thing: see docs/translation.md."""
         return "predicted" if self.settings.score == "location" else "input"
 
     @property

@@ -66,8 +66,8 @@ def main() -> None:
 
 
 def heat_map(model: Any, tokenizer: Any, sources: list[list[int]], outputs: list[list[int]]) -> dict[str, Any] | None:
-    """Attention of one translation of readable length: source pieces, and the weights (T, S) of each target piece, those of the
-    step that predicted or, where the model's attention aligns its input, that read it. None of a model without attention."""
+    """Attention of one translation of readable length: source pieces, and the weights (T, S) of the step that predicted each
+    target piece, the end included. None of a model without attention."""
     low, high = HEAT_MAP_PIECES
     readable = [i for i, (s, o) in enumerate(zip(sources, outputs, strict=True)) if low <= len(s) <= high and o]
     i = readable[0] if readable else 0
@@ -76,12 +76,11 @@ def heat_map(model: Any, tokenizer: Any, sources: list[list[int]], outputs: list
         weights = alignment(model, *(padded([side]).to(DEVICE) for side in (source, target)))
     if weights is None:
         return None
-    aligned, rows = (target[1:-1], weights[0, 1:]) if model.aligned_step == "input" else (target[1:], weights[0])
-    pieces = [[tokenizer.decode([p], skip_special_tokens=False).strip() for p in side] for side in (source, aligned)]
+    pieces = [[tokenizer.decode([p], skip_special_tokens=False).strip() for p in side] for side in (source, target[1:])]
     return {
         "source": pieces[0],
         "target": pieces[1],
-        "weights": [[round(w, 4) for w in row] for row in rows.tolist()],
+        "weights": [[round(w, 4) for w in row] for row in weights[0].tolist()],
     }
 
 

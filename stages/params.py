@@ -123,7 +123,7 @@ class RewardModelSettings(Settings):
     @field_validator("template")
     @classmethod
     def _known_fields(cls, value: str) -> str:
-        return _template(value, FIELDS)
+        return checked_template(value, FIELDS)
 
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> "RewardModelSettings":
@@ -209,16 +209,19 @@ class PrefixTuningSettings(Settings):
     max_pieces: int = Field(default=64, ge=2)  # of prompt and target together; longer examples are left out and counted
     generated_pieces: int = Field(default=48, ge=1)
     beam: int = Field(default=1, ge=1)  # width of the search that writes the test outputs; 1 is greedy
-    length_penalty: float = 1.0  # hypotheses are ranked by log P / length ** length_penalty
+    length_penalty: float = Field(
+        default=1.0, allow_inf_nan=False
+    )  # hypotheses are ranked by log P / length ** length_penalty
     variants: dict[ItemName, VariantSettings] = Field(min_length=1)
 
     @field_validator("template")
     @classmethod
     def _has_source(cls, value: str) -> str:
-        return _template(value, {"source"})
+        return checked_template(value, {"source"})
 
 
-def _template(value: str, known: set[str]) -> str:
+def checked_template(value: str, known: set[str]) -> str:
+    """`value`, which has fields in braces, all of them `known`, and at least one. Raises ValueError that says what is wrong."""
     try:
         fields = template_fields(value)
         value.format_map(dict.fromkeys(fields, ""))

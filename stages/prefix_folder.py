@@ -19,9 +19,11 @@ from lightning_modules.prefix_tuning import (
     embeddings,
 )
 from stages.model_files import WEIGHTS, read_config, weights, write_config
+from stages.params import checked_template
 
 PREFIX, PREFIX_CONFIG = "prefix.safetensors", "prefix.json"
 ADAPTERS: dict[str, type[Prefix] | type[EmbeddingPrompt]] = {"prefix": Prefix, "embedding": EmbeddingPrompt}
+POSITIONS = ("prefix", "infix")
 KEYS = ("kind", "template", "base", "base_hash", "hash")
 
 
@@ -54,6 +56,12 @@ def read_prefix(folder: Path) -> tuple[dict[str, Any], Tensor]:
     config = read_config(folder / PREFIX_CONFIG, "a prefix, e.g. artifacts/prefix_tuning/prefix")
     if missing := [key for key in KEYS if not isinstance(config.get(key), str)]:
         raise InputError(f"{folder / PREFIX_CONFIG}: no {', '.join(missing)} in it. Make the prefix again.")
+    try:
+        checked_template(config["template"], {"source"})
+    except ValueError as error:
+        raise InputError(f"{folder / PREFIX_CONFIG}: template: {error}.") from None
+    if (position := config.get("position", "prefix")) not in POSITIONS:
+        raise InputError(f"{folder / PREFIX_CONFIG}: position {position!r}: expected {' or '.join(POSITIONS)}.")
     path = folder / PREFIX
     if path.is_file() and (found := file_hash(path)) != config["hash"]:
         raise InputError(

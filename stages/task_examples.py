@@ -56,6 +56,8 @@ def read_inputs(
     wanted = len(rows) if examples is None else examples
     most = len(known) if inputs is None else inputs
     for start in range(0, len(order), READ_AT_ONCE):
+        if taken >= wanted or len(found) >= most:
+            break
         for source, prompt, targets in _encoded(
             [units[i] for i in order[start : start + READ_AT_ONCE]], tokenizer, template
         ):

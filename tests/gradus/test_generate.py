@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
+from data.errors import InputError
 from data.tokenizer import BEGIN, END, PAD, TokenizerSettings, train_tokenizer
 from gradus import registering, tracking
 from gradus.cli import app
@@ -111,6 +113,8 @@ def test_wrong_names_of_prefixes_are_named_after_the_lines_before_them(folders: 
     assert unknown.startswith(first)
     assert "standard input, line 2: unknown prefix 'onw' - did you mean 'one'" in unknown
     assert "line 2: no tab" in answer(model, ["one\tthe mill", "the mill"], *named, code=2)
+    assert "line 1: no tab" in answer(model, ["the mill"], *named, code=2)
+    assert "line 1: unknown prefix" in answer(model, ["onw\tthe mill"], *named, code=2)
     assert "a name of its own" in answer(model, [], *named, "--prefix", str(one), code=2)
     assert "a name of its own" in answer(model, [], *named, *named, code=2)
 
@@ -132,6 +136,12 @@ def test_a_line_that_is_too_long_is_named_after_those_before_it(folders: tuple[P
     assert "takes 54: its 64 positions less 4 of the prefix and 6 to write" in output
     assert output.startswith(generated(folders, LINES[:2]))
     assert "standard input, line 2: not UTF-8" in generated(folders, ["a", "caf\udce9"])
+    assert generated(folders, [""]) == "\n"
+    assert "standard input, line 1: 405 pieces" in generated(folders, ["food " * 80], code=2)
+    for option in ("--seed", "--temperature", "--top-p"):
+        assert f"{option} is for --sample" in generated(folders, ["a"], option, "1", code=2)
+    assert "options: seed" in generated(folders, ["a"], "--sample", "--seed", "-1", code=2)
+    assert "options: length_penalty" in generated(folders, ["a"], "--beam", "2", "--length-penalty", "nan", code=2)
     assert "leave no room for an input" in generated(folders, LINES, "--max-pieces", "60", code=2)
 
 
@@ -144,10 +154,40 @@ def test_mlflow_serves_a_registered_prefix(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     tracking.client.cache_clear()
-    version = registering.register(folders[1], "prefix_test")
-    served = mlflow.pyfunc.load_model(f"models:/prefix_test/{version}")
+    assert registering.register(folders[1]) == "prefix/1"
+    served = mlflow.pyfunc.load_model("models:/prefix/1")
     sources = [line for line in LINES if line]
     found = served.predict(pd.DataFrame({"source": sources}), params={"max_pieces": 6, "beam": 3})
     expected = list(continued(folders, max_pieces=6, beam=3)([numbered(sources)]))
     assert found == expected
     tracking.client.cache_clear()
+
+
+def test_a_base_that_went_elsewhere_is_named(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    tracking.client.cache_clear()
+    moved = folders[0].rename(tmp_path / "moved")
+    with pytest.raises(InputError, match="Name its folder in GRADUS_BASE_MODEL"):
+        registering.register(folders[1])
+    monkeypatch.setenv("GRADUS_BASE_MODEL", str(moved))
+    assert registering.register(folders[1], "mine") == "mine/1"
+    tracking.client.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("template", "say {x}", "template"),
+        ("template", "say {{source}}", "template"),
+        ("position", "middle", "prefix or infix"),
+    ],
+)
+def test_a_damaged_prefix_json_is_named(folders: tuple[Path, Path], key: str, value: str, expected: str) -> None:
+    path = folders[1] / "prefix.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    output = generated(folders, ["a"], code=2)
+    assert str(path) in output
+    assert expected in output

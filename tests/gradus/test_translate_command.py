@@ -234,8 +234,8 @@ def test_unknown_words_are_written_as_the_aligned_source_words(models: Path, tmp
     assert any("<unk>" in line for line in plain)
     words = ["Zacharias", "beholds", "Nebuchadnezzar", "."]
     for line, t in zip(plain, shown["translations"], strict=True):
-        rows = [  # content-based weights: those of the step that read the unknown piece
-            t["attention"][i + 1] for i, piece in enumerate(t["pieces"]) if piece == "▁<unk>"
+        rows = [  # of the step that predicted the unknown piece
+            t["attention"][i] for i, piece in enumerate(t["pieces"]) if piece == "▁<unk>"
         ]
         for row in rows:
             line = line.replace("<unk>", words[max(range(len(words)), key=row.__getitem__)], 1)

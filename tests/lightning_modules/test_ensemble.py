@@ -100,10 +100,10 @@ def test_rescoring_averages_probabilities_too(members: list[Translator]) -> None
     assert scored[0] == pytest.approx(naive_log_p(members, source, h.pieces), abs=1e-4)
 
 
-def test_each_member_aligns_by_its_own_step(members: list[Translator]) -> None:
+def test_each_member_aligns_by_the_step_of_its_paper(members: list[Translator]) -> None:
     """Content-based Luong weights belong to the piece that was read, the others' to the piece that was predicted."""
     transformer, luong, bahdanau, gru = members
-    h = decoded(Ensemble(members))[0][0]
+    h = decoded(Ensemble(members), aligned_step="paper")[0][0]
     source, target = torch.tensor([[*SOURCES[0], END]]), torch.tensor([[BEGIN, *h.pieces, END]])
     steps = {m: alignment(m, source, target)[0].numpy() for m in (transformer, luong, bahdanau)}
     np.testing.assert_allclose(h.attention, np.mean(list(steps.values()), 0), atol=1e-5)

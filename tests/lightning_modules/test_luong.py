@@ -13,6 +13,7 @@ from data.settings import validated
 from data.tokenizer import BEGIN, END, PAD
 from lightning_modules.decoding import DecodingSettings, alignment, translate
 from lightning_modules.luong import Luong, LuongSettings, lstm_cell, reversal
+from lightning_modules.translation import cross_entropy
 
 
 def naive_weights(model: Luong, states: list[Tensor], h: Tensor, t: int) -> Tensor:
@@ -243,3 +244,30 @@ def test_the_papers_settings() -> None:
     expected += h * h + (h * h + h) + 2 * h * h  # W_a; W_p and v_p; W_c
     assert sum(p.numel() for p in model.parameters()) == expected
     assert (settings.D, settings.training.optimizer, settings.training.learning_rate) == (10, "sgd", 1.0)
+
+
+@pytest.mark.parametrize("score", ["dot", "general"])
+def test_a_trained_model_aligns_what_a_step_predicts(score: Any) -> None:
+    """The paper's footnote says: what it reads. Learned on texts to be written backwards, where each piece has one source piece."""
+    torch.manual_seed(0)
+    model = Luong(LuongSettings(layers=1, embedding=32, hidden=64, score=score, dropout=0.0), 24)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+
+    def texts(rows: int, length: int = 7) -> tuple[Tensor, Tensor]:
+        pieces = torch.rand(rows, 20).argsort(1)[:, :length] + 4  # none twice
+        begin, end = torch.full((rows, 1), BEGIN), torch.full((rows, 1), END)
+        return torch.cat([pieces, end], 1), torch.cat([begin, pieces.flip(1), end], 1)
+
+    for _ in range(250):
+        source, target = texts(64)
+        loss, _ = cross_entropy(model, {"source": source, "target": target})
+        optimizer.zero_grad()
+        (loss / target.numel()).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    source, target = texts(50)
+    weights = alignment(model.eval(), source, target)
+    assert weights is not None
+    looked_at = source.gather(1, weights.argmax(2))
+    assert (looked_at[:, :-1] == target[:, 1:-1]).float().mean() > 0.9  # of the step that predicts the piece
+    assert (looked_at[:, 1:] == target[:, 1:-1]).float().mean() < 0.2  # of the step that reads it

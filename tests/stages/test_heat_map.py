@@ -22,9 +22,7 @@ class Numbers:
         return " ".join(map(str, pieces))
 
 
-@pytest.mark.parametrize(
-    "score", ["general", "location"]
-)  # aligned to the piece that a step reads, and that it predicts
+@pytest.mark.parametrize("score", ["general", "location"])
 def test_rows_belong_to_the_pieces_they_are_labelled_with(score: Any) -> None:
     torch.manual_seed(0)
     model = Luong(LuongSettings(embedding=12, hidden=16, score=score, max_source_length=12, init=0.8), 30).eval()
@@ -36,7 +34,15 @@ def test_rows_belong_to_the_pieces_they_are_labelled_with(score: Any) -> None:
     assert shown
     assert shown["source"] == [*map(str, SOURCE), str(END)]
     labels = list(map(str, found.pieces))
-    assert shown["target"] == (labels if score == "general" else [*labels, str(END)])
+    assert shown["target"] == [*labels, str(END)]
     assert len(shown["weights"]) == len(shown["target"])
     np.testing.assert_allclose(shown["weights"][: len(labels)], found.alignment, atol=1e-4)
     assert np.abs(np.diff(found.alignment, axis=0)).max() > 0.01  # a row too early or late would show
+
+
+def test_an_empty_translation_shows_its_end() -> None:
+    model = Luong(LuongSettings(embedding=12, hidden=16), 30).eval()
+    shown = heat_map(model, Numbers(), [SOURCE], [[]])
+    assert shown
+    assert shown["target"] == [str(END)]
+    assert np.shape(shown["weights"]) == (1, len(SOURCE) + 1)

@@ -119,9 +119,9 @@ def test_mlflow_serves_the_same_scores(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{empty_tracking}")
     tracking.client.cache_clear()
     folder = saved(body, tmp_path / "reward")
-    version = registering.register(folder, "reward_test")
+    registered = registering.register(folder, "reward_test")
     port = _free_port()
-    command = [str(Path(sys.executable).with_name("mlflow")), "models", "serve", "-m", f"models:/reward_test/{version}"]
+    command = [str(Path(sys.executable).with_name("mlflow")), "models", "serve", "-m", f"models:/{registered}"]
     server = subprocess.Popen(
         [*command, "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)],
         stdout=subprocess.PIPE,
