@@ -12,6 +12,7 @@ above 0 favours long ones; it ends when no open beam is worth more at its presen
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from data.batching import padded
 from data.errors import InputError
 from data.settings import Settings
 from lightning_modules import packing
-from lightning_modules.prefix_tuning import Prompting, generate
+from lightning_modules.prefix_tuning import Prompting, check_output_layer, generate
 from lightning_modules.top_k import top_k
 
 ATTENTION = "shared_prompt"
@@ -135,8 +136,8 @@ def write(
     """Continuations of prompts of piece ids, up to the piece `end`; no prompt may be empty.
 
     Prompts of like length are read together, `batch` at once; what one gets does not depend on the others (to the rounding of matrix
-    products). Samples belong to (seed, `rows`), by default a prompt's place. A base with attention of its own, which cannot share a
-    prompt's keys, is left to `transformers.generate`.
+    products). Samples belong to (seed, `rows`), by default a prompt's place. A base that cannot share a
+    prompt's keys, or makes its scores otherwise than by a linear layer, is left to `transformers.generate`.
     """
     numbers = list(range(len(prompts)) if rows is None else rows)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
@@ -164,33 +165,48 @@ def _batch(
     if not _can_share(base):
         if settings.method == "sample":
             raise InputError(
-                f"{base.config.model_type}: its attention is its own; only greedy and beam search are possible."
+                f"{base.config.model_type}: its attention or its scores are its own; only greedy and beam search are possible."
             )
         options = {"num_beams": settings.beam, "length_penalty": settings.length_penalty} if settings.beam > 1 else {}
-        return generate(base, adapter, prompts, end, settings.max_pieces, **options)
+        found: list[list[int]] = [[] for _ in prompts]
+        for length in {len(p) for p in prompts}:  # with no padding: a window of attention would count it
+            same = [i for i, p in enumerate(prompts) if len(p) == length]
+            texts = [prompts[i] for i in same]
+            written = generate(base, adapter.of_rows(same), texts, end, settings.max_pieces, **options)
+            for i, pieces in zip(same, written, strict=True):
+                found[i] = pieces
+        return found
     beam = settings.beam if settings.method == "beam" else 1
     cache = SharedCache(base, adapter, prompts, beam, settings.max_pieces)
     with _sharing(base):
         return _search(cache, end, settings) if beam > 1 else _draw(cache, end, settings, rows)
 
 
+_shares: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+
+
 def _can_share(base: PreTrainedModel) -> bool:
-    """Whether all attention is full and goes through the interface; gives the base its ordinary attention."""
-    try:
-        packing.release(packing.prepare(base))
-    except InputError:
-        return False
-    return True
+    """Whether all attention is full and goes through the interface, and scores are linear; gives the base its ordinary attention."""
+    packing.release(base)
+    if base not in _shares:
+        try:
+            check_output_layer(base)
+            packing.release(packing.prepare(base))
+            _shares[base] = True
+        except InputError:
+            _shares[base] = False
+    return _shares[base]
 
 
 @contextmanager
 def _sharing(base: PreTrainedModel) -> Iterator[None]:
     AttentionInterface.register(ATTENTION, shared_prompt_attention)
+    before = base.config._attn_implementation
     base.set_attn_implementation(ATTENTION)
     try:
         yield
     finally:
-        packing.release(base)
+        base.set_attn_implementation(before)
 
 
 def _draw(cache: SharedCache, end: int, settings: GenerationSettings, rows: list[int]) -> list[list[int]]:

@@ -2,7 +2,7 @@
 
 from typing import cast
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from data.tokenizer import PAD
@@ -21,18 +21,19 @@ class LanguageModel(MaximumLikelihood):
         """Summed cross entropy of all pieces of `text` (B, T) after the first, and their number."""
         model = cast(PreTrainedModel, self.trained)
         states = model.base_model(text, use_cache=False).last_hidden_state
-        return next_piece_loss(states, cast(Tensor, model.get_output_embeddings().weight), text, text != PAD)
+        return next_piece_loss(states, model.get_output_embeddings(), text, text != PAD)
 
 
-def next_piece_loss(states: Tensor, weight: Tensor, text: Tensor, counted: Tensor) -> tuple[Tensor, int]:
+def next_piece_loss(states: Tensor, layer: nn.Module, text: Tensor, counted: Tensor) -> tuple[Tensor, int]:
     """Summed cross entropy of the pieces of a text that count, and their number.
 
     Padding stands on the right, where causal attention keeps it from every piece that counts.
 
     Args:
-        states: (B, T, d) last hidden states; weight: (V, d) of the output layer.
+        states: (B, T, d) last hidden states; layer: the linear output layer, (V, d), with or without a bias.
         text: (B, T) piece ids; counted: (B, T) True on the pieces to predict. The first piece of a text never is.
     """
     real = counted[:, 1:]
     features = states[:, :-1][real]
-    return projected_cross_entropy(features, weight, None, text[:, 1:][real]), len(features)
+    weight, bias = cast(Tensor, layer.weight), cast(Tensor | None, layer.bias)
+    return projected_cross_entropy(features, weight, bias, text[:, 1:][real]), len(features)

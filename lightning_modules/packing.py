@@ -13,10 +13,12 @@ Works with every `transformers` model whose attention goes through `AttentionInt
 (Llama, GPT-2, Qwen and others); `prepare` refuses those that would give another result.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -27,6 +29,10 @@ from transformers import AttentionInterface, PreTrainedModel
 from data.errors import InputError
 
 ATTENTION = "packed_trees"
+TRIED = [([1, 2, 3], [[4], [5, 6]]), ([7], [[8, 9, 2]])]  # two trees of piece ids
+_ordinary: WeakKeyDictionary[PreTrainedModel, str] = (
+    WeakKeyDictionary()
+)  # the own attention of models that were found to pack
 
 
 @dataclass(frozen=True)
@@ -122,28 +128,73 @@ def _cells(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def prepare(model: PreTrainedModel) -> PreTrainedModel:
     """Lets `model` read packed trees, and nothing else from now on; `release` undoes it. Twice is once.
 
+    The first time, two small trees are read packed and as separate rows: the only proof that attention is causal, that positions
+    are those given, and that nothing else mixes the pieces of a row.
+
     Raises:
-        InputError: its attention differs from layer to layer, is cut to a window or is code of its own, so packing would change the
-            result.
+        InputError: its attention differs from layer to layer, is cut to a window or is code of its own, or packing changes its states.
     """
     config = model.config.get_text_config()
-    if model.config._attn_implementation == ATTENTION:
+    before = model.config._attn_implementation
+    if before == ATTENTION:
         return model
     kinds = set(getattr(config, "layer_types", None) or []) - {"full_attention"}
     if kinds or (getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)):
         found = ", ".join(sorted(kinds)) or "a sliding window"
         raise InputError(f"{config.model_type}: its attention has {found}; only full attention can be packed.")
     AttentionInterface.register(ATTENTION, tree_attention)
+    expected = None if model in _ordinary else _rows_states(model)
     model.set_attn_implementation(ATTENTION)
     if model.config._attn_implementation != ATTENTION:  # transformers only logs that it kept the old one
         raise InputError(f"{config.model_type}: its attention is its own and cannot be packed. Choose another body.")
+    if expected is not None and not _packs(model, expected):
+        model.set_attn_implementation(before)
+        raise InputError(
+            f"{config.model_type}: read as packed trees its states are others: its attention looks ahead, or its positions or its "
+            "attention are its own. Choose another body."
+        )
+    _ordinary[model] = before
     return model
 
 
 def release(model: PreTrainedModel) -> PreTrainedModel:
-    """Gives `model` its ordinary attention back."""
-    model.set_attn_implementation("sdpa")
+    """Gives `model` the attention back that it had before `prepare`."""
+    if model.config._attn_implementation == ATTENTION:
+        model.set_attn_implementation(_ordinary.get(model, "sdpa"))
     return model
+
+
+@contextmanager
+def still(model: nn.Module) -> Iterator[None]:
+    """Without gradients or dropout; every module is in its own mode again afterwards."""
+    training = [module for module in model.modules() if module.training]
+    with torch.no_grad():
+        model.eval()
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
+
+
+def _rows_states(model: PreTrainedModel) -> Tensor:
+    """(R, d) last states of the branches of TRIED, each a row with its trunk, in ordinary attention."""
+    with still(model):
+        rows = [torch.tensor([trunk + branch], device=model.device) for trunk, branches in TRIED for branch in branches]
+        return torch.stack([model.base_model(row, use_cache=False).last_hidden_state[0, -1] for row in rows])
+
+
+def _packs(model: PreTrainedModel, expected: Tensor) -> bool:
+    """Whether a prepared model has these states in packed trees."""
+    trees = pack(TRIED).to(model.device)
+    try:
+        with still(model):
+            found = states(model.base_model, trees)[trees.ends()]
+    except (TypeError, ValueError, RuntimeError):  # no `position_ids`, no `reading`, or no use of them
+        return False
+    # Rounding only, with room to spare: what looks ahead, or counts its own positions, is far off.
+    tolerance = 1e-3 if expected.dtype == torch.float32 else 5e-2
+    return bool((found - expected).abs().max() <= tolerance * expected.abs().max())
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ class Prefix(Reparametrised, Adapter):
 
     def states(self, base: PreTrainedModel, text: Tensor) -> Tensor:
         """(B, T, d) last hidden states of `text` after the prefix."""
-        past = cache(self.dropout(self.flat()), cache_shape(base), len(text))
+        past = cache(self.dropout(self.flat()), self.shape, len(text))
         states: Tensor = base.base_model(text, past_key_values=past, use_cache=True).last_hidden_state
         return states
 
@@ -213,14 +213,21 @@ def embeddings(base: PreTrainedModel) -> Tensor:
 
 
 def cache_shape(base: PreTrainedModel) -> tuple[int, int, int]:
-    """Layers, key/value heads and their size: grouped-query models have fewer of these heads than attention heads."""
-    config = base.config
-    heads = config.num_attention_heads
-    return (
-        config.num_hidden_layers,
-        getattr(config, "num_key_value_heads", None) or heads,
-        getattr(config, "head_dim", None) or config.hidden_size // heads,
-    )
+    """Layers, key/value heads and their size, read from what the base itself keeps of one piece.
+
+    Raises:
+        InputError: the base keeps no keys and values, or others from layer to layer.
+    """
+    with packing.still(base):
+        kept = base.base_model(torch.tensor([[1]], device=base.device), use_cache=True).get("past_key_values")
+    layers = [(getattr(x, "keys", None), getattr(x, "values", None)) for x in getattr(kept, "layers", [])]
+    shapes = {(x.shape[1], x.shape[3]) for layer in layers for x in layer if x is not None}
+    if len(shapes) != 1 or any(x is None for layer in layers for x in layer):
+        raise InputError(
+            f"{base.config.model_type}: it keeps no keys and values of one shape at all layers. Choose another base."
+        )
+    (shape,) = shapes
+    return (len(layers), *shape)
 
 
 def cache(flat: Tensor, shape: tuple[int, int, int], batch: int) -> DynamicCache:
@@ -260,7 +267,9 @@ def build(variant: str, base: PreTrainedModel, settings: PrefixSettings, initial
         case "prefix":
             return Prefix(base, settings, None if pieces is None else activations(base, pieces))
         case "embedding":
-            return EmbeddingPrompt(base, settings, None if pieces is None else embeddings(base).detach().cpu()[pieces])
+            # By the layer, not from its table: some bases scale it.
+            initial = None if pieces is None else base.get_input_embeddings()(pieces.to(base.device)).detach().cpu()
+            return EmbeddingPrompt(base, settings, initial)
     return NoPrefix()
 
 
@@ -292,12 +301,11 @@ def target_loss(base: PreTrainedModel, adapter: Adapter, batch: ExampleBatch | d
     packing refuses.
     """
     layer = base.get_output_embeddings()
-    weight, bias = cast(Tensor, layer.weight), cast(Tensor | None, getattr(layer, "bias", None))
     if isinstance(batch, ExampleBatch):
         states = adapter.packed_states(packing.prepare(base), batch)
         features = states.index_select(0, batch.predicting)
-        return projected_cross_entropy(features, weight, bias, batch.targets), len(features)
-    return next_piece_loss(adapter.states(base, batch["text"]), weight, batch["text"], batch["counted"])
+        return projected_cross_entropy(features, layer.weight, layer.bias, batch.targets), len(features)
+    return next_piece_loss(adapter.states(base, batch["text"]), layer, batch["text"], batch["counted"])
 
 
 def example_loader(

@@ -90,9 +90,11 @@ class Trials(nn.Module):
     def _meets(self, criterion: Criterion, trials: Tensor) -> Tensor:
         """(trials,) which of them meet the criterion now."""
         if criterion.on == "test":
-            # A large test set is for those whose last round was right; it is looked at part by part until one is wrong.
+            # A large test set is looked at part by part until one is wrong, and only for those whose last round was right. Not where
+            # weights change within a sequence: its own output then is not that of the weights to be tested.
             wrong = self.wrong[trials][:, self._last_round()].sum(1)
-            hopeful = wrong <= criterion.most_wrong if criterion.sequences > 2 * TEST_PART else wrong >= 0
+            gated = criterion.sequences > 2 * TEST_PART and self.task.update == "sequence"
+            hopeful = wrong <= criterion.most_wrong if gated else wrong >= 0
             met = hopeful.clone()
             if hopeful.any():
                 met[hopeful] = self._passes(criterion, trials[hopeful])

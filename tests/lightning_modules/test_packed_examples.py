@@ -116,7 +116,7 @@ def test_loss_and_gradient_are_those_of_separate_rows(base: PreTrainedModel, ada
     by_trees = gradients(adapter, found)
     assert by_trees.keys() == by_rows.keys()
     for name, gradient in by_rows.items():
-        torch.testing.assert_close(by_trees[name], gradient, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(by_trees[name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()))
     assert all(p.grad is None for p in base.parameters())
 
 

@@ -82,8 +82,8 @@ def test_rewards_and_gradients_are_those_of_separate_rows(model: PreTrainedModel
 def test_a_prompt_is_read_once_and_nothing_is_padded(model: PreTrainedModel) -> None:
     groups = trees((4, 1, 9, 2))
     seen: list[int] = []
-    model.get_input_embeddings().register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].numel()))
     packing.prepare(model)
+    model.get_input_embeddings().register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].numel()))
     packed(model, groups)
     assert seen == [sum(len(trunk) + sum(map(len, branches)) for trunk, branches in groups)]
 

@@ -1,0 +1,166 @@
+"""Bases of other kinds than Llama and GPT-2: what works gives what plain `transformers` gives, what does not is refused."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    BartConfig,
+    BertConfig,
+    BioGptConfig,
+    CohereConfig,
+    FalconConfig,
+    GemmaConfig,
+    GPTJConfig,
+    GPTNeoXConfig,
+    GraniteConfig,
+    MambaConfig,
+    MistralConfig,
+    MptConfig,
+    OPTConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    RobertaConfig,
+)
+
+from data.errors import InputError
+from lightning_modules import packing
+from lightning_modules.generation import GenerationSettings, write
+from lightning_modules.packed_examples import tree_loader
+from lightning_modules.prefix_tuning import (
+    NoPrefix,
+    PrefixSettings,
+    build,
+    cache_shape,
+    check_output_layer,
+    example_loader,
+    generate,
+    target_loss,
+)
+
+SIZES: dict[str, Any] = {"vocab_size": 60, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+MIDDLE = {**SIZES, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+BART = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+CONFIGS: dict[str, PreTrainedConfig] = {
+    "gemma": GemmaConfig(**MIDDLE, num_key_value_heads=1, head_dim=16),
+    "biogpt": BioGptConfig(**MIDDLE),
+    "opt": OPTConfig(**SIZES, hidden_size=32, ffn_dim=64, num_hidden_layers=2, num_attention_heads=4, word_embed_proj_dim=32),
+    "gpt_neox": GPTNeoXConfig(**MIDDLE),
+    "gptj": GPTJConfig(**SIZES, n_embd=32, n_layer=2, n_head=4, rotary_dim=4),
+    "falcon": FalconConfig(**SIZES, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, multi_query=True),
+    "cohere": CohereConfig(**MIDDLE, num_key_value_heads=2, logit_scale=0.25),
+    "granite": GraniteConfig(**MIDDLE, num_key_value_heads=2, logits_scaling=4.0),
+    "mistral": MistralConfig(**MIDDLE, num_key_value_heads=2, sliding_window=6),
+    "bert": BertConfig(**MIDDLE),
+    "roberta": RobertaConfig(**MIDDLE),
+    "bart": BartConfig(**SIZES, **BART, encoder_attention_heads=4, decoder_attention_heads=4),
+    "mpt": MptConfig(**SIZES, d_model=32, n_heads=4, n_layers=2),
+    "mamba": MambaConfig(**SIZES, hidden_size=32, num_hidden_layers=2),
+}  # fmt: skip
+LINEAR = [
+    "gemma",
+    "biogpt",
+    "opt",
+    "gpt_neox",
+    "gptj",
+    "falcon",
+    "mistral",
+    "mpt",
+]  # scores are a linear layer of the states
+EXAMPLES = [([5, 6, 7, 8, 9, 10, 11], [12, 13, 2]), ([20, 21, 22], [23, 24, 25, 2]), ([30], [31, 2])]
+
+
+def model_of(name: str, kind: Any = AutoModelForCausalLM) -> PreTrainedModel:
+    torch.manual_seed(0)
+    model = kind.from_config(copy.deepcopy(CONFIGS[name])).eval()
+    for parameter in model.parameters():  # biases and norms that are not what they start as
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("bert", AutoModel), ("roberta", AutoModel), ("bart", AutoModelForCausalLM)]
+)
+def test_what_packing_would_change_is_refused(name: str, kind: Any) -> None:
+    model = model_of(name, kind)
+    row = torch.tensor([[5, 6, 7]])
+    before = model(row)[0]
+    with pytest.raises(InputError, match=f"{name}: .*Choose another body"):
+        packing.prepare(model)
+    torch.testing.assert_close(model(row)[0], before)
+
+
+def test_the_attention_before_is_given_back() -> None:
+    model = model_of("gemma")
+    model.set_attn_implementation("eager")
+    packing.release(packing.prepare(model))
+    assert model.config._attn_implementation == "eager"
+
+
+def test_trying_a_model_leaves_its_modes_as_they_were() -> None:
+    model = model_of("opt").train()
+    model.base_model.decoder.layers[0].eval()
+    modes = [module.training for module in model.modules()]
+    packing.prepare(model)
+    assert [module.training for module in model.modules()] == modes
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", LINEAR)
+@pytest.mark.parametrize("kind", ["none", "prefix", "embedding"])
+def test_the_loss_is_that_of_the_models_own_scores(name: str, kind: str) -> None:
+    model = model_of(name)
+    check_output_layer(model)
+    words = [40, 41, 42]
+    adapter = build(kind, model, PrefixSettings(length=3, reparametrisation=False), words).eval()
+    read = [] if kind == "none" else words  # a prefix that starts from words is these words
+    expected = 0.0
+    for prompt, target in EXAMPLES:
+        logits = model(torch.tensor([read + prompt + target])).logits[0, len(read) + len(prompt) - 1 : -1]
+        expected += float(F.cross_entropy(logits, torch.tensor(target), reduction="sum"))
+    losses = [sum(float(target_loss(model, adapter, batch)[0]) for batch in example_loader(EXAMPLES, 64))]
+    try:
+        packing.release(packing.prepare(model))
+        trees = tree_loader([(p, [t]) for p, t in EXAMPLES], adapter.layout(), 64, longest=32)
+        losses.append(sum(float(target_loss(model, adapter, batch)[0]) for batch in trees))
+    except InputError:
+        assert name in ("gptj", "falcon", "mistral", "mpt")
+    assert losses == pytest.approx([expected] * len(losses), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["cohere", "granite"])
+def test_scores_that_are_not_linear_are_refused_in_training(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name}: its scores are more than a linear layer"):
+        check_output_layer(model_of(name))
+
+
+@pytest.mark.parametrize("name", [*LINEAR, "cohere", "granite"])
+@pytest.mark.parametrize("beam", [1, 3])
+def test_it_writes_what_transformers_writes_for_each_prompt_alone(name: str, beam: int) -> None:
+    model = model_of(name)
+    adapter = build("prefix", model, PrefixSettings(length=2, reparametrisation=False), [40, 41]).eval()
+    prompts = [prompt for prompt, _ in EXAMPLES] + [[33, 34, 35]]
+    options = {"num_beams": beam} if beam > 1 else {}
+    expected = [generate(model, adapter, [p], 2, 8, **options)[0] for p in prompts]
+    assert len({tuple(e) for e in expected}) > 1
+    assert write(model, adapter, prompts, 2, GenerationSettings(beam=beam, max_pieces=8)) == expected
+
+
+def test_samples_of_a_base_left_to_transformers_are_refused() -> None:
+    with pytest.raises(InputError, match=r"cohere: .*only greedy and beam search"):
+        write(model_of("cohere"), NoPrefix(), [[5, 6]], 2, GenerationSettings(method="sample", max_pieces=2))
+
+
+def test_the_shape_of_keys_is_the_bases_own() -> None:
+    assert cache_shape(model_of("falcon")) == (2, 1, 8)
+    assert cache_shape(model_of("gemma")) == (2, 1, 16)
+    assert cache_shape(model_of("gptj")) == (2, 4, 8)
+
+
+def test_a_base_without_keys_is_refused() -> None:
+    with pytest.raises(InputError, match="mamba: it keeps no keys"):
+        cache_shape(model_of("mamba"))
