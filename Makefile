@@ -11,8 +11,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 run: .venv/installed
 	@$(BIN)/gradus run
 
+# Two files at a time: the tests train models on one core each.
 test: .venv/installed
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # The labeling loop against a Label Studio server, which has an environment of its own (1 GB).
 test-labeling: .venv/installed .venv-labeling/installed
