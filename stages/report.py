@@ -85,8 +85,19 @@ def _facts(this: Stage) -> dict[str, Any]:
         "reward_models": rewards,
         "held_out": held_out_labelers(rewards),
         "variants": variants,
+        "written": by_source({name: variant["examples"] for name, variant in variants.items()}),
         "long_lag": long_lag,
     }
+
+
+def by_source(examples: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """What each variant wrote, side by side under its source: a longer prefix leaves no room for some, so not all have the same."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, written in examples.items():
+        for e in written:
+            row = found.setdefault(e["source"], {"source": e["source"], "reference": e["references"][0], "outputs": {}})
+            row["outputs"][name] = e["output"]
+    return list(found.values())
 
 
 def held_out_labelers(models: dict[str, Any]) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from stages import plots
-from stages.report import held_out_labelers, render
+from stages.report import by_source, held_out_labelers, render
 
 HOSTILE = "<script>alert('x')</script> & $1 <b>"
 EXAMPLE = {"source": HOSTILE, "output": HOSTILE, "references": [HOSTILE]}
@@ -50,6 +50,7 @@ FACTS: dict[str, Any] = {
             "examples": [EXAMPLE],
         }
     },
+    "written": [{"source": HOSTILE, "reference": HOSTILE, "outputs": {"none": HOSTILE}}],
     "long_lag": {
         HOSTILE: {
             "summary": {
@@ -88,6 +89,18 @@ def test_text_from_data_is_escaped() -> None:
         "31,390",
     ):
         assert shown in page
+
+
+def test_outputs_stand_under_their_own_source() -> None:
+    def example(source: str, output: str) -> dict[str, Any]:
+        return {"source": source, "output": output, "references": [source.upper(), "another"]}
+
+    examples = {"none": [example("a", "1"), example("b", "2")], "prefix": [example("b", "3"), example("c", "4")]}
+    assert by_source(examples) == [
+        {"source": "a", "reference": "A", "outputs": {"none": "1"}},
+        {"source": "b", "reference": "B", "outputs": {"none": "2", "prefix": "3"}},
+        {"source": "c", "reference": "C", "outputs": {"prefix": "4"}},
+    ]
 
 
 def test_a_translator_without_attention_has_no_image_of_it() -> None:
