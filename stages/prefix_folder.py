@@ -1,5 +1,6 @@
 """A prefix as a folder: `prefix.safetensors` (P alone) and `prefix.json` (what it is, and which base it belongs to)."""
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from stages.params import checked_template
 PREFIX, PREFIX_CONFIG = "prefix.safetensors", "prefix.json"
 ADAPTERS: dict[str, type[Prefix] | type[EmbeddingPrompt]] = {"prefix": Prefix, "embedding": EmbeddingPrompt}
 POSITIONS = ("prefix", "infix")
-KEYS = ("kind", "template", "base", "base_hash", "hash")
+KINDS = ("none", *ADAPTERS)
 
 
 class SavedPrefix(NamedTuple):
@@ -37,38 +38,57 @@ class SavedPrefix(NamedTuple):
 
 def save_prefix(folder: Path, kind: str, adapter: Adapter, base: Path, template: str) -> None:
     """Writes P alone, the hash of its file, and which base it belongs to (by the hash of its weights)."""
-    save_file({"P": adapter.flat().detach().cpu().contiguous()}, folder / PREFIX)
-    write_config(
-        folder / PREFIX_CONFIG,
-        {
-            "kind": kind,
-            "position": "infix" if adapter.infix else "prefix",
-            "template": template,
-            "base": str(base),
-            "base_hash": file_hash(base / WEIGHTS),
-            "hash": file_hash(folder / PREFIX),
-        },
-    )
+    position = "infix" if adapter.infix else "prefix"
+    write_files(folder, {"P": adapter.flat()}, {"kind": kind, "position": position, "template": template}, base)
+
+
+def write_files(folder: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any], base: Path) -> None:
+    """Writes both files: the tensors, and what `about` says of them with the base and the hashes.
+
+    Raises:
+        InputError: the base's folder has no weights.
+    """
+    base_hash = _base_hash(base)
+    save_file({name: p.detach().cpu().contiguous() for name, p in tensors.items()}, folder / PREFIX)
+    values = {**about, "base": str(base), "base_hash": base_hash, "hash": file_hash(folder / PREFIX)}
+    write_config(folder / PREFIX_CONFIG, values)
 
 
 def read_prefix(folder: Path) -> tuple[dict[str, Any], Tensor]:
     """`prefix.json` and P. Raises InputError when a file is missing, or is not what `save_prefix` wrote."""
-    config = read_config(folder / PREFIX_CONFIG, "a prefix, e.g. artifacts/prefix_tuning/prefix")
-    if missing := [key for key in KEYS if not isinstance(config.get(key), str)]:
-        raise InputError(f"{folder / PREFIX_CONFIG}: no {', '.join(missing)} in it. Make the prefix again.")
+    config, tensors = read_files(folder, KINDS, ("P",), ("template",))
     try:
         checked_template(config["template"], {"source"})
     except ValueError as error:
         raise InputError(f"{folder / PREFIX_CONFIG}: template: {error}.") from None
     if (position := config.get("position", "prefix")) not in POSITIONS:
         raise InputError(f"{folder / PREFIX_CONFIG}: position {position!r}: expected {' or '.join(POSITIONS)}.")
+    return config, tensors["P"]
+
+
+def read_files(
+    folder: Path, kinds: Collection[str], names: Collection[str], keys: Collection[str] = ()
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """`prefix.json`, which is of one of the `kinds` and has `keys` beside those of `write_files`, and the tensors of these `names`.
+
+    Raises:
+        InputError: a file is missing, or is not what `write_files` wrote.
+    """
+    config = read_config(folder / PREFIX_CONFIG, "a prefix, e.g. artifacts/prefix_tuning/prefix")
+    if (kind := config.get("kind")) not in kinds:
+        raise InputError(f"{folder / PREFIX_CONFIG}: kind {kind!r}: expected {', '.join(kinds)}.")
+    if missing := [key for key in (*keys, "base", "base_hash", "hash") if not isinstance(config.get(key), str)]:
+        raise InputError(f"{folder / PREFIX_CONFIG}: no {', '.join(missing)} in it. Make the prefix again.")
     path = folder / PREFIX
     if path.is_file() and (found := file_hash(path)) != config["hash"]:
         raise InputError(
             f"{path}: truncated or altered: its content is {found[:8]}, {PREFIX_CONFIG} says {config['hash'][:8]}. "
             "Copy both files again, or make the prefix again."
         )
-    return config, weights(path)["P"]
+    tensors = weights(path)
+    if set(tensors) != set(names):
+        raise InputError(f"{path}: expected {', '.join(names)} in it, found {', '.join(tensors) or 'nothing'}.")
+    return config, tensors
 
 
 def load_prefix(folder: Path, base: PreTrainedModel, base_folder: Path) -> SavedPrefix:
@@ -82,23 +102,25 @@ def load_prefix(folder: Path, base: PreTrainedModel, base_folder: Path) -> Saved
 
 def check_base(folder: Path, config: dict[str, Any], base_folder: Path) -> None:
     """Raises InputError when the base's weights are not those that the prefix was trained on."""
-    if not (base_folder / WEIGHTS).is_file():
-        raise InputError(f"{base_folder}: no {WEIGHTS} in it: not a model folder.")
-    actual = file_hash(base_folder / WEIGHTS)
+    actual = _base_hash(base_folder)
     if actual != config["base_hash"]:
         raise InputError(
             f"{folder}: this prefix was trained on {config['base']} (weights {config['base_hash'][:8]}), but {base_folder} has "
-            f"weights {actual[:8]}. A prefix works with its own base only: give that one with --model, or train the prefix again."
+            f"weights {actual[:8]}. A prefix works with its own base only: give that one (--model), or train the prefix again."
         )
 
 
+def _base_hash(base: Path) -> str:
+    if not (base / WEIGHTS).is_file():
+        raise InputError(f"{base}: no {WEIGHTS} in it: not a model folder.")
+    return file_hash(base / WEIGHTS)
+
+
 def adapter(config: dict[str, Any], flat: Tensor, base: PreTrainedModel, where: Path) -> Adapter:
-    """The adapter that `config` describes, with P. Raises InputError when P has not the base's shape, or the kind is unknown."""
+    """The adapter that `config` describes, with P. Raises InputError when P has not the base's shape."""
     kind = config["kind"]
     if kind == "none":
         return NoPrefix()
-    if kind not in ADAPTERS:
-        raise InputError(f"{where / PREFIX_CONFIG}: kind {kind!r}: expected none, {', '.join(ADAPTERS)}.")
     layers, heads, size = cache_shape(base)
     width = layers * 2 * heads * size if kind == "prefix" else embeddings(base).shape[1]
     if flat.dim() != 2 or flat.shape[1] != width:
