@@ -7,6 +7,7 @@ MLflow stores this file's text and the prefix, some hundred kB. The base stays w
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,27 +38,49 @@ class ServedPrefix(PythonModel):
 
     @torch.inference_mode()
     def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> list[str]:
+        """What `gradus generate` writes for the rows as lines. Raises ValueError, before any is written, where one is too long."""
         given = params or {}
         beam, most = int(given.get("beam", 1)), int(given.get("max_pieces", 64))
-        end, virtual = self.tokenizer.eos_token_id, self.layers.shape[4]
-        texts = []
-        for source in model_input["source"]:
-            ids = self.tokenizer(self.settings["template"].format(source=source), return_tensors="pt")["input_ids"]
-            before = torch.cat([ids.new_zeros(1, virtual), ids], 1)  # stand-ins for what the cache holds
-            both = self.layers.expand(-1, -1, beam, -1, -1, -1)
-            out = self.model.generate(
-                input_ids=before,
-                attention_mask=torch.ones_like(before),
-                past_key_values=DynamicCache(ddp_cache_data=[(layer[0], layer[1]) for layer in both]),
-                max_new_tokens=most,
-                num_beams=beam,
-                do_sample=False,
-                eos_token_id=end,
-                pad_token_id=end,
+        prompts = self._prompts(model_input["source"], most)
+        return [self._continuation(prompt, beam, most) if prompt else "" for prompt in prompts]
+
+    def _prompts(self, sources: Iterable[str], most: int) -> list[list[int]]:
+        """The pieces of each row with its template; none for an empty row."""
+        positions, virtual = getattr(self.model.config, "max_position_embeddings", None), self.layers.shape[4]
+        allowed = positions - virtual - most if positions else None
+        if allowed is not None and allowed < 1:
+            raise ValueError(
+                f"a prefix of {virtual} positions and {most} pieces to write leave no room for an input in the {positions} positions of "
+                "the base: lower max_pieces."
             )
-            written = str(self.tokenizer.decode(out[0, before.shape[1] :], skip_special_tokens=True))
-            texts.append(" ".join(written.split()))
-        return texts
+        prompts: list[list[int]] = []
+        for number, source in enumerate(sources, start=1):
+            text = source.strip()
+            pieces = self.tokenizer(self.settings["template"].format(source=text))["input_ids"] if text else []
+            if allowed is not None and len(pieces) > allowed:
+                raise ValueError(
+                    f"row {number}: {len(pieces)} pieces with its template, but the base takes {allowed}: its {positions} positions less "
+                    f"{virtual} of the prefix and {most} to write (max_pieces)."
+                )
+            prompts.append(pieces)
+        return prompts
+
+    def _continuation(self, prompt: list[int], beam: int, most: int) -> str:
+        end, virtual = self.tokenizer.eos_token_id, self.layers.shape[4]
+        before = torch.tensor([[0] * virtual + prompt])  # stand-ins for what the cache holds
+        both = self.layers.expand(-1, -1, beam, -1, -1, -1)
+        out = self.model.generate(
+            input_ids=before,
+            attention_mask=torch.ones_like(before),
+            past_key_values=DynamicCache(ddp_cache_data=[(layer[0], layer[1]) for layer in both]),
+            max_new_tokens=most,
+            num_beams=beam,
+            do_sample=False,
+            eos_token_id=end,
+            pad_token_id=end,
+        )
+        written = str(self.tokenizer.decode(out[0, before.shape[1] :], skip_special_tokens=True))
+        return " ".join(written.split())
 
 
 set_model(ServedPrefix())

@@ -156,10 +156,34 @@ def test_mlflow_serves_a_registered_prefix(
     tracking.client.cache_clear()
     assert registering.register(folders[1]) == "prefix/1"
     served = mlflow.pyfunc.load_model("models:/prefix/1")
-    sources = [line for line in LINES if line]
-    found = served.predict(pd.DataFrame({"source": sources}), params={"max_pieces": 6, "beam": 3})
-    expected = list(continued(folders, max_pieces=6, beam=3)([numbered(sources)]))
-    assert found == expected
+    lines = [*LINES, " \t", "  a pub near the river \r\n"]
+
+    def answers(sources: list[str], most: int = 6, beam: int = 3) -> object:
+        return served.predict(pd.DataFrame({"source": sources}), params={"max_pieces": most, "beam": beam})
+
+    found = answers(lines)
+    assert found == list(continued(folders, max_pieces=6, beam=3)([numbered(lines)]))
+    assert isinstance(found, list)
+    assert found[1] == found[5] == ""
+    assert found[6] == found[2] != ""
+
+    own = continued(folders, max_pieces=6)
+    longest = 0
+    for letters in range(40, 60):  # the same longest line, and the same text for it
+        line = "q" * letters
+        try:
+            expected = list(own([numbered([line])]))
+        except InputError:
+            break
+        assert answers([line], beam=1) == expected
+        longest = letters
+    assert 40 <= longest < 59
+    with pytest.raises(
+        ValueError, match=r"row 2: 55 pieces with its template, but the base takes 54: its 64 positions"
+    ):
+        answers(["a", "q" * (longest + 1), "a"])
+    with pytest.raises(ValueError, match="a prefix of 4 positions and 60 pieces to write leave no room for an input"):
+        answers(["a"], most=60)
     tracking.client.cache_clear()
 
 
