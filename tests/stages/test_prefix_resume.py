@@ -1,0 +1,132 @@
+"""Prefix-tuning, and what it is compared with, continue where they were killed, bit by bit the same."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils._pytree import tree_flatten
+from transformers import AutoModelForCausalLM, GPT2Config
+
+from data.folders import file_hash
+from gradus.tracking import StageRun
+from lightning_modules.checkpointing import checkpoint_layers
+from lightning_modules.fine_tuning import FineTuning
+from lightning_modules.packed_examples import Group, tree_loader
+from lightning_modules.prefix_tuning import PrefixTuning, build
+from stages import fitting, layout
+from stages.fitting import fit
+from stages.params import VariantSettings, load_params
+from stages.stage import Stage, read_json
+
+TRAINING = {
+    "epochs": 3, "optimizer": "adamw", "learning_rate": 0.02, "schedule": "linear", "warmup_steps": 2, "tokens_per_batch": 90,
+}  # fmt: skip
+MLP = {"mlp_input": 6, "mlp_hidden": 8}
+KINDS: dict[str, dict[str, Any]] = {
+    "MLP": {"kind": "prefix", **MLP, "initial_text": "words"},
+    "flat": {"kind": "prefix", "reparametrisation": False},
+    "embedding-only": {"kind": "embedding"},
+    "infix": {"kind": "prefix", **MLP, "position": "infix", "gradient_checkpointing": True},
+    "full fine-tuning": {"kind": "full"},
+    "top-2 layers": {"kind": "top", "top_layers": 2},
+}
+
+
+@pytest.fixture
+def stage(project: Path) -> Stage:
+    name = "prefix_tuning@prefix"
+    return Stage(name, "prefix", load_params(), project, StageRun(name), "key")
+
+
+def groups() -> list[Group]:
+    """Inputs with three targets each, of lengths of their own."""
+    random = np.random.default_rng(0)
+
+    def text(shortest: int) -> list[int]:
+        found: list[int] = random.integers(4, 30, random.integers(shortest, 9)).tolist()
+        return found
+
+    return [(text(2), [text(1) for _ in range(3)]) for _ in range(24)]
+
+
+def train(stage: Stage, kind: str, killed_at: int | None = None) -> dict[str, Any]:
+    """Trains as the stage does, with dropout on P or inside the base; may break off before an update."""
+    of_base = KINDS[kind]["kind"] in ("full", "top")
+    dropout = {} if of_base else {"length": 3, "dropout": 0.3}
+    variant = VariantSettings.model_validate({**KINDS[kind], **dropout, "training": TRAINING})
+    pl.seed_everything(5, verbose=False)
+    rates: dict[str, Any] = dict.fromkeys(("attn_pdrop", "resid_pdrop", "embd_pdrop"), 0.2)
+    config = GPT2Config(vocab_size=30, n_embd=16, n_layer=3, n_head=2, n_positions=40, **rates)
+    base = AutoModelForCausalLM.from_config(config).eval()
+    adapter = build(variant.kind, base, variant, [5, 6] if variant.initial_text else None)
+    if variant.gradient_checkpointing:
+        checkpoint_layers(base)
+    examples, shape, budget = groups(), adapter.layout(), variant.training.tokens_per_batch
+    loader = tree_loader(examples[:18], shape, budget, longest=30, seed=5)
+    held_out = tree_loader(examples[18:], shape, budget, longest=30, shuffle=False)
+    learning: type[FineTuning | PrefixTuning] = FineTuning if of_base else PrefixTuning
+
+    class Killed(learning):  # type: ignore[misc, valid-type]
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+            if killed_at is not None and self.trainer.global_step == killed_at:
+                raise ConnectionAbortedError("killed")
+
+    if of_base:
+        module = Killed(base, variant.training, len(loader), variant.top_layers if variant.kind == "top" else None)
+    else:
+        module = Killed(base, adapter, variant.training, len(loader))
+    stage.when_done = []
+    learned = fit(stage, module, loader, held_out, variant.training)
+    return {
+        "P": adapter.flat().detach().clone(),
+        "weights": {name: p.detach().clone() for name, p in module.named_parameters()},
+        "optimizer": [optimizer.state_dict() for optimizer in module.trainer.optimizers],
+        "curve": read_json(stage.out / layout.CURVE),
+        "batches": len(loader),
+        **{name: learned[name] for name in ("updates", "tokens", "validation_loss")},
+    }
+
+
+def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Equal to the last bit."""
+    (values, form), (others, other_form) = tree_flatten(found), tree_flatten(expected)
+    assert form == other_form
+    for value, other in zip(values, others, strict=True):
+        assert torch.equal(value, other) if isinstance(value, torch.Tensor) else value == other
+
+
+def with_another_random_state(checkpoint: Path) -> None:
+    saved = torch.load(checkpoint, weights_only=True)
+    saved["callbacks"]["Checkpoints"]["processes"][0]["cpu"] = torch.Generator().manual_seed(1).get_state()
+    torch.save(saved, checkpoint)
+    checkpoint.with_suffix(".hash").write_text(file_hash(checkpoint))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_training_ends_the_same(stage: Stage, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+
+    def killed(before: int) -> Path:
+        """The checkpoint that a training left which broke off before this update."""
+        stage.when_done[0]()
+        with pytest.raises(ConnectionAbortedError):
+            train(stage, kind, before)
+        return max(Path(".gradus/checkpoints").glob("*/*.ckpt"))
+
+    expected = train(stage, kind)
+    batches = expected["batches"]
+    assert expected["updates"] == 3 * batches >= 9
+    assert expected["optimizer"][0]["state"][0]["exp_avg"].any()
+    middle = batches + batches // 2
+    assert killed(middle).stem == f"step-{middle:09d}"
+    assert_same(train(stage, kind), expected)
+    # A validation follows an epoch's last update, so no checkpoint does: the update is done again.
+    assert killed(2 * batches).stem == f"step-{2 * batches - 1:09d}"
+    assert_same(train(stage, kind), expected)
+    # Dropout was on: with another random state the same checkpoint leads elsewhere.
+    with_another_random_state(killed(middle))
+    found = train(stage, kind)["weights"]
+    assert not all(torch.equal(found[name], weight) for name, weight in expected["weights"].items())
