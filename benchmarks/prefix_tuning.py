@@ -1,7 +1,7 @@
 """Prefix-tuning beside PEFT 0.21.2 on E2E: `GRADUS_DATA=... python -m benchmarks.prefix_tuning [--base FOLDER]`.
 
 Same base (artifacts/base_model, SmolLM2-135M unless --base says otherwise), same 10 flat virtual positions, same batches of 16 examples,
-float32, AdamW, two threads, each measurement in a process of its own, all in one run. Systems:
+float32, AdamW, two threads, each measurement in a process of its own, all in one run; the systems take turns. Systems:
 
 - `shared`: this project; an input is read once for all its references in the batch.
 - `unshared`: this project; every example behind its input, without padding.
@@ -9,9 +9,9 @@ float32, AdamW, two threads, each measurement in a process of its own, all in on
 - `generate`, `peft_generate`: 40 pieces with beam 5 for 16 inputs, by this project and by `transformers.generate` with PEFT; no hypothesis
   ends before.
 
-Prints one JSON object: examples/s (median over updates; the first is left out) and peak memory, outputs/s; the largest difference of logits
-between this project and PEFT given its exported prefix; the prefix file's size. Under `ratio`: `train` (shared) and `train_unshared` against the
-faster of PEFT's two, `generate`, and `memory`, `shared` over the smaller of PEFT's two.
+Prints one JSON object: examples/s (median over the updates of all turns, but for the first of each), peak memory and outputs/s; the largest
+difference of logits between this project and PEFT given its exported prefix; the prefix file's size. Under `ratio`: `train` (shared) and
+`train_unshared` against the faster of PEFT's two, `generate`, and `memory`, `shared` over the smaller of PEFT's two.
 """
 
 import argparse
@@ -52,6 +52,7 @@ def main() -> None:
     """Measures everything; or, for its own processes, one system."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--base", type=Path, default=Path("artifacts/base_model"), help="folder of the base model")
+    parser.add_argument("--turns", type=int, default=3, help="how often each system is measured")
     parser.add_argument("--measure", choices=[*TRAINING, *GENERATION, "peft_logits"], help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -63,18 +64,28 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         size = _prepare(given.base, Path(folder))
         found: dict[str, Any] = {"threads": THREADS, "torch": torch.__version__, "prefix_bytes": size}
-        for what in (*TRAINING, *GENERATION, "peft_logits"):
-            found[what] = _in_a_process(what, given.base, Path(folder))
-    rate = {what: found[what]["examples_per_second"] for what in TRAINING}
+        turns = [
+            {what: _in_a_process(what, given.base, Path(folder)) for what in (*TRAINING, *GENERATION)}
+            for _ in range(given.turns)
+        ]
+        found["peft_logits"] = _in_a_process("peft_logits", given.base, Path(folder))
+    for what in TRAINING:
+        seconds = [s for turn in turns for s in turn[what]["seconds"][1:]]
+        peak = max(turn[what]["peak_mb"] for turn in turns)
+        rate = round(EXAMPLES / statistics.median(seconds), 3)
+        found[what] = {"examples_per_second": rate, "peak_mb": peak, "updates": len(seconds)}
+    for what in GENERATION:
+        seconds = [turn[what]["seconds"] for turn in turns]
+        found[what] = {"outputs_per_second": round(PROMPTS / statistics.median(seconds), 4)}
+    rates = {what: found[what]["examples_per_second"] for what in TRAINING}
     memory = {what: found[what]["peak_mb"] for what in TRAINING}
-    fastest = max(rate["peft_loop"], rate["peft_trainer"])
-    found["same_texts"] = sum(
-        a == b for a, b in zip(found["generate"].pop("texts"), found["peft_generate"].pop("texts"), strict=True)
-    )
+    fastest = max(rates["peft_loop"], rates["peft_trainer"])
+    ours, theirs = (turns[0][what]["texts"] for what in GENERATION)
+    found["same_texts"] = sum(a == b for a, b in zip(ours, theirs, strict=True))
     outputs = [found[what]["outputs_per_second"] for what in GENERATION]
     found["ratio"] = {
-        "train": round(rate["shared"] / fastest, 2),
-        "train_unshared": round(rate["unshared"] / fastest, 2),
+        "train": round(rates["shared"] / fastest, 2),
+        "train_unshared": round(rates["unshared"] / fastest, 2),
         "generate": round(outputs[0] / outputs[1], 2),
         "memory": round(memory["shared"] / min(memory["peft_loop"], memory["peft_trainer"]), 2),
     }
@@ -128,7 +139,7 @@ def _prepare(base_folder: Path, folder: Path) -> int:
 
 
 def measure(what: str, base_folder: Path, folder: Path) -> dict[str, Any]:
-    """One system's speed and memory."""
+    """What one system took: seconds of each update, or of all prompts, and its peak of memory."""
     from stages.prefix_folder import load_prefix
 
     data = json.loads((folder / "data.json").read_text())
@@ -138,7 +149,7 @@ def measure(what: str, base_folder: Path, folder: Path) -> dict[str, Any]:
     if what in GENERATION:
         before = time.perf_counter()
         texts = _generated(adapter, base, data["prompts"], folder)
-        return {"outputs_per_second": round(len(texts) / (time.perf_counter() - before), 4), "texts": texts}
+        return {"seconds": time.perf_counter() - before, "texts": texts}
     if what == "peft_logits":
         return {"largest_difference": _difference(base, base_folder, folder, data["prompts"])}
     if adapter is not None:
@@ -157,11 +168,7 @@ def measure(what: str, base_folder: Path, folder: Path) -> dict[str, Any]:
             seconds = _timed(lambda b: model(**b).loss, batches, [p for p in model.parameters() if p.requires_grad])
         else:
             seconds = _trainer(model, batches)
-    return {
-        "examples_per_second": round(EXAMPLES / statistics.median(seconds[1:]), 3),
-        "peak_mb": memory.peak(),
-        "updates": len(seconds),
-    }
+    return {"seconds": seconds, "peak_mb": memory.peak()}
 
 
 def _groups(batch: list[Any], share: bool) -> list[Group]:

@@ -29,6 +29,11 @@ def test_base_and_big_have_the_papers_weight_counts() -> None:
         assert round(count_parameters(model) / 1e6) == millions
 
 
+def test_transformer_tiny_has_the_published_weight_count() -> None:
+    settings = TransformerSettings(layers=4, d_model=128, d_ff=256, heads=4)  # Wu et al. (2021): 2.6M
+    assert round(count_parameters(Transformer(settings, 10_000)) / 1e6, 1) == 2.6
+
+
 def test_attention_equals_pytorchs() -> None:
     torch.manual_seed(0)
     settings = TransformerSettings(d_model=16, heads=4)
