@@ -177,6 +177,10 @@ def _batch(
                 found[i] = pieces
         return found
     beam = settings.beam if settings.method == "beam" else 1
+    if 2 * beam > (types := base.get_output_embeddings().weight.shape[0]):
+        raise InputError(
+            f"a beam of {beam} is too wide: the base has {types} pieces, and the search needs two for each hypothesis."
+        )
     cache = SharedCache(base, adapter, prompts, beam, settings.max_pieces)
     with _sharing(base):
         return _search(cache, end, settings) if beam > 1 else _draw(cache, end, settings, rows)

@@ -35,5 +35,5 @@ def next_piece_loss(states: Tensor, layer: nn.Module, text: Tensor, counted: Ten
     """
     real = counted[:, 1:]
     features = states[:, :-1][real]
-    weight, bias = cast(Tensor, layer.weight), cast(Tensor | None, layer.bias)
+    weight, bias = cast(Tensor, layer.weight), cast(Tensor | None, getattr(layer, "bias", None))
     return projected_cross_entropy(features, weight, bias, text[:, 1:][real]), len(features)

@@ -30,9 +30,8 @@ from data.errors import InputError
 
 ATTENTION = "packed_trees"
 TRIED = [([1, 2, 3], [[4], [5, 6]]), ([7], [[8, 9, 2]])]  # two trees of piece ids
-_ordinary: WeakKeyDictionary[PreTrainedModel, str] = (
-    WeakKeyDictionary()
-)  # the own attention of models that were found to pack
+# The own attention of models that were found to pack.
+_ordinary: WeakKeyDictionary[PreTrainedModel, str] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class Prefixes:
 
 
 def pack(trees: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]) -> Trees:
-    """Packs (trunk, branches) of piece ids; no trunk may be empty."""
+    """Packs (trunk, branches) of piece ids. A trunk without branches must not be empty."""
     counts = np.array([len(branches) for _, branches in trees])
     trunk_lengths = np.array([len(trunk) for trunk, _ in trees])
     branch_lengths = np.array([len(branch) for _, branches in trees for branch in branches], np.int64)
@@ -132,7 +131,8 @@ def prepare(model: PreTrainedModel) -> PreTrainedModel:
     are those given, and that nothing else mixes the pieces of a row.
 
     Raises:
-        InputError: its attention differs from layer to layer, is cut to a window or is code of its own, or packing changes its states.
+        InputError: its attention differs from layer to layer, is cut to a window or is code of its own, its positions depend on the
+            longest text, or packing changes its states.
     """
     config = model.config.get_text_config()
     before = model.config._attn_implementation
@@ -142,17 +142,17 @@ def prepare(model: PreTrainedModel) -> PreTrainedModel:
     if kinds or (getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)):
         found = ", ".join(sorted(kinds)) or "a sliding window"
         raise InputError(f"{config.model_type}: its attention has {found}; only full attention can be packed.")
-    AttentionInterface.register(ATTENTION, tree_attention)
-    expected = None if model in _ordinary else _rows_states(model)
-    model.set_attn_implementation(ATTENTION)
-    if model.config._attn_implementation != ATTENTION:  # transformers only logs that it kept the old one
-        raise InputError(f"{config.model_type}: its attention is its own and cannot be packed. Choose another body.")
-    if expected is not None and not _packs(model, expected):
-        model.set_attn_implementation(before)
+    rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
+    if rope in ("dynamic", "longrope"):
         raise InputError(
-            f"{config.model_type}: read as packed trees its states are others: its attention looks ahead, or its positions or its "
-            "attention are its own. Choose another body."
+            f"{config.model_type}: its {rope} positions depend on the longest text that is read with a text."
         )
+    AttentionInterface.register(ATTENTION, tree_attention)
+    if model in _ordinary:
+        model.set_attn_implementation(ATTENTION)
+    elif problem := _problem(model):
+        model.set_attn_implementation(before)
+        raise InputError(f"{config.model_type}: {problem}. Choose another body.")
     _ordinary[model] = before
     return model
 
@@ -165,8 +165,18 @@ def release(model: PreTrainedModel) -> PreTrainedModel:
 
 
 @contextmanager
-def still(model: nn.Module) -> Iterator[None]:
-    """Without gradients or dropout; every module is in its own mode again afterwards."""
+def ordinary(model: PreTrainedModel) -> Iterator[None]:
+    """Reads ordinary rows, without gradients or dropout; afterwards all is as it was, prepared or not, module by module."""
+    prepared = model.config._attn_implementation == ATTENTION
+    release(model)
+    with _still(model):
+        yield
+    if prepared:
+        prepare(model)
+
+
+@contextmanager
+def _still(model: PreTrainedModel) -> Iterator[None]:
     training = [module for module in model.modules() if module.training]
     with torch.no_grad():
         model.eval()
@@ -177,24 +187,28 @@ def still(model: nn.Module) -> Iterator[None]:
                 module.training = True
 
 
-def _rows_states(model: PreTrainedModel) -> Tensor:
-    """(R, d) last states of the branches of TRIED, each a row with its trunk, in ordinary attention."""
-    with still(model):
-        rows = [torch.tensor([trunk + branch], device=model.device) for trunk, branches in TRIED for branch in branches]
-        return torch.stack([model.base_model(row, use_cache=False).last_hidden_state[0, -1] for row in rows])
-
-
-def _packs(model: PreTrainedModel, expected: Tensor) -> bool:
-    """Whether a prepared model has these states in packed trees."""
-    trees = pack(TRIED).to(model.device)
+def _problem(model: PreTrainedModel) -> str | None:
+    """Reads TRIED in separate rows and, prepared then, in packed trees; says what is against packing."""
+    types: int = cast(Any, model.get_input_embeddings()).weight.shape[0]
+    tried = [([i % types for i in trunk], [[i % types for i in b] for b in branches]) for trunk, branches in TRIED]
+    rows = [torch.tensor([trunk + branch], device=model.device) for trunk, branches in tried for branch in branches]
+    trees = pack(tried).to(model.device)
     try:
-        with still(model):
+        with _still(model):
+            expected = torch.stack([model.base_model(r, use_cache=False).last_hidden_state[0, -1] for r in rows])
+            model.set_attn_implementation(ATTENTION)
+            if model.config._attn_implementation != ATTENTION:  # transformers only logs that it kept the old one
+                return "its attention is its own and cannot be packed"
             found = states(model.base_model, trees)[trees.ends()]
-    except (TypeError, ValueError, RuntimeError):  # no `position_ids`, no `reading`, or no use of them
-        return False
+    except torch.OutOfMemoryError:
+        raise
+    except (AttributeError, RuntimeError, TypeError, ValueError):  # no `position_ids`, no `reading`, or no use of them
+        return "it cannot read packed trees"
     # Rounding only, with room to spare: what looks ahead, or counts its own positions, is far off.
     tolerance = 1e-3 if expected.dtype == torch.float32 else 5e-2
-    return bool((found - expected).abs().max() <= tolerance * expected.abs().max())
+    if (found - expected).abs().max() <= tolerance * expected.abs().max():
+        return None
+    return "read as packed trees its states are others: its attention looks ahead, or its positions or its attention are its own"
 
 
 @dataclass(frozen=True)
@@ -270,7 +284,9 @@ def tree_attention(
         trained = [prefixes.own(x, len(trunk[0])).to(key.dtype) for x in prefixes.layers[cast(int, module.layer_idx)]]
         with_trained = [torch.cat(pair, 2) for pair in zip(trained, trunk, strict=True)]
     seen_by_trunk = trunk if prefixes is None or prefixes.infix else with_trained
-    rows = [_gathered(attend(q_trunk, seen_by_trunk, masks["trunk"]), trees.trunk_cells)]
+    rows = []
+    if trees.sizes[1]:  # otherwise all trunks are empty
+        rows.append(_gathered(attend(q_trunk, seen_by_trunk, masks["trunk"]), trees.trunk_cells))
     if trees.sizes[2]:
         # The one copy of a trunk's keys and values for each of its branches: what attention kernels ask for.
         seen = [torch.cat([x[trees.trunk_of], own], 2) for x, (_, own) in zip(with_trained, both, strict=True)]
@@ -282,16 +298,16 @@ def _split(row: Tensor, trees: Trees) -> tuple[Tensor, Tensor]:
     """Trunks (G, heads, P, d) and branches (R, heads, S, d) of a row (1, heads, N, d)."""
     pieces, (trunks, width, branch_width) = row[0].transpose(0, 1), trees.sizes
     return (
-        _spread(pieces[:trunks], trees.trunk_cells, width),
-        _spread(pieces[trunks:], trees.branch_cells, branch_width),
+        _spread(pieces[:trunks], trees.trunk_cells, (len(trees.trunk_lengths), width)),
+        _spread(pieces[trunks:], trees.branch_cells, (len(trees.branch_lengths), branch_width)),
     )
 
 
-def _spread(pieces: Tensor, cells: Cells, width: int) -> Tensor:
-    """(rows, heads, width, d) of (n, heads, d)."""
+def _spread(pieces: Tensor, cells: Cells, shape: tuple[int, int]) -> Tensor:
+    """(rows, heads, width, d) of (n, heads, d); `shape` is (rows, width)."""
     if len(pieces) < len(cells.pieces):  # otherwise all are of one length and stand where they should
         pieces = _Spread.apply(pieces, cells)
-    return pieces.unflatten(0, (-1, max(1, width))).transpose(1, 2)
+    return pieces.unflatten(0, shape).transpose(1, 2)
 
 
 def _gathered(padded: Tensor, cells: Cells) -> Tensor:

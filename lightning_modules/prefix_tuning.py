@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache, GenerationConfig, PreTrainedModel
 
 from data.batching import TokenBudgetLoader, padded
 from data.errors import InputError
@@ -190,18 +190,20 @@ def longest_text(base: PreTrainedModel, adapter: Adapter) -> int:
     return positions - trained
 
 
-@torch.inference_mode()
 def check_output_layer(base: PreTrainedModel) -> None:
     """The loss is taken from the last states and one linear layer, without the scores of what is no target.
 
     Raises:
         InputError: the base's scores are made otherwise: scaled, capped or of other states.
     """
-    ids = torch.tensor([[1, 2]], device=base.device)
-    layer, expected = base.get_output_embeddings(), base(ids, use_cache=False).logits
-    states = base.base_model(ids, use_cache=False).last_hidden_state
+    ids, layer = torch.tensor([[1, 2]], device=base.device), base.get_output_embeddings()
     weight: Any = getattr(layer, "weight", None)
-    if weight is None or states.shape[-1] != weight.shape[1] or not torch.allclose(layer(states), expected, atol=1e-3):
+    with packing.ordinary(base):
+        expected = base(ids, use_cache=False).logits
+        states = base.base_model(ids, use_cache=False).last_hidden_state
+        linear = weight is not None and states.shape[-1] == weight.shape[1]
+        linear = linear and torch.allclose(layer(states), expected, atol=1e-3)
+    if not linear:
         raise InputError(
             f"{base.config.model_type}: its scores are more than a linear layer of its last states. Choose another base."
         )
@@ -218,7 +220,7 @@ def cache_shape(base: PreTrainedModel) -> tuple[int, int, int]:
     Raises:
         InputError: the base keeps no keys and values, or others from layer to layer.
     """
-    with packing.still(base):
+    with packing.ordinary(base):
         kept = base.base_model(torch.tensor([[1]], device=base.device), use_cache=True).get("past_key_values")
     layers = [(getattr(x, "keys", None), getattr(x, "values", None)) for x in getattr(kept, "layers", [])]
     shapes = {(x.shape[1], x.shape[3]) for layer in layers for x in layer if x is not None}
@@ -244,14 +246,14 @@ def key_values(flat: Tensor, shape: tuple[int, int, int]) -> list[tuple[Tensor, 
     return [(layer[0], layer[1]) for layer in both]
 
 
-@torch.no_grad()
 def activations(base: PreTrainedModel, words: Tensor) -> Tensor:
     """The keys and values of words at every layer, in the layout of P (L, layers * 2 * heads * head size).
 
     `words` are piece ids (L,) or vectors (L, d) of the embedding layer.
     """
     text = {"inputs_embeds" if words.is_floating_point() else "input_ids": words[None].to(base.device)}
-    layers = base.base_model(**text, use_cache=True).past_key_values.layers
+    with packing.ordinary(base):
+        layers = base.base_model(**text, use_cache=True).past_key_values.layers
     both = torch.stack(
         [torch.stack([layer.keys[0], layer.values[0]]) for layer in layers]
     )  # (layers, 2, heads, L, size)
@@ -304,7 +306,8 @@ def target_loss(base: PreTrainedModel, adapter: Adapter, batch: ExampleBatch | d
     if isinstance(batch, ExampleBatch):
         states = adapter.packed_states(packing.prepare(base), batch)
         features = states.index_select(0, batch.predicting)
-        return projected_cross_entropy(features, layer.weight, layer.bias, batch.targets), len(features)
+        bias = getattr(layer, "bias", None)
+        return projected_cross_entropy(features, layer.weight, bias, batch.targets), len(features)
     return next_piece_loss(adapter.states(base, batch["text"]), layer, batch["text"], batch["counted"])
 
 
@@ -337,20 +340,25 @@ def generate(
 ) -> list[list[int]]:
     """Continuations of prompts of piece ids (one batch), up to the piece `end`; `options` go to `transformers.generate`.
 
-    Prompts are padded on the left and the padding is masked, so a row gets what it would get alone.
+    Prompts are padded on the left and the padding is masked, so a row gets what it would get alone. What the base's folder says of
+    writing (a penalty of repetitions, no cache) does not count.
     """
     text = padded([list(p) for p in prompts], left=True).to(base.device)
     lengths = torch.tensor([[len(p)] for p in prompts], device=base.device)
     mask = (torch.arange(text.shape[1], device=base.device) >= text.shape[1] - lengths).long()
     inputs = adapter.inputs(base, text, mask, options.get("num_beams", 1))
-    out = cast(Any, base).generate(
-        **inputs,
-        max_new_tokens=max_new,
-        eos_token_id=end,
-        pad_token_id=end,
-        do_sample=options.pop("do_sample", False),
-        **options,
-    )
+    own, base.generation_config = base.generation_config, GenerationConfig()
+    try:
+        out = cast(Any, base).generate(
+            **inputs,
+            max_new_tokens=max_new,
+            eos_token_id=end,
+            pad_token_id=end,
+            do_sample=options.pop("do_sample", False),
+            **options,
+        )
+    finally:
+        base.generation_config = own  # it is saved with the base
     skipped = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
     rows = [row[skipped:] for row in out.tolist()]
     return [row[: row.index(end)] if end in row else row for row in rows]

@@ -88,6 +88,13 @@ def test_a_prompt_is_read_once_and_nothing_is_padded(model: PreTrainedModel) -> 
     assert seen == [sum(len(trunk) + sum(map(len, branches)) for trunk, branches in groups)]
 
 
+def test_trunks_may_be_empty_one_or_all(model: PreTrainedModel) -> None:
+    for groups in ([([], [[7, 8], [9]]), ([], [[10]])], [([], [[7, 8], [9]]), ([5, 6], [[10]])]):
+        expected = separate(packing.release(model), groups)
+        packing.prepare(model)
+        torch.testing.assert_close(packed(model, groups), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_a_branch_sees_neither_its_siblings_nor_other_trees(model: PreTrainedModel) -> None:
     packing.prepare(model)
     groups = trees((3, 2), seed=1)
