@@ -1,5 +1,6 @@
 """Language models as folders that `transformers` reads."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from data.errors import InputError
-from stages.model_files import CONFIG, DEVICE
+from stages.model_files import AGAIN, CONFIG, DEVICE
 
 transformers_logging.disable_progress_bar()  # of loading and saving, which take a moment here
 
@@ -37,12 +38,28 @@ def skeleton(folder: Path) -> PreTrainedModel:
     return found
 
 
-def from_pretrained(kind: Any, folder: Path | str, **options: Any) -> tuple[Any, Any]:
-    """A model of the kind, in float32, and its tokenizer. Raises InputError when they cannot be loaded."""
+def from_pretrained(kind: Any, folder: Path | str, new: Collection[str] = (), **options: Any) -> tuple[Any, Any]:
+    """A model of the kind, in float32, and its tokenizer.
+
+    Raises:
+        InputError: they cannot be loaded, or weights are missing, but for those that are to be `new`, or have another shape.
+    """
     if isinstance(folder, Path) and not (folder / CONFIG).is_file():
         raise InputError(f"{folder}: no {CONFIG} in it: not a model folder. Run the stage that makes it: dvc repro.")
     try:
-        model = kind.from_pretrained(folder, dtype=torch.float32, **options).to(DEVICE).eval()
-        return model, AutoTokenizer.from_pretrained(folder)
+        loaded, info = kind.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"{folder}: cannot be loaded: {error}") from None
+    # `transformers` would go on with random weights.
+    if missing := sorted(set(info["missing_keys"]) - set(new)):
+        first = ", ".join(missing[:3]) + ", ..." * (len(missing) > 3)
+        raise InputError(f"{folder}: weights are missing ({len(missing)}): {first}. {AGAIN}")
+    if others := sorted(info["mismatched_keys"]):
+        name, found, expected = others[0]
+        raise InputError(
+            f"{folder}: {name} has the shape {tuple(found)}, and its {CONFIG} describes {tuple(expected)}. {AGAIN}"
+        )
+    return loaded.to(DEVICE).eval(), tokenizer

@@ -65,7 +65,7 @@ class SavedReward:
 
 def new_reward_model(body: Path | str, template: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Frame]:
     """A language model's body under a scalar head with fresh weights, its tokenizer, and the frame of its texts."""
-    model, tokenizer = from_pretrained(AutoModelForSequenceClassification, body, num_labels=1)
+    model, tokenizer = from_pretrained(AutoModelForSequenceClassification, body, new=("score.weight",), num_labels=1)
     frame = _frame(tokenizer, template)
     # Where padding is spelt like the text's last piece, `transformers` would read the reward one piece too early.
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id in frame.after:

@@ -1,0 +1,63 @@
+"""A model folder is loaded whole, or refused: nothing in a loaded model is random."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig
+
+from data.errors import InputError
+from data.tokenizer import TokenizerSettings, save_tokenizer, train_tokenizer
+from stages.language_model_folder import from_pretrained, load_causal_model
+from stages.model_files import WEIGHTS
+from stages.reward_folder import new_reward_model
+
+LOST = "model.layers.1.mlp.up_proj.weight"
+
+
+@pytest.fixture(params=[False, True], ids=["own output layer", "tied"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    save_tokenizer(train_tokenizer(["abc cab"], TokenizerSettings(vocabulary=300)), tmp_path)
+    config = LlamaConfig(
+        vocab_size=300,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        tie_word_embeddings=request.param,
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def changed(folder: Path, name: str, value: torch.Tensor | None) -> None:
+    kept = {key: tensor for key, tensor in load_file(folder / WEIGHTS).items() if key != name}
+    save_file(kept if value is None else {**kept, name: value}, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def test_a_whole_folder_is_loaded(folder: Path) -> None:
+    model, _ = load_causal_model(folder)
+    saved = load_file(folder / WEIGHTS)
+    assert all(torch.equal(model.state_dict()[name].cpu(), value) for name, value in saved.items())
+
+
+def test_a_missing_weight_is_named(folder: Path) -> None:
+    changed(folder, LOST, None)
+    for load in (load_causal_model, lambda path: new_reward_model(path, "{prompt}")):
+        with pytest.raises(InputError, match=rf"{folder}: weights are missing \(1\): {LOST}\. Make it again"):
+            load(folder)
+
+
+def test_a_weight_of_another_shape_is_named(folder: Path) -> None:
+    changed(folder, "model.norm.weight", torch.ones(7))
+    with pytest.raises(
+        InputError, match=rf"{folder}: model\.norm\.weight has the shape \(7,\), and its config\.json describes \(16,\)"
+    ):
+        load_causal_model(folder)
+
+
+def test_only_a_new_reward_model_has_a_new_head(folder: Path) -> None:
+    new_reward_model(folder, "{prompt}")
+    with pytest.raises(InputError, match=r"weights are missing \(1\): score\.weight"):
+        from_pretrained(AutoModelForSequenceClassification, folder, num_labels=1)
