@@ -10,8 +10,9 @@ import pandas as pd
 from data.comparisons.encoding import template_fields
 from data.errors import InputError
 from gradus import tracking
-from stages.model_files import WEIGHTS, read_config
+from stages.model_files import WEIGHTS
 from stages.prefix_folder import PREFIX_CONFIG, check_base, read_prefix
+from stages.reward_folder import REWARD, read_reward_config
 
 SERVED = Path(__file__).with_name("served_reward_model.py")
 SERVED_PREFIX = Path(__file__).with_name("served_prefix.py")
@@ -22,25 +23,31 @@ def register(folder: Path, name: str | None = None) -> str:
     returns NAME/VERSION.
 
     Raises:
-        InputError: `folder` is neither, is damaged, or is a prefix-tuned reward model or an infix or prompt of embeddings, which the served
-            code, plain `transformers`, does not read.
+        InputError: the name is none that MLflow takes; or `folder` is neither, is damaged, or is a prefix-tuned reward model or an infix
+            or prompt of embeddings, which the served code, plain `transformers`, does not read.
     """
     import mlflow
+    from mlflow.exceptions import MlflowException
 
-    is_prefix = (folder / PREFIX_CONFIG).is_file() and not (folder / "reward.json").exists()
+    is_prefix = (folder / PREFIX_CONFIG).is_file() and not (folder / REWARD).exists()
     logged = _prefix(folder) if is_prefix else _reward_model(folder)
     name = name or ("prefix" if is_prefix else "reward_model")
     tracking.client()  # makes the data base where there is none
     mlflow.set_tracking_uri(tracking.uri())
     with mlflow.start_run(experiment_id=tracking.experiment(), run_name=f"register {name}"):
-        stored = mlflow.pyfunc.log_model(
-            name=name,
-            **logged,
-            registered_model_name=name,
-            pip_requirements=[
-                f"{package}=={version(package)}" for package in ("mlflow", "torch", "transformers", "pandas")
-            ],
-        )
+        try:
+            stored = mlflow.pyfunc.log_model(
+                name=name,
+                **logged,
+                registered_model_name=name,
+                pip_requirements=[
+                    f"{package}=={version(package)}" for package in ("mlflow", "torch", "transformers", "pandas")
+                ],
+            )
+        except MlflowException as error:
+            if error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            raise InputError(f"{name}: {error.message}") from None
     number = str(stored.registered_model_version)
     tracking.client().set_registered_model_alias(name, "candidate", number)
     return f"{name}/{number}"
@@ -77,14 +84,12 @@ def _reward_model(folder: Path) -> dict[str, Any]:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
-    config = read_config(folder / "reward.json", "a reward model or a prefix, e.g. artifacts/reward_models/paper")
-    if (folder / "prefix.safetensors").exists():
+    config = read_reward_config(folder)
+    if config.prefix:
         raise InputError(
             f"{folder}: prefix-tuned reward models cannot be served by plain transformers; use `gradus rank`."
         )
-    columns = ["prompt", "response"] + (
-        ["reference"] if "reference" in template_fields(config["frame"]["template"]) else []
-    )
+    columns = ["prompt", "response"] + (["reference"] if "reference" in template_fields(config.frame.template) else [])
     return {
         "python_model": str(SERVED),
         "artifacts": {"model": str(folder)},

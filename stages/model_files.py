@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,15 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
         shutil.copyfile(file, folder / file.name)
 
 
-def weights(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file. Raises InputError when it is missing or damaged."""
+def weights(path: Path, names: Collection[str] | None = None) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file. Raises InputError when it is missing or damaged, or has others than those of these `names`."""
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: missing or damaged ({error}). Make it again: dvc repro.") from None
+    if names is not None and set(tensors) != set(names):
+        raise InputError(f"{path}: expected {', '.join(names)} in it, found {', '.join(tensors) or 'nothing'}.")
+    return tensors
 
 
 def read_config(path: Path, what: str) -> dict[str, Any]:
@@ -61,8 +65,8 @@ def write_config(path: Path, values: dict[str, Any]) -> None:
 
 
 def write_sealed_config(path: Path, values: dict[str, Any]) -> None:
-    """Writes a model folder's config.json last, with the content hashes of the weights and tokenizer beside it and its own."""
-    files = [path.parent / WEIGHTS, *sorted(path.parent.glob("tokenizer*.json"))]
+    """Writes a model folder's JSON file last, with the content hashes of the weights and tokenizer beside it and its own."""
+    files = sorted(file for pattern in ("*.safetensors", "tokenizer*.json") for file in path.parent.glob(pattern))
     sealed = {**values, "files": {file.name: file_hash(file) for file in files}}
     write_config(path, {**sealed, "config_hash": _hash(sealed)})
 
@@ -70,7 +74,7 @@ def write_sealed_config(path: Path, values: dict[str, Any]) -> None:
 def check_seal(path: Path, config: dict[str, Any]) -> None:
     """Raises InputError when a file of a model folder is missing or not what it was when its `config` was written.
 
-    A config.json without hashes, of a folder made before there were any, promises nothing.
+    A file without hashes, of a folder made before there were any, promises nothing.
     """
     if "config_hash" in config and config["config_hash"] != _hash(config):
         raise InputError(f"{path}: it was altered since the model was saved. {AGAIN}")

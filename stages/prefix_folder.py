@@ -85,10 +85,7 @@ def read_files(
             f"{path}: truncated or altered: its content is {found[:8]}, {PREFIX_CONFIG} says {config['hash'][:8]}. "
             "Copy both files again, or make the prefix again."
         )
-    tensors = weights(path)
-    if set(tensors) != set(names):
-        raise InputError(f"{path}: expected {', '.join(names)} in it, found {', '.join(tensors) or 'nothing'}.")
-    return config, tensors
+    return config, weights(path, names)
 
 
 def load_prefix(folder: Path, base: PreTrainedModel, base_folder: Path) -> SavedPrefix:
@@ -117,7 +114,7 @@ def _base_hash(base: Path) -> str:
 
 
 def adapter(config: dict[str, Any], flat: Tensor, base: PreTrainedModel, where: Path) -> Adapter:
-    """The adapter that `config` describes, with P. Raises InputError when P has not the base's shape."""
+    """The adapter that `config` describes, with P. Raises InputError when P has not the base's shape, or is empty or not finite."""
     kind = config["kind"]
     if kind == "none":
         return NoPrefix()
@@ -125,5 +122,8 @@ def adapter(config: dict[str, Any], flat: Tensor, base: PreTrainedModel, where: 
     width = layers * 2 * heads * size if kind == "prefix" else embeddings(base).shape[1]
     if flat.dim() != 2 or flat.shape[1] != width:
         raise InputError(f"{where}: P is {tuple(flat.shape)}, and this base needs (length, {width}).")
+    if not len(flat) or not flat.isfinite().all():
+        found = "values that are not finite" if len(flat) else "no positions"
+        raise InputError(f"{where}: P has {found}. Copy the file again, or train the prefix again.")
     settings = PrefixSettings(length=len(flat), reparametrisation=False, position=config.get("position", "prefix"))
     return ADAPTERS[kind](base, settings, flat)

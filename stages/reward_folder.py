@@ -1,6 +1,7 @@
 """A reward model as a folder that `transformers` reads as AutoModelForSequenceClassification with one label.
 
 Beside it `reward.json` has the bias (transformers' heads have none), a temperature, and the frame: what stands around prompt and response.
+It also says whether there is a prefix, and has the hashes of the files beside it.
 The folder's tokenizer makes the same ids from a pair of texts, `tokenizer(prompt, response)`.
 """
 
@@ -11,21 +12,35 @@ from typing import Any
 
 import datasets
 import numpy as np
+from pydantic import BaseModel, FiniteFloat
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, processors
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
-from data.comparisons.encoding import Frame, groups
+from data.comparisons.encoding import FIELDS, Frame, groups
 from data.errors import InputError
+from data.settings import validated
 from data.tokenizer import load_tokenizer
 from lightning_modules import packing
-from lightning_modules.prefix_tuning import Adapter, Prefix, PrefixSettings
+from lightning_modules.prefix_tuning import Adapter, Prefix
 from lightning_modules.reward_model import score
 from stages.language_model_folder import from_pretrained
-from stages.model_files import read_config, weights, write_config
+from stages.model_files import AGAIN, WEIGHTS, check_seal, read_config, weights, write_sealed_config
+from stages.params import checked_template
+from stages.prefix_folder import PREFIX
+from stages.prefix_folder import adapter as prefix_adapter
 
-REWARD, PREFIX = "reward.json", "prefix.safetensors"
+REWARD = "reward.json"
 BUDGET = 8192  # pieces scored at once
+
+
+class RewardConfig(BaseModel):
+    """What `reward.json` says beside the hashes."""
+
+    bias: FiniteFloat
+    temperature: FiniteFloat | None = None
+    frame: Frame
+    prefix: bool
 
 
 @dataclass(frozen=True)
@@ -121,22 +136,38 @@ def save_reward_model(
     tokenizer.save_pretrained(folder)
     if isinstance(adapter, Prefix):
         save_file({"P": adapter.flat().detach().cpu().contiguous()}, folder / PREFIX)
-    write_config(folder / REWARD, {"bias": bias, "temperature": temperature, "frame": frame.as_json()})
+    config = RewardConfig(bias=bias, temperature=temperature, frame=frame, prefix=isinstance(adapter, Prefix))
+    write_sealed_config(folder / REWARD, config.model_dump())
+
+
+def read_reward_config(folder: Path) -> RewardConfig:
+    """`reward.json`, after a check of the files beside it. One written before it said so has a prefix where there is the file.
+
+    Raises:
+        InputError: it is missing or damaged, or a file is missing or not the one that was saved with it.
+    """
+    path = folder / REWARD
+    values = read_config(path, "a reward model or a prefix, e.g. artifacts/reward_models/paper")
+    config = validated(RewardConfig, {"prefix": (folder / PREFIX).is_file(), **values}, str(path))
+    try:
+        checked_template(config.frame.template, FIELDS)
+    except ValueError as error:
+        raise InputError(f"{path}: frame.template: {error}.") from None
+    if not config.frame.after:
+        raise InputError(f"{path}: frame.after is empty: the reward is read at its last piece. {AGAIN}")
+    check_seal(path, values)
+    if not any(folder.glob("model*.safetensors")):  # several where they are large
+        raise InputError(f"{folder / WEIGHTS}: missing. {AGAIN}")
+    return config
 
 
 def load_reward_model(folder: Path) -> SavedReward:
-    """Raises InputError when a file is missing or damaged."""
-    config = read_config(folder / REWARD, "a reward model, e.g. artifacts/reward_models/paper")
+    """Raises InputError when a file is missing, damaged, or not the one that was saved."""
+    config = read_reward_config(folder)
     model, _ = from_pretrained(AutoModelForSequenceClassification, folder)
     adapter: Adapter | None = None
-    if (folder / PREFIX).is_file():
-        flat = weights(folder / PREFIX)["P"]
-        adapter = Prefix(model, PrefixSettings(length=len(flat), reparametrisation=False), flat).to(model.device).eval()
-    return SavedReward(
-        packing.prepare(model),
-        load_tokenizer(folder),
-        Frame(**config["frame"]),
-        config["bias"],
-        config["temperature"],
-        adapter,
-    )
+    if config.prefix:
+        flat = weights(folder / PREFIX, ("P",))["P"]
+        adapter = prefix_adapter({"kind": "prefix"}, flat, model, folder / PREFIX).to(model.device).eval()
+    tokenizer = load_tokenizer(folder)
+    return SavedReward(packing.prepare(model), tokenizer, config.frame, config.bias, config.temperature, adapter)

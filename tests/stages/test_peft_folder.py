@@ -82,6 +82,11 @@ def test_what_is_no_prefix_is_refused(out: Path, tmp_path: Path) -> None:
     save_file({"prompt_embeddings": torch.zeros(3, 7)}, adapter / "adapter_model.safetensors")
     with pytest.raises(InputError, match=r"P is \(3, 7\), and this base needs \(length, 32\)"):
         import_prefix(adapter, base, BASE, out, "{source}")
+    width = load_file(FIXTURE / "prefix" / "adapter_model.safetensors")["prompt_embeddings"].shape[1]
+    for length, value, found in [(0, 0.0, "no positions"), (3, float("nan"), "values that are not finite")]:
+        save_file({"prompt_embeddings": torch.full((length, width), value)}, adapter / "adapter_model.safetensors")
+        with pytest.raises(InputError, match=rf"{adapter}: P has {found}"):
+            import_prefix(adapter, base, BASE, out, "{source}")
     (adapter / "adapter_model.safetensors").write_bytes(
         (FIXTURE / "prefix" / "adapter_model.safetensors").read_bytes()[:-9]
     )

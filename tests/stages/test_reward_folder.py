@@ -7,6 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import (
     AutoModelForCausalLM,
@@ -27,7 +29,9 @@ from data.errors import InputError
 from data.tokenizer import TokenizerSettings, save_tokenizer, train_tokenizer
 from gradus import registering, tracking
 from lightning_modules.prefix_tuning import NoPrefix, Prefix, PrefixSettings
-from stages.reward_folder import load_reward_model, new_reward_model, save_reward_model
+from stages.model_files import WEIGHTS
+from stages.prefix_folder import PREFIX
+from stages.reward_folder import REWARD, load_reward_model, new_reward_model, save_reward_model
 
 TEMPLATE = "{prompt} ({reference})"
 CASES = [
@@ -109,6 +113,88 @@ def test_a_text_longer_than_the_body_is_an_error(body: Path, tmp_path: Path) -> 
 def test_a_missing_reference_is_an_error(body: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="needs a reference, and a record has none"):
         load_reward_model(saved(body, tmp_path / "reward")).rewards([{"prompt": "a", "responses": ["b", "c"]}])
+
+
+def _edited(folder: Path, change: Callable[[dict[str, Any]], object] = dict) -> Path:
+    """The folder with reward.json changed, and without hashes, as folders had it before there were any."""
+    values = json.loads((folder / REWARD).read_text())
+    del values["files"], values["config_hash"]
+    change(values)
+    (folder / REWARD).write_text(json.dumps(values))
+    return folder
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "prefix lost": (lambda f: (f / PREFIX).unlink(), r"prefix\.safetensors: missing"),
+    "prefix of another model": (
+        lambda f: save_file({"P": load_file(f / PREFIX)["P"] + 1}, f / PREFIX),
+        r"prefix\.safetensors: not the file that was saved with the model",
+    ),
+    "weights of another model": (
+        lambda f: save_file(dict(load_file(f / WEIGHTS), extra=torch.zeros(1)), f / WEIGHTS, {"format": "pt"}),
+        r"model\.safetensors: not the file that was saved with the model",
+    ),
+    "weights lost": (lambda f: (f / WEIGHTS).unlink(), r"model\.safetensors: missing"),
+    "reward.json altered": (
+        lambda f: (f / REWARD).write_text((f / REWARD).read_text().replace("0.25", "0.5")),
+        r"reward\.json: it was altered",
+    ),
+    "no hashes, prefix lost": (lambda f: (_edited(f) / PREFIX).unlink(), r"prefix\.safetensors: missing"),
+    "no hashes, weights lost": (lambda f: (_edited(f) / WEIGHTS).unlink(), r"model\.safetensors: missing"),
+    "no hashes, P of another width": (
+        lambda f: save_file({"P": torch.zeros(3, 7)}, _edited(f) / PREFIX),
+        r"prefix\.safetensors: P is \(3, 7\), and this base needs \(length, 64\)",
+    ),
+    "no hashes, no P": (
+        lambda f: save_file({"Q": torch.zeros(3, 64)}, _edited(f) / PREFIX),
+        r"prefix\.safetensors: expected P in it, found Q",
+    ),
+    "no frame": (lambda f: _edited(f, lambda v: v.pop("frame")), r"reward\.json: key 'frame' is missing"),
+    "no bias": (lambda f: _edited(f, lambda v: v.pop("bias")), r"reward\.json: key 'bias' is missing"),
+    "no end": (lambda f: _edited(f, lambda v: v["frame"].update(after=[])), r"reward\.json: frame\.after is empty"),
+    "unknown field": (
+        lambda f: _edited(f, lambda v: v["frame"].update(template="{nope}")),
+        r"reward\.json: frame\.template: .* \{prompt\} or \{reference\}",
+    ),
+}
+
+
+@pytest.mark.parametrize("body", ["own pad"], indirect=True)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_folder_is_named(body: Path, tmp_path: Path, damage: str) -> None:
+    folder = saved(body, tmp_path / "reward", prefix=True)
+    change, expected = DAMAGES[damage]
+    change(folder)
+    with pytest.raises(InputError, match=expected):
+        load_reward_model(folder)
+
+
+@pytest.mark.parametrize("body", ["own pad"], indirect=True)
+@pytest.mark.parametrize("prefix", [False, True])
+def test_a_folder_made_before_there_were_hashes_is_read(body: Path, tmp_path: Path, prefix: bool) -> None:
+    folder = saved(body, tmp_path / "reward", prefix)
+    expected = load_reward_model(folder).rewards(CASES)
+    _edited(folder, lambda values: values.pop("prefix"))
+    np.testing.assert_array_equal(np.concatenate(load_reward_model(folder).rewards(CASES)), np.concatenate(expected))
+
+
+@pytest.mark.parametrize("body", ["own pad"], indirect=True)
+def test_what_cannot_be_registered_is_named(
+    body: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_tracking: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{empty_tracking}")
+    tracking.client.cache_clear()
+    folder = saved(body, tmp_path / "reward")
+    with pytest.raises(InputError, match=r"a/b: .*[Nn]ame"):
+        registering.register(folder, "a/b")
+    tracking.client.cache_clear()
+    _edited(folder, lambda values: values.pop("frame"))
+    with pytest.raises(InputError, match=r"reward\.json: key 'frame' is missing"):
+        registering.register(folder)
+    (saved(body, tmp_path / "lost") / WEIGHTS).unlink()
+    with pytest.raises(InputError, match=r"model\.safetensors: missing"):
+        registering.register(tmp_path / "lost")
 
 
 @pytest.mark.parametrize("body", ["own pad"], indirect=True)
