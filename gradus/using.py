@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from data.comparisons.collection import read_collection
 from data.comparisons.evaluation import compare, evaluate, padded
 from data.comparisons.importing import Source, import_rankings
 from data.errors import InputError
+from data.settings import validated
 from data.tokenizer import encode
 from gradus.input_lines import Line
 from gradus.translating import load_ensemble
@@ -83,16 +85,22 @@ def _scored(groups: Iterable[list[Line]], warn: Callable[[str], Any], key: str, 
 def _each(cases: dict[int, dict[str, Any]], scores: Scores) -> Iterator[list[float]]:
     """Scores of all cases together; where one cannot be scored one by one, as far as that one, which the error names."""
     try:
-        together = scores(list(cases.values())) if cases else []
+        together = _finite(scores(list(cases.values()))) if cases else []
     except InputError:
         for number, case in cases.items():
             try:
-                (alone,) = scores([case])
+                (alone,) = _finite(scores([case]))
             except InputError as error:
                 raise InputError(f"standard input, line {number}: {error}") from None
             yield alone
     else:
         yield from together
+
+
+def _finite(scores: list[list[float]]) -> list[list[float]]:
+    if not all(map(math.isfinite, itertools.chain(*scores))):
+        raise InputError("the model gives a score that is not finite: its weights are damaged, or its training failed.")
+    return scores
 
 
 def _ranked(case: dict[str, Any], key: str, found: list[float]) -> str:
@@ -104,12 +112,13 @@ def evaluation(folder: Path, file: Path, format: str) -> dict[str, Any]:
     """How far a reward model agrees with the rankings of a collection or a file.
 
     Raises:
-        InputError: there is no reward model or no ranking, or a record of the file is wrong.
+        InputError: there is no reward model or no ranking, the format is unknown, or a record of the file is wrong.
     """
     model = load_reward_model(folder)
     with tempfile.TemporaryDirectory() as temporary:
         if not file.is_dir():
-            import_rankings([Source(source=str(file), format=format)], Path(temporary) / "rankings", strict=True)
+            source = validated(Source, {"source": str(file), "format": format}, "options")
+            import_rankings([source], Path(temporary) / "rankings", strict=True)
         rows = read_collection(file if file.is_dir() else Path(temporary) / "rankings")
         scored, kept = model.of_rankings(rows)
         if not len(kept):
@@ -128,11 +137,15 @@ def _case(line: Line) -> dict[str, Any]:
     where = f"standard input, line {line.number}"
     try:
         case = json.loads(line.text)
-        json.dumps(case, ensure_ascii=False).encode()
+        json.dumps(case, ensure_ascii=False, allow_nan=False).encode()
     except json.JSONDecodeError as error:
         raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno}).") from None
     except UnicodeEncodeError:  # JSON can spell what is no text
         raise InputError(f"{where}: half a surrogate pair (\\ud800 to \\udfff alone), which is no letter.") from None
+    except RecursionError:
+        raise InputError(f"{where}: nested too deeply.") from None
+    except ValueError as error:  # NaN, infinity, an integer of thousands of digits
+        raise InputError(f"{where}: no JSON that can be read and written again ({error}).") from None
     responses = case.get("responses") if isinstance(case, dict) else None
     if (
         not isinstance(responses, list)

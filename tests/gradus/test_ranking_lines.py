@@ -1,0 +1,74 @@
+"""`gradus rank` and `gradus evaluate-rankings`: wrong lines and options are ordinary errors, and what is written is JSON."""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from data.errors import InputError
+from data.tokenizer import TokenizerSettings, save_tokenizer, train_tokenizer
+from gradus import using
+from gradus.cli import app
+from gradus.input_lines import Line
+from lightning_modules.prefix_tuning import NoPrefix
+from stages.reward_folder import new_reward_model, save_reward_model
+
+GOOD = '{"prompt": "abc", "responses": ["a", "b"]}'
+
+
+@pytest.fixture(scope="module")
+def body(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("body")
+    save_tokenizer(train_tokenizer(["abc cab"], TokenizerSettings(vocabulary=300)), folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=300, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+def reward_model(body: Path, folder: Path, head: float = 0.1) -> Path:
+    model, tokenizer, frame = new_reward_model(body, "{prompt}")
+    torch.nn.init.constant_(model.score.weight, head)
+    save_reward_model(folder, model, tokenizer, frame, NoPrefix(), bias=0.25, temperature=None)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("[" * 200_000, "nested too deeply"),
+        (f'{{"prompt": "a", "responses": ["b"], "x": {"1" * 5000}}}', "no JSON that can be read"),
+        ('{"prompt": "a", "responses": ["b"], "x": NaN}', "no JSON that can be read"),
+        ('{"prompt": "a", "responses": ["b"], "x": 1e999}', "no JSON that can be read"),
+    ],
+)
+def test_a_line_that_is_no_json_is_named_after_those_before_it(
+    body: Path, tmp_path: Path, line: str, expected: str
+) -> None:
+    written = using.rewards(reward_model(body, tmp_path / "r"), [[Line(1, GOOD, None), Line(2, line, None)]], print)
+    assert len(json.loads(next(written))["rewards"]) == 2
+    with pytest.raises(InputError, match=rf"^standard input, line 2: .*{expected}"):
+        next(written)
+
+
+def test_rewards_that_are_not_finite_are_an_error(body: Path, tmp_path: Path) -> None:
+    folder = reward_model(body, tmp_path / "r", head=float("nan"))
+    with pytest.raises(InputError, match="standard input, line 1: the model gives a score that is not finite"):
+        next(using.rewards(folder, [[Line(1, GOOD, None)]], print))
+
+
+def test_an_unknown_format_is_an_error(body: Path, tmp_path: Path) -> None:
+    file, shown = tmp_path / "rankings.jsonl", io.StringIO()
+    file.write_text(json.dumps({**json.loads(GOOD), "ranks": [1, 2]}) + "\n")
+    model = str(reward_model(body, tmp_path / "r"))
+    with pytest.raises(SystemExit) as ended, contextlib.redirect_stderr(shown):
+        app(["evaluate-rankings", str(file), "--model", model, "--format", "jsonll"])
+    assert ended.value.code == 2
+    assert "options: format" in shown.getvalue()
+    assert "unknown format" in shown.getvalue()
