@@ -11,7 +11,7 @@ from gradus.input_lines import Line
 from lightning_modules.generation import GenerationSettings, write
 from lightning_modules.mixed_prefixes import MixedPrefixes
 from lightning_modules.prefix_tuning import NoPrefix, Prompting
-from stages.language_model_folder import load_causal_model
+from stages.language_model_folder import end_piece, load_causal_model, prompts
 from stages.prefix_folder import SavedPrefix, load_prefix
 
 ONLY = ""  # the name of a prefix that lines do not name
@@ -34,7 +34,7 @@ class ContinuedLines:
         warn: told of every line that was not read as it stands.
 
     Raises:
-        InputError: an option is wrong, a prefix is of another base, or leaves no room for text.
+        InputError: an option is wrong, the model has no end piece, a prefix is of another base, or leaves no room for text.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class ContinuedLines:
         self.folder, self.warn = folder, warn
         self.settings = validated(GenerationSettings, options, "options")
         self.model, self.tokenizer = load_causal_model(folder)
+        self.end = end_piece(self.tokenizer, folder)
         self.model.requires_grad_(False)
         self.saved = {name: load_prefix(path, self.model, folder) for name, path in prefixes.items()} or {
             ONLY: SavedPrefix(NoPrefix(), "{source}", "none")
@@ -92,7 +93,7 @@ class ContinuedLines:
                 raise InputError(f"{where}: unknown prefix '{name}' - {nearest(name, list(self.saved))}")
         if not (text := text.strip()):
             return Prompt(name, [])
-        pieces: list[int] = self.tokenizer(self.saved[name].template.format_map({"source": text}))["input_ids"]
+        (pieces,) = prompts(self.tokenizer, self.saved[name].template, [text])
         if self.context:
             virtual, most = self.virtual[name], self.settings.max_pieces
             if len(pieces) > (allowed := self.context - virtual - most):
@@ -113,7 +114,7 @@ class ContinuedLines:
             self.model,
             adapter,
             [prompts[i].pieces for i in full],
-            self.tokenizer.eos_token_id,
+            self.end,
             self.settings,
             batch=len(numbers),
             rows=[numbers[i] for i in full],

@@ -15,7 +15,7 @@ import torch
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, GenerationConfig
 
 
 class ServedPrefix(PythonModel):
@@ -31,20 +31,26 @@ class ServedPrefix(PythonModel):
             raise ValueError(f"{base}: not the base of this prefix (weights {found[:8]}); name it in GRADUS_BASE_MODEL")
         self.tokenizer = AutoTokenizer.from_pretrained(base)
         self.model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
-        config = self.model.config
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        # As `gradus generate`: a penalty that the base's folder asks for is not of the prefix, and without a cache it would not be read.
+        self.model.generation_config = GenerationConfig()
+        self.model.config.use_cache = True
+        with torch.inference_mode():
+            kept = self.model(torch.tensor([[1]]), use_cache=True).past_key_values.layers
+        heads = kept[0].keys.shape[1]  # what the base keeps: its configuration may have names of its own for it
         flat = load_file(folder / "prefix.safetensors")["P"]
-        self.layers = flat.view(len(flat), config.num_hidden_layers, 2, heads, -1).permute(1, 2, 3, 0, 4)[:, :, None]
+        self.layers = flat.view(len(flat), len(kept), 2, heads, -1).permute(1, 2, 3, 0, 4)[:, :, None]
+        special = {str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+        self.split = not any(token in self.settings["template"] for token in special)
 
     @torch.inference_mode()
     def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> list[str]:
-        """What `gradus generate` writes for the rows as lines. Raises ValueError, before any is written, where one is too long."""
+        """What `gradus generate` writes for the rows as lines. Raises ValueError, before any is written, where one is no text or is too long."""
         given = params or {}
         beam, most = int(given.get("beam", 1)), int(given.get("max_pieces", 64))
         prompts = self._prompts(model_input["source"], most)
         return [self._continuation(prompt, beam, most) if prompt else "" for prompt in prompts]
 
-    def _prompts(self, sources: Iterable[str], most: int) -> list[list[int]]:
+    def _prompts(self, sources: Iterable[Any], most: int) -> list[list[int]]:
         """The pieces of each row with its template; none for an empty row."""
         positions, virtual = getattr(self.model.config, "max_position_embeddings", None), self.layers.shape[4]
         allowed = positions - virtual - most if positions else None
@@ -55,8 +61,11 @@ class ServedPrefix(PythonModel):
             )
         prompts: list[list[int]] = []
         for number, source in enumerate(sources, start=1):
-            text = source.strip()
-            pieces = self.tokenizer(self.settings["template"].format(source=text))["input_ids"] if text else []
+            if not isinstance(source, str):
+                raise ValueError(f"row {number}: source is {source!r}: a text expected, which may be empty.")
+            text = self.settings["template"].format(source=source.strip()) if source.strip() else ""
+            # A source that spells a special piece is text; a template that does means it.
+            pieces = self.tokenizer(text, split_special_tokens=self.split)["input_ids"] if text else []
             if allowed is not None and len(pieces) > allowed:
                 raise ValueError(
                     f"row {number}: {len(pieces)} pieces with its template, but the base takes {allowed}: its {positions} positions less "
@@ -78,6 +87,7 @@ class ServedPrefix(PythonModel):
             do_sample=False,
             eos_token_id=end,
             pad_token_id=end,
+            use_cache=True,
         )
         written = str(self.tokenizer.decode(out[0, before.shape[1] :], skip_special_tokens=True))
         return " ".join(written.split())

@@ -4,7 +4,9 @@ MLflow stores this file's text with the model (no pickles) and runs it in the se
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import torch
@@ -26,24 +28,40 @@ class ServedRewardModel(PythonModel):
 
     @torch.inference_mode()
     def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> list[float]:
-        rows = model_input.to_dict("records")
-        template = self.settings["frame"]["template"]
-        texts = [(template.format(prompt=r["prompt"], reference=r.get("reference")), r["response"]) for r in rows]
+        """Raises ValueError, before any is scored, where a row lacks a text or is longer than the model reads."""
+        texts = self._texts(model_input.to_dict("records"))
         order = sorted(range(len(texts)), key=lambda i: len(texts[i][0]) + len(texts[i][1]))
         found = [0.0] * len(texts)
         for start in range(0, len(order), ROWS_AT_ONCE):
             chosen = order[start : start + ROWS_AT_ONCE]
             prompts, responses = zip(*(texts[i] for i in chosen), strict=True)
-            batch = self.tokenizer(
-                list(prompts),
-                list(responses),
-                padding=True,
-                return_tensors="pt",
-                split_special_tokens=True,  # text that spells a special piece is text
-            )
+            batch = self._pieces(prompts, responses, padding=True, return_tensors="pt")
             for i, value in zip(chosen, self.model(**batch).logits[:, 0].tolist(), strict=True):
                 found[i] = value + self.settings["bias"]
         return found
+
+    def _texts(self, rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+        """Prompt in its template, and response, of each row."""
+        template = self.settings["frame"]["template"]
+        fields = [name for _, name, _, _ in Formatter().parse(template) if name]
+        for number, row in enumerate(rows, start=1):
+            for column in dict.fromkeys(["prompt", "response", *fields]):
+                found = row.get(column)
+                if not isinstance(found, str) or (column == "reference" and not found):
+                    raise ValueError(f"row {number}: {column} is {found!r}: a text expected.")
+        texts = [(template.format(prompt=r["prompt"], reference=r.get("reference")), r["response"]) for r in rows]
+        longest = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        pieces = self._pieces(*zip(*texts, strict=True))["input_ids"] if texts else []
+        for number, ids in enumerate(pieces, start=1):
+            if longest and len(ids) > longest:
+                raise ValueError(
+                    f"row {number}: prompt and response have {len(ids):,} pieces; this model reads at most {longest:,}."
+                )
+        return texts
+
+    def _pieces(self, prompts: Sequence[str], responses: Sequence[str], **options: Any) -> Any:
+        """Text that spells a special piece is text."""
+        return self.tokenizer(list(prompts), list(responses), split_special_tokens=True, **options)
 
 
 set_model(ServedRewardModel())

@@ -24,7 +24,7 @@ from data.tokenizer import load_tokenizer
 from lightning_modules import packing
 from lightning_modules.prefix_tuning import Adapter, Prefix
 from lightning_modules.reward_model import score
-from stages.language_model_folder import from_pretrained
+from stages.language_model_folder import end_piece, from_pretrained
 from stages.model_files import AGAIN, WEIGHTS, check_seal, read_config, weights, write_sealed_config
 from stages.params import checked_template
 from stages.prefix_folder import PREFIX
@@ -81,7 +81,7 @@ class SavedReward:
 def new_reward_model(body: Path | str, template: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Frame]:
     """A language model's body under a scalar head with fresh weights, its tokenizer, and the frame of its texts."""
     model, tokenizer = from_pretrained(AutoModelForSequenceClassification, body, new=("score.weight",), num_labels=1)
-    frame = _frame(tokenizer, template)
+    frame = _frame(tokenizer, template, end_piece(tokenizer, body))
     # Where padding is spelt like the text's last piece, `transformers` would read the reward one piece too early.
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id in frame.after:
         spare = {tokenizer.unk_token, tokenizer.bos_token} - {None, tokenizer.eos_token}
@@ -93,15 +93,13 @@ def new_reward_model(body: Path | str, template: str) -> tuple[PreTrainedModel, 
     return model, tokenizer, frame
 
 
-def _frame(tokenizer: PreTrainedTokenizerBase, template: str) -> Frame:
+def _frame(tokenizer: PreTrainedTokenizerBase, template: str, end: int) -> Frame:
     """What the tokenizer itself puts around a text stands around the prompt; its end piece after the response."""
-    if tokenizer.eos_token_id is None:
-        raise InputError("the body's tokenizer has no end piece (eos_token): the reward is read there.")
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     ids = tokenizer("a")["input_ids"]
     start = next(i for i in range(len(ids)) if ids[i : i + len(bare)] == bare)
-    between = [i for i in ids[start + len(bare) :] if i != tokenizer.eos_token_id]
-    return Frame(template, ids[:start], between, [tokenizer.eos_token_id])
+    between = [i for i in ids[start + len(bare) :] if i != end]
+    return Frame(template, ids[:start], between, [end])
 
 
 def _join_pairs(tokenizer: PreTrainedTokenizerBase, frame: Frame) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from data.arrow import read_split, references_by_source
 from data.errors import InputError
 from stages import layout
+from stages.language_model_folder import end_piece, prompts
 
 READ_AT_ONCE = 512
 
@@ -85,10 +86,11 @@ def _encoded(
     units: list[tuple[str, list[str]]], tokenizer: Any, template: str
 ) -> list[tuple[str, list[int], list[list[int]]]]:
     """(source, prompt, targets) as piece ids; the tokenizer sees a part of the texts at once."""
-    prompts = tokenizer([template.format_map({"source": source}) for source, _ in units])["input_ids"]
+    read = prompts(tokenizer, template, [source for source, _ in units])
+    end = end_piece(tokenizer, layout.BASE_MODEL)
     texts = [f" {target}" for _, targets in units for target in targets]
-    targets = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
+    targets = iter(tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"])
     return [
-        (source, prompt, [[*next(targets), tokenizer.eos_token_id] for _ in own])
-        for (source, own), prompt in zip(units, prompts, strict=True)
+        (source, prompt, [[*next(targets), end] for _ in own])
+        for (source, own), prompt in zip(units, read, strict=True)
     ]
