@@ -32,7 +32,9 @@ def skeleton(folder: Path) -> PreTrainedModel:
         raise InputError(f"{folder}: no {CONFIG} in it: not a model folder. Run the stage that makes it: dvc repro.")
     try:
         with torch.device("meta"):
-            found: PreTrainedModel = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+            config = AutoConfig.from_pretrained(folder)
+            # Without numbers, mixtures of experts know how to multiply in bf16 only.
+            found: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     except (OSError, ValueError) as error:
         raise InputError(f"{folder}: cannot be loaded: {error}") from None
     return found

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig, MixtralConfig
 
 from data.errors import InputError
 from data.tokenizer import TokenizerSettings, save_tokenizer, train_tokenizer
-from stages.language_model_folder import from_pretrained, load_causal_model
+from lightning_modules.prefix_tuning import cache_shape
+from stages.language_model_folder import from_pretrained, load_causal_model, skeleton
 from stages.model_files import WEIGHTS
 from stages.reward_folder import new_reward_model
 
@@ -61,3 +62,15 @@ def test_only_a_new_reward_model_has_a_new_head(folder: Path) -> None:
     new_reward_model(folder, "{prompt}")
     with pytest.raises(InputError, match=r"weights are missing \(1\): score\.weight"):
         from_pretrained(AutoModelForSequenceClassification, folder, num_labels=1)
+
+
+def test_a_skeleton_has_the_shapes_of_its_folder(tmp_path: Path) -> None:
+    sizes = {
+        "vocab_size": 60,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 3,
+        "num_local_experts": 2,
+    }
+    MixtralConfig(**sizes, num_attention_heads=4, num_key_value_heads=2).save_pretrained(tmp_path)
+    assert cache_shape(skeleton(tmp_path)) == (3, 2, 8)
