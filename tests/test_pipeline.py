@@ -308,7 +308,7 @@ def test_a_failed_stage_fails_the_flow_and_only_what_depends_on_it(project: Proj
 
 
 def test_wrong_settings_stop_the_run_before_anything_is_done(project: Project) -> None:
-    original = (project.folder / "params.yaml").read_text()
+    original, pending = (project.folder / "params.yaml").read_text(), project.would_run()
     (project.folder / "params.yaml").write_text(original + "\nrewrad_models: {}\n")
     assert "params.yaml: unknown key 'rewrad_models' - did you mean 'reward_models'?" in project.run(
         "gradus", "run", expect=2
@@ -317,9 +317,6 @@ def test_wrong_settings_stop_the_run_before_anything_is_done(project: Project) -
     output = project.run("dvc", "repro", expect=255)
     assert "tokenizer: error: params.yaml: unknown key 'tokenizer.vocab' - did you mean 'vocabulary'?" in output
     (project.folder / "params.yaml").write_text(original)
-    assert project.would_run() == {
-        "tokenizer",
-        *project.would_run(),
-    }  # its old output was removed by dvc, and is made again
-    project.run("dvc", "repro")
-    assert project.would_run() == set()
+    assert "tokenizer" in project.would_run()  # its old output was removed by dvc, and is made again
+    project.run("dvc", "repro", "tokenizer")
+    assert project.would_run() == pending
