@@ -67,6 +67,14 @@ def body(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_tracking: Path) -> None:
+    """Models are registered in a data base of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{empty_tracking}")
+    tracking.client.cache_clear()
+
+
 def saved(body: Path, folder: Path, prefix: bool = False) -> Path:
     model, tokenizer, frame = new_reward_model(body, TEMPLATE)
     torch.nn.init.normal_(model.score.weight)
@@ -179,12 +187,8 @@ def test_a_folder_made_before_there_were_hashes_is_read(body: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("body", ["own pad"], indirect=True)
-def test_what_cannot_be_registered_is_named(
-    body: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_tracking: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{empty_tracking}")
-    tracking.client.cache_clear()
+@pytest.mark.usefixtures("registry")
+def test_what_cannot_be_registered_is_named(body: Path, tmp_path: Path) -> None:
     folder = saved(body, tmp_path / "reward")
     with pytest.raises(InputError, match=r"a/b: .*[Nn]ame"):
         registering.register(folder, "a/b")
@@ -198,12 +202,8 @@ def test_what_cannot_be_registered_is_named(
 
 
 @pytest.mark.parametrize("body", ["own pad"], indirect=True)
-def test_mlflow_serves_the_same_scores(
-    body: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_tracking: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{empty_tracking}")
-    tracking.client.cache_clear()
+@pytest.mark.usefixtures("registry")
+def test_mlflow_serves_the_same_scores(body: Path, tmp_path: Path) -> None:
     folder = saved(body, tmp_path / "reward")
     registered = registering.register(folder, "reward_test")
     port = _free_port()
