@@ -1,6 +1,5 @@
 """The report's plots, as PNG files."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,9 @@ import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from stages.families import families
 
 Curve = Sequence[Mapping[str, float]]
 plt.rcParams.update(
@@ -63,7 +64,9 @@ def reward_models(models: Mapping[str, Mapping[str, Any]], baselines: Mapping[st
     bars.barh(list(shown), [100 * v for v in shown.values()], color=colors)
     bars.invert_yaxis()
     bars.set(xlabel="comparisons right on held-out prompts, %", xlim=(min(40, 100 * min(shown.values())), 100))
-    for color, (name, seeds) in enumerate(_by_seed(models).items()):
+    for color, names in enumerate(families(models, "seed")):
+        name = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]}"
+        seeds = [models[name] for name in names]
         style = {"color": f"C{color % 10}", "marker": "."}
         curves = [model["curve"] for model in seeds]
         steps = [e["step"] for e in curves[0]]
@@ -89,23 +92,31 @@ def reward_models(models: Mapping[str, Mapping[str, Any]], baselines: Mapping[st
     _save(figure, path)
 
 
-def _by_seed(models: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    groups: dict[str, list[str]] = {}
-    for name, model in models.items():
-        alike = {key: value for key, value in model["settings"].items() if key != "seed"}
-        groups.setdefault(json.dumps(alike, sort_keys=True), []).append(name)
-    return {
-        f"{names[0]} ... {names[-1]}" if len(names) > 1 else names[0]: [models[name] for name in names]
-        for names in groups.values()
-    }
-
-
 def losses(bars: Mapping[str, float], path: Path) -> None:
     """Test loss of each prefix-tuning variant."""
     figure, axes = plt.subplots(figsize=(5, 0.8 + 0.4 * len(bars)))
     axes.barh(list(bars), list(bars.values()), color=["lightgrey" if name == "none" else "tab:blue" for name in bars])
     axes.invert_yaxis()
     axes.set(xlabel="loss on the target, nats a piece")
+    _save(figure, path)
+
+
+def few_examples(lines: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+    """Test loss and BLEU of each way of adapting by the examples it learned from: the mean of the seeds, with a band of one deviation."""
+    figure, both = plt.subplots(1, 2, figsize=(9, 3.4))
+    for axes, key, label in zip(both, ("test_loss", "bleu"), ("loss on the target, nats a piece", "BLEU"), strict=True):
+        for color, (name, line) in enumerate(lines.items()):
+            examples = [point["examples"] for point in line]
+            mean, deviation = np.array([point[key] for point in line]).T
+            axes.plot(examples, mean, marker="o", color=f"C{color % 10}", label=name)
+            axes.fill_between(
+                examples, mean - deviation, mean + deviation, color=f"C{color % 10}", alpha=0.15, linewidth=0
+            )
+        axes.set(xscale="log", xlabel="training examples", ylabel=label)
+        ticks = sorted({point["examples"] for line in lines.values() for point in line})
+        axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        axes.xaxis.set_minor_locator(NullLocator())
+    both[0].legend(frameon=False)
     _save(figure, path)
 
 

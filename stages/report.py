@@ -1,14 +1,15 @@
 """Stage `report`: one self-contained HTML page with its plots, from what the other stages measured."""
 
 import base64
-import json
 import statistics
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from stages import layout, plots
+from stages.families import families
 from stages.stage import Stage, read_json, stage
 
 TEMPLATE = "report.html.jinja"
@@ -54,10 +55,11 @@ def _facts(this: Stage) -> dict[str, Any]:
     }
     variants = {
         name: {
+            "settings": settings.model_dump(),
             "summary": read_json(layout.PREFIXES / name / layout.SUMMARY),
             "examples": read_json(layout.PREFIXES / name / layout.EXAMPLES),
         }
-        for name in this.params.prefix_tuning.variants
+        for name, settings in this.params.prefix_tuning.variants.items()
     }
     rewards = {
         name: {
@@ -85,6 +87,7 @@ def _facts(this: Stage) -> dict[str, Any]:
         "reward_models": rewards,
         "held_out": held_out_labelers(rewards),
         "variants": variants,
+        "few_examples": few_examples(variants),
         "written": by_source({name: variant["examples"] for name, variant in variants.items()}),
         "long_lag": long_lag,
     }
@@ -100,14 +103,38 @@ def by_source(examples: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]
     return list(found.values())
 
 
+def few_examples(variants: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """For ways of adapting that were tried with several numbers of examples: how many seeds, and mean and deviation of loss and BLEU.
+
+    Variants that differ in examples, seed and training only are one way, named by the first one's name without numbers at its end.
+    """
+    found = {}
+    for names in families(variants, "examples", "seed", "training"):
+        by_count = defaultdict(list)
+        for name in names:
+            by_count[variants[name]["summary"]["examples"]].append(variants[name]["summary"])
+        if len(by_count) > 1:
+            way = names[0].rstrip("_0123456789") or names[0]
+            found[way] = [
+                {"examples": count, "seeds": len(seeds), **{key: _spread(seeds, key) for key in ("test_loss", "bleu")}}
+                for count, seeds in sorted(by_count.items())
+            ]
+    return found
+
+
+def _spread(summaries: list[dict[str, Any]], key: str) -> tuple[float, float]:
+    """Mean and standard deviation."""
+    values = [summary[key] for summary in summaries]
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
 def held_out_labelers(models: dict[str, Any]) -> list[dict[str, Any]]:
     """For models that differ in their fold only: over all their comparisons, how right they are on labelers held out, and on the others."""
-    groups: dict[str, list[str]] = {}
-    for name, model in models.items():
-        if "held_out_labelers" in model["evaluation"]:
-            alike = {k: v for k, v in model["settings"].items() if k != "held_out_labelers"}
-            groups.setdefault(json.dumps(alike, sort_keys=True), []).append(name)
-    return [_over_folds(names, [models[name]["evaluation"] for name in names]) for names in groups.values()]
+    folds = {name: model for name, model in models.items() if "held_out_labelers" in model["evaluation"]}
+    return [
+        _over_folds(names, [models[name]["evaluation"] for name in names])
+        for names in families(folds, "held_out_labelers")
+    ]
 
 
 def _over_folds(names: list[str], folds: list[dict[str, Any]]) -> dict[str, Any]:
@@ -147,6 +174,9 @@ def _plots(facts: dict[str, Any], folder: Path) -> dict[str, Path]:
         baselines["labelers with each other"] = agreement
     plots.reward_models(facts["reward_models"], {"chance": 0.5, **baselines}, paths["reward"])
     plots.losses({n: v["summary"]["test_loss"] for n, v in facts["variants"].items()}, paths["prefix"])
+    if facts["few_examples"]:
+        paths["few_examples"] = folder / "few_examples.png"
+        plots.few_examples(facts["few_examples"], paths["few_examples"])
     plots.long_lag(facts["long_lag"], paths["long_lag"])
     return paths
 

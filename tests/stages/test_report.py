@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from stages import plots
-from stages.report import by_source, held_out_labelers, render
+from stages.report import by_source, few_examples, held_out_labelers, render
 
 HOSTILE = "<script>alert('x')</script> & $1 <b>"
 EXAMPLE = {"source": HOSTILE, "output": HOSTILE, "references": [HOSTILE]}
@@ -50,6 +50,12 @@ FACTS: dict[str, Any] = {
             "examples": [EXAMPLE],
         }
     },
+    "few_examples": {
+        HOSTILE: [
+            {"examples": 50, "seeds": 3, "test_loss": (2.125, 0.25), "bleu": (33.5, 1.5)},
+            {"examples": 1500, "seeds": 3, "test_loss": (1.875, 0.125), "bleu": (44.5, 0.5)},
+        ]
+    },
     "written": [{"source": HOSTILE, "reference": HOSTILE, "outputs": {"none": HOSTILE}}],
     "long_lag": {
         HOSTILE: {
@@ -65,10 +71,11 @@ FACTS: dict[str, Any] = {
 
 def test_text_from_data_is_escaped() -> None:
     facts = {**FACTS, "held_out": held_out_labelers(FACTS["reward_models"])}
-    page = render(facts, dict.fromkeys(("learning_curves", "attention_luong", "reward", "prefix", "long_lag"), b"png"))
+    images = ("learning_curves", "attention_luong", "reward", "prefix", "few_examples", "long_lag")
+    page = render(facts, dict.fromkeys(images, b"png"))
     assert "<script" not in page
     assert "<b>" not in page
-    assert page.count("&lt;script&gt;") == 11
+    assert page.count("&lt;script&gt;") == 13
     for shown in (
         "1,234",
         "12.3",
@@ -85,6 +92,8 @@ def test_text_from_data_is_escaped() -> None:
         "35.0",
         "No person judged them",
         "2.500",
+        "2.125 &plusmn; 0.250",
+        "44.5 &plusmn; 0.5",
         "24,010",
         "31,390",
     ):
@@ -103,9 +112,30 @@ def test_outputs_stand_under_their_own_source() -> None:
     ]
 
 
+def test_variants_are_averaged_over_seeds_for_each_number_of_examples() -> None:
+    def variant(kind: str, examples: int, seed: int, epochs: int, loss: float) -> dict[str, Any]:
+        settings = {"kind": kind, "examples": examples, "seed": seed, "training": {"epochs": epochs}}
+        return {"settings": settings, "summary": {"examples": examples, "test_loss": loss, "bleu": 10 * loss}}
+
+    found = few_examples(
+        {
+            "words_50_1": variant("prefix", 50, 1, 4, 2.0),
+            "words_50_2": variant("prefix", 50, 2, 4, 4.0),
+            "words_500_1": variant("prefix", 500, 1, 2, 1.0),
+            "full": variant("full", 50, 1, 2, 1.0),  # one number of examples: nothing to draw
+        }
+    )
+    assert found == {
+        "words": [
+            {"examples": 50, "seeds": 2, "test_loss": (3.0, 2**0.5), "bleu": (30.0, 10 * 2**0.5)},
+            {"examples": 500, "seeds": 1, "test_loss": (1.0, 0.0), "bleu": (10.0, 0.0)},
+        ]
+    }
+
+
 def test_a_translator_without_attention_has_no_image_of_it() -> None:
     facts = {**FACTS, "held_out": held_out_labelers(FACTS["reward_models"])}
-    images = dict.fromkeys(("learning_curves", "reward", "prefix", "long_lag"), b"png")
+    images = dict.fromkeys(("learning_curves", "reward", "prefix", "few_examples", "long_lag"), b"png")
     assert "Attention of" not in render(facts, images)
     assert "Attention of luong" in render(facts, {**images, "attention_luong": b"png"})
 
@@ -122,4 +152,5 @@ def test_plots_show_any_text(tmp_path: Path) -> None:
     plots.reward_models(FACTS["reward_models"], {"chance": 0.5}, tmp_path / "c.png")
     plots.losses({"none": 2.5, "prefix": 1.7}, tmp_path / "d.png")
     plots.long_lag(FACTS["long_lag"], tmp_path / "e.png")
-    assert all((tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in "abcde")
+    plots.few_examples(FACTS["few_examples"], tmp_path / "f.png")
+    assert all((tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in "abcdef")
