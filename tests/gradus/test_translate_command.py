@@ -1,5 +1,6 @@
-"""`gradus translate` as users run it: real processes, pipes that stay open, input that is not as it should be."""
+"""`gradus translate` as users run it: pipes that stay open, input that is not as it should be."""
 
+import io
 import json
 import os
 import re
@@ -9,8 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psutil
 import pytest
@@ -65,22 +68,25 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*options: object, stdin: bytes | str = "", expect: int = 0) -> tuple[list[str], str]:
-    """Lines of standard output, and standard error."""
-    done = subprocess.run(
-        command(*options),
-        input=stdin.encode() if isinstance(stdin, str) else stdin,
-        capture_output=True,
-        env=ENVIRONMENT,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == expect, done.stderr.decode()
-    return done.stdout.decode().split("\n")[:-1], done.stderr.decode()
+    """Lines of standard output, and standard error; in this process, which has read the libraries already."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
+    with tempfile.TemporaryFile() as file, redirect_stdout(out), redirect_stderr(err), patch.object(sys, "stdin", file):
+        file.write(stdin.encode() if isinstance(stdin, str) else stdin)
+        file.seek(0)
+        with pytest.raises(SystemExit) as ended:
+            app(arguments(*options))
+    written, said = (stream.detach().getvalue().decode() for stream in (out, err))
+    assert ended.value.code == expect, said
+    return written.split("\n")[:-1], said
+
+
+def arguments(*options: object) -> list[str]:
+    name = () if options and options[0] == "rank" else ("translate",)
+    return [*name, *map(str, options)]
 
 
 def command(*options: object) -> list[str]:
-    name = () if options and options[0] == "rank" else ("translate",)
-    return [sys.executable, "-m", "gradus.cli", *name, *map(str, options)]
+    return [sys.executable, "-m", "gradus.cli", *arguments(*options)]
 
 
 def test_every_line_gives_a_line_whatever_is_in_it(models: Path) -> None:
