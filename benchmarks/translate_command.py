@@ -1,0 +1,96 @@
+"""`gradus translate` beside the beam search that it runs: `python -m benchmarks.translate_command [--model FOLDER]`, after `make run`.
+
+The test sentences of artifacts/corpus, one a line, through the command's pipes while it stays open; and the same sentences as piece ids through
+`lightning_modules.decoding.translate`, sorted, in its batches. Beam 5, two threads; the two take turns, starting libraries is not counted. What
+the command costs beside the search is tokenizing, reading, writing and seeing 256 lines at a time.
+
+Prints one JSON object: sentences/s of each turn and their medians, and `ratio`, the command's median over the search's.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import stages  # noqa: F401 - silences libraries
+from data.arrow import read_split
+from data.tokenizer import encode
+from lightning_modules.decoding import DecodingSettings, translate
+from stages.translator_folder import load_translator
+
+BEAM, THREADS = 5, 2
+
+
+def main() -> None:
+    """Measures both sides, turn by turn."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", type=Path, default=Path("artifacts/translators/transformer"))
+    parser.add_argument(
+        "--corpus", type=Path, default=Path("artifacts/corpus"), help="its test sentences are translated"
+    )
+    parser.add_argument("--turns", type=int, default=3, help="how often each side is measured")
+    given = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    sentences = [" ".join(text.split()) for text in read_split(given.corpus, "test")["source"]]
+    model, tokenizer, _ = load_translator(given.model)
+    settings = DecodingSettings(method="beam", beam=BEAM)
+    pieces = encode(tokenizer, sentences)
+    command = Command(given.model, sentences)
+    list(translate(model, pieces[:64], settings))  # libraries warm up
+    turns: dict[str, list[float]] = {"command": [], "search": []}
+    for _ in range(given.turns):
+        turns["command"].append(len(sentences) / command.turn())
+        started = time.perf_counter()
+        assert len(list(translate(model, pieces, settings))) == len(sentences)
+        turns["search"].append(len(sentences) / (time.perf_counter() - started))
+        print({side: round(rates[-1], 1) for side, rates in turns.items()}, file=sys.stderr, flush=True)
+    command.end()
+    medians = {side: statistics.median(rates) for side, rates in turns.items()}
+    found: dict[str, Any] = {"sentences": len(sentences), "threads": THREADS}
+    found |= {f"{side}_per_second": round(rate, 1) for side, rate in medians.items()}
+    print(json.dumps({**found, "ratio": round(medians["command"] / medians["search"], 3)}))
+
+
+class Command:
+    """A `gradus translate` that waits for lines."""
+
+    def __init__(self, model: Path, sentences: list[str]) -> None:
+        command = [sys.executable, "-m", "gradus.cli", "translate", "--model", str(model), "--beam", str(BEAM)]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS)}
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        self.sentences = sentences
+        self.turn(64)
+
+    def turn(self, count: int | None = None) -> float:
+        """Seconds from the first line in to the last line out."""
+        assert self.process.stdout
+        lines = self.sentences[:count]
+        started = time.perf_counter()
+        writer = threading.Thread(target=self._write, args=("".join(f"{line}\n" for line in lines).encode(),))
+        writer.start()  # the pipe does not hold them all
+        for _ in lines:
+            assert self.process.stdout.readline(), "the command has ended"
+        writer.join()
+        return time.perf_counter() - started
+
+    def _write(self, text: bytes) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(text)
+        self.process.stdin.flush()
+
+    def end(self) -> None:
+        assert self.process.stdin
+        self.process.stdin.close()
+        assert self.process.wait() == 0
+
+
+if __name__ == "__main__":
+    main()
