@@ -52,6 +52,7 @@ class Project:
             "PATH": path,
             "HOME": str(home),
             "PYTHONPATH": str(folder),
+            "OMP_NUM_THREADS": "1",  # models are tiny, and other tests have the other core
         }
         identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
         for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "start"]):
