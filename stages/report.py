@@ -106,10 +106,14 @@ def by_source(examples: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]
 def few_examples(variants: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """For ways of adapting that were tried with several numbers of examples: how many seeds, and mean and deviation of loss and BLEU.
 
-    Variants that differ in examples, seed and training only are one way, named by the first one's name without numbers at its end.
+    Variants that differ in examples, seed and epochs only are one way, named by the first one's name without numbers at its end.
     """
     found = {}
-    for names in families(variants, "examples", "seed", "training"):
+    without_epochs = {
+        name: {"settings": {**v["settings"], "training": {**v["settings"]["training"], "epochs": None}}}
+        for name, v in variants.items()
+    }
+    for names in families(without_epochs, "examples", "seed"):
         by_count = defaultdict(list)
         for name in names:
             by_count[variants[name]["summary"]["examples"]].append(variants[name]["summary"])

@@ -113,8 +113,9 @@ def test_outputs_stand_under_their_own_source() -> None:
 
 
 def test_variants_are_averaged_over_seeds_for_each_number_of_examples() -> None:
-    def variant(kind: str, examples: int, seed: int, epochs: int, loss: float) -> dict[str, Any]:
-        settings = {"kind": kind, "examples": examples, "seed": seed, "training": {"epochs": epochs}}
+    def variant(kind: str, examples: int, seed: int, epochs: int, loss: float, rate: float = 0.1) -> dict[str, Any]:
+        training = {"epochs": epochs, "learning_rate": rate}
+        settings = {"kind": kind, "examples": examples, "seed": seed, "training": training}
         return {"settings": settings, "summary": {"examples": examples, "test_loss": loss, "bleu": 10 * loss}}
 
     found = few_examples(
@@ -122,6 +123,7 @@ def test_variants_are_averaged_over_seeds_for_each_number_of_examples() -> None:
             "words_50_1": variant("prefix", 50, 1, 4, 2.0),
             "words_50_2": variant("prefix", 50, 2, 4, 4.0),
             "words_500_1": variant("prefix", 500, 1, 2, 1.0),
+            "faster_50_1": variant("prefix", 50, 1, 4, 9.0, rate=0.2),  # another way, not another seed
             "full": variant("full", 50, 1, 2, 1.0),  # one number of examples: nothing to draw
         }
     )
