@@ -59,7 +59,10 @@ def content_hash(*paths: Path) -> str:
     return digest.hexdigest()
 
 
-def file_hash(path: Path) -> str:
-    """Hex digest (BLAKE2b, 16 bytes) of a file's content."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+def file_hash(*paths: Path) -> str:
+    """Hex digest (BLAKE2b, 16 bytes) of a file's content, or of those of several, one after another."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        with open(path, "rb") as stream:
+            hashlib.file_digest(stream, lambda: digest)
+    return digest.hexdigest()

@@ -10,7 +10,6 @@ import pandas as pd
 from data.comparisons.encoding import template_fields
 from data.errors import InputError
 from gradus import tracking
-from stages.model_files import WEIGHTS
 from stages.prefix_folder import PREFIX_CONFIG, check_base, read_prefix
 from stages.reward_folder import REWARD, read_reward_config
 
@@ -64,7 +63,7 @@ def _prefix(folder: Path) -> dict[str, Any]:
             f"{folder}: only prefixes of keys and values before the input are served; use `gradus generate`."
         )
     base = Path(os.environ.get("GRADUS_BASE_MODEL") or config["base"]).resolve()
-    if not (base / WEIGHTS).is_file():
+    if not base.is_dir():
         raise InputError(f"{base}: the base of {folder} is not there. Name its folder in GRADUS_BASE_MODEL.")
     check_base(folder, config, base)
     return {

@@ -25,8 +25,12 @@ class ServedPrefix(PythonModel):
         folder = Path(context.artifacts["prefix"])
         self.settings = json.loads((folder / "prefix.json").read_text(encoding="utf-8"))
         base = Path(os.environ.get("GRADUS_BASE_MODEL") or context.model_config["base"])
-        with open(base / "model.safetensors", "rb") as stream:
-            found = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        whole = base / "model.safetensors"
+        digest = hashlib.blake2b(digest_size=16)
+        for file in [whole] if whole.is_file() else sorted(base.glob("model-*-of-*.safetensors")):
+            with open(file, "rb") as stream:
+                hashlib.file_digest(stream, lambda: digest)
+        found = digest.hexdigest()
         if found != self.settings["base_hash"]:
             raise ValueError(f"{base}: not the base of this prefix (weights {found[:8]}); name it in GRADUS_BASE_MODEL")
         self.tokenizer = AutoTokenizer.from_pretrained(base)

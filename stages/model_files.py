@@ -28,6 +28,18 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
         shutil.copyfile(file, folder / file.name)
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a model's weights: one, or the parts of a large model (`model-00001-of-00002.safetensors`, ...) in their order.
+
+    Raises InputError when there is none.
+    """
+    whole = folder / WEIGHTS  # what `transformers` loads where both are there
+    files = [whole] if whole.is_file() else sorted(folder.glob("model-*-of-*.safetensors"))
+    if not files:
+        raise InputError(f"{folder}: no {WEIGHTS} in it: not a model folder.")
+    return files
+
+
 def weights(path: Path, names: Collection[str] | None = None) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file. Raises InputError when it is missing or damaged, or has others than those of these `names`."""
     try:

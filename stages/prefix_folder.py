@@ -19,7 +19,7 @@ from lightning_modules.prefix_tuning import (
     cache_shape,
     embeddings,
 )
-from stages.model_files import WEIGHTS, read_config, weights, write_config
+from stages.model_files import read_config, weight_files, weights, write_config
 from stages.params import checked_template
 
 PREFIX, PREFIX_CONFIG = "prefix.safetensors", "prefix.json"
@@ -48,7 +48,7 @@ def write_files(folder: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
     Raises:
         InputError: the base's folder has no weights.
     """
-    base_hash = _base_hash(base)
+    base_hash = file_hash(*weight_files(base))
     save_file({name: p.detach().cpu().contiguous() for name, p in tensors.items()}, folder / PREFIX)
     values = {**about, "base": str(base), "base_hash": base_hash, "hash": file_hash(folder / PREFIX)}
     write_config(folder / PREFIX_CONFIG, values)
@@ -99,18 +99,12 @@ def load_prefix(folder: Path, base: PreTrainedModel, base_folder: Path) -> Saved
 
 def check_base(folder: Path, config: dict[str, Any], base_folder: Path) -> None:
     """Raises InputError when the base's weights are not those that the prefix was trained on."""
-    actual = _base_hash(base_folder)
+    actual = file_hash(*weight_files(base_folder))
     if actual != config["base_hash"]:
         raise InputError(
             f"{folder}: this prefix was trained on {config['base']} (weights {config['base_hash'][:8]}), but {base_folder} has "
             f"weights {actual[:8]}. A prefix works with its own base only: give that one (--model), or train the prefix again."
         )
-
-
-def _base_hash(base: Path) -> str:
-    if not (base / WEIGHTS).is_file():
-        raise InputError(f"{base}: no {WEIGHTS} in it: not a model folder.")
-    return file_hash(base / WEIGHTS)
 
 
 def adapter(config: dict[str, Any], flat: Tensor, base: PreTrainedModel, where: Path) -> Adapter:

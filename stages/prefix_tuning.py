@@ -26,7 +26,7 @@ from stages import layout
 from stages.fitting import Loader, fit
 from stages.generation_scores import generation_scores
 from stages.language_model_folder import load_causal_model
-from stages.model_files import DEVICE, WEIGHTS, count_parameters
+from stages.model_files import DEVICE, count_parameters, weight_files
 from stages.params import VariantSettings
 from stages.prefix_folder import PREFIX, save_prefix
 from stages.processes import share
@@ -135,7 +135,7 @@ def _saved(
         if variant.keep_weights:
             base.save_pretrained(this.out)
             tokenizer.save_pretrained(this.out)
-            size = (this.out / WEIGHTS).stat().st_size
+            size = sum(file.stat().st_size for file in weight_files(this.out))
     return {"kept_parameters": kept, "share_of_base": kept / count_parameters(base), "file_bytes": size}
 
 

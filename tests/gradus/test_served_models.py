@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
     FalconConfig,
@@ -24,6 +25,7 @@ from gradus.served_prefix import ServedPrefix
 from gradus.served_reward_model import ServedRewardModel
 from lightning_modules.prefix_tuning import NoPrefix, PrefixSettings, build
 from stages.language_model_folder import load_causal_model, prompts
+from stages.model_files import WEIGHTS
 from stages.prefix_folder import save_prefix
 from stages.reward_folder import load_reward_model, new_reward_model, save_reward_model
 
@@ -87,6 +89,24 @@ def test_a_served_prefix_writes_what_gradus_generate_writes(
     found = served(model, folder).predict(None, pd.DataFrame({"source": ROWS}), {"max_pieces": 12, "beam": beam})
     assert found == generated(model, folder, ROWS, beam)
     assert len(set(found)) > 1
+
+
+def test_a_base_in_parts_counts_with_every_part(tmp_path: Path) -> None:
+    model = base(tmp_path / "base", LlamaConfig(**LLAMA))
+    AutoModelForCausalLM.from_pretrained(model).save_pretrained(model, max_shard_size="4kB")
+    (model / WEIGHTS).unlink()
+    parts = sorted(model.glob("*.safetensors"))
+    assert len(parts) > 2
+    folder = prefix(model)
+    frame = pd.DataFrame({"source": ROWS})
+    assert served(model, folder).predict(None, frame, {"max_pieces": 12}) == generated(model, folder, ROWS, beam=1)
+    last = load_file(parts[-1])
+    next(iter(last.values())).view(-1)[0] += 1
+    save_file(last, parts[-1], {"format": "pt"})
+    with pytest.raises(InputError, match="this prefix was trained on"):
+        generated(model, folder, ROWS, beam=1)
+    with pytest.raises(ValueError, match="not the base of this prefix"):
+        served(model, folder)
 
 
 @pytest.mark.parametrize("missing", [None, float("nan")])
