@@ -7,6 +7,7 @@ from torch import Tensor
 
 # Scores that exist at one time: on a CPU what its last cache holds, elsewhere what makes large products.
 SCORES = {"cpu": 4_000_000, "other": 16_000_000}
+ROWS = 256  # but this many positions at least: with fewer, reading the weights is most of the product
 
 
 def projected_cross_entropy(
@@ -43,7 +44,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         d_features = torch.empty_like(features if needs else features[:0])
         d_weight = torch.zeros_like(weight) if learns else None
         d_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
-        chunk = max(1, SCORES["cpu" if device == "cpu" else "other"] // types)
+        chunk = max(ROWS, SCORES["cpu" if device == "cpu" else "other"] // types)
         with torch.autocast(device, enabled=False):
             w, b = weight.to(compute), None if bias is None else bias.to(compute)
             # One piece of memory for all chunks: a fresh one of this size costs a CPU as much as a third of the product.
