@@ -45,8 +45,7 @@ def beam_search(model: Translator | Ensemble, source: Tensor, settings: Decoding
             log_p[must_end] = -torch.inf
             log_p[must_end, :, END] = end
         types = log_p.shape[2]
-        candidates = log_p.add_(scores[:, :, None]).flatten(1)
-        total, order = top_k(candidates, min(2 * beam, candidates.shape[1]))
+        total, order = top_k(log_p, scores[:, :, None], min(2 * beam, scores.shape[1] * types))
         origin, piece = order // types, order % types
         row = origin + scores.shape[1] * torch.arange(len(sentences), device=source.device)[:, None]
 

@@ -286,7 +286,7 @@ def _search(cache: SharedCache, end: int, settings: GenerationSettings) -> list[
 def _continuations(cache: SharedCache, states: Tensor, scores: Tensor, beam: int) -> tuple[Tensor, Tensor, Tensor]:
     """The 2 * beam best continuations of open beams (B, W) with `scores`: log probabilities, beams, pieces, each (B, 2 * beam)."""
     logits = cache.base.get_output_embeddings()(states).float()
-    best, pieces = (x.view(*scores.shape, -1) for x in top_k(logits.flatten(0, 1), min(2 * beam, logits.shape[-1])))
-    log_p = (best - logits.logsumexp(-1, keepdim=True) + scores[:, :, None]).flatten(1)
-    chosen = log_p.topk(min(2 * beam, log_p.shape[1]))
-    return chosen.values, chosen.indices // best.shape[-1], pieces.flatten(1).gather(1, chosen.indices)
+    types = logits.shape[-1]
+    added = scores[:, :, None] - logits.logsumexp(-1, keepdim=True)
+    log_p, places = top_k(logits, added, min(2 * beam, scores.shape[1] * types))
+    return log_p, places // types, places % types

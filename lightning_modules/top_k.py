@@ -6,18 +6,23 @@ from torch import Tensor
 GROUP = 128
 
 
-def top_k(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row of `values` (N, M), largest first, and their places: `values.topk(k)`, which a CPU takes long for.
+def top_k(values: Tensor, added: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each N of `values` (N, H, V) + `added` (N, H, 1), largest first, and their places among H x V.
 
-    Only the k groups of neighbours with the largest maxima can hold them. Equal values may come in another order.
+    It is `(values + added).flatten(1).topk(k)`, which a CPU takes long for: only the k groups of neighbours with the largest maxima
+    can hold them. Equal values may come in another order.
     """
-    n, m = values.shape
-    whole = m - m % GROUP
-    if values.device.type != "cpu" or whole < 4 * k * GROUP:
-        found, places = values.topk(k, 1)
+    n, h, v = values.shape
+    groups, rest = divmod(v, GROUP)
+    if values.device.type != "cpu" or h * groups < 4 * k:
+        found, places = (values + added).flatten(1).topk(k, 1)
         return found, places
-    best = values[:, :whole].unflatten(1, (-1, GROUP)).amax(2).topk(k, 1).indices
-    inside = (best[:, :, None] * GROUP + torch.arange(GROUP)).flatten(1)
-    inside = torch.cat([inside, torch.arange(whole, m).expand(n, -1)], 1)  # and all beyond the last whole group
-    found, order = values.gather(1, inside).topk(k, 1)
+    maxima = values[:, :, : v - rest].unflatten(2, (groups, GROUP)).amax(3) + added
+    best = maxima.flatten(1).topk(k, 1).indices
+    starts = best // groups * v + best % groups * GROUP
+    inside = (starts[:, :, None] + torch.arange(GROUP)).flatten(1)
+    beyond = (torch.arange(h)[:, None] * v + torch.arange(v - rest, v)).flatten()  # the last whole group of each row
+    inside = torch.cat([inside, beyond.expand(n, -1)], 1)
+    candidates = values.flatten(1).gather(1, inside) + added[:, :, 0].gather(1, inside // v)
+    found, order = candidates.topk(k, 1)
     return found, inside.gather(1, order)
