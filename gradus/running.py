@@ -19,14 +19,20 @@ HOST = "127.0.0.1"
 
 
 def run(name: str) -> int:
-    """Runs a flow in this process; returns the exit code."""
+    """Runs a flow in this process; returns the exit code. SIGTERM ends its stages as Ctrl-C does."""
     if name not in FLOWS:
         raise InputError(f"no flow '{name}' - {nearest(name, list(FLOWS))}")
+    from prefect.exceptions import TerminationSignal
+
     from stages.params import load_params
 
     load_params()  # a wrong key shows now, not in the middle of the run
     flow = getattr(importlib.import_module(f"flows.{name}"), name)
-    state = asyncio.run(flow(return_state=True))
+    try:
+        state = asyncio.run(flow(return_state=True))
+    except TerminationSignal as ended:
+        print(f"\n{name} was ended (signal {ended.signal}). The same command goes on from there.", file=sys.stderr)
+        return 128 + int(ended.signal)
     if not state.is_completed():
         print(
             f"\n{name} failed:\n{state.message}\n\nWhat had not failed is kept; mend the cause and run the same command again.",
