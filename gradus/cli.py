@@ -185,8 +185,12 @@ def generate(
     max_pieces: Annotated[int, typer.Option(min=1, help="Longest continuation.")] = 64,
     beam: Annotated[int, typer.Option(min=1, help="Beam width; 1 is greedy search.")] = 1,
     length_penalty: Annotated[
-        float, typer.Option(help="Hypotheses are ranked by log P / length ^ this: above 0 favours longer ones.")
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            show_default="1",
+            help="Of a beam: hypotheses are ranked by log P / length ^ this: above 0 favours longer ones.",
+        ),
+    ] = None,
     samples: Annotated[
         bool, typer.Option("--sample", metavar="", help="Draw one sample a line instead of searching.")
     ] = False,
@@ -217,9 +221,11 @@ def generate(
         given = {name: value for name, value in drawing.items() if value is not None}
         if given and not samples:
             raise InputError(f"--{next(iter(given)).replace('_', '-')} is for --sample: give both, or leave it out.")
+        if length_penalty is not None and beam == 1:
+            raise InputError("--length-penalty ranks hypotheses of a beam: give --beam, or leave it out.")
         settings = {
-            "method": "sample" if samples else "beam", "beam": beam, "length_penalty": length_penalty,
-            "max_pieces": max_pieces, **given,
+            "method": "sample" if samples else "beam", "beam": beam, "max_pieces": max_pieces,
+            "length_penalty": 1.0 if length_penalty is None else length_penalty, **given,
         }  # fmt: skip
         continued = ContinuedLines(model, named_prefixes(prefix), settings, partial(typer.echo, err=True))
         for line in continued(line_groups(sys.stdin.fileno(), batch)):

@@ -10,7 +10,7 @@ from data.settings import nearest, validated
 from gradus.input_lines import Line
 from lightning_modules.generation import GenerationSettings, write
 from lightning_modules.mixed_prefixes import MixedPrefixes
-from lightning_modules.prefix_tuning import NoPrefix, Prompting
+from lightning_modules.prefix_tuning import NoPrefix, Prompting, context
 from stages.language_model_folder import end_piece, load_causal_model, prompts
 from stages.prefix_folder import SavedPrefix, load_prefix
 
@@ -31,7 +31,7 @@ class ContinuedLines:
         folder: of the language model.
         prefixes: by name, a folder each: lines are then `NAME<tab>text`. Under the name `ONLY` one for all lines; or none.
         options: those of `GenerationSettings`.
-        warn: told of every line that was not read as it stands.
+        warn: told of every line that was not read as it stands, and in the end of how many outputs `max_pieces` has cut.
 
     Raises:
         InputError: an option is wrong, the model has no end piece, a prefix is of another base, or leaves no room for text.
@@ -48,7 +48,7 @@ class ContinuedLines:
         self.saved = {name: load_prefix(path, self.model, folder) for name, path in prefixes.items()} or {
             ONLY: SavedPrefix(NoPrefix(), "{source}", "none")
         }
-        self.context: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        self.context = context(self.model)
         self.virtual = {name: len(saved.adapter.flat()) for name, saved in self.saved.items()}
         most = max(self.virtual.values())
         if self.context and most + 1 + self.settings.max_pieces > self.context:
@@ -66,6 +66,7 @@ class ContinuedLines:
             InputError: a line names no prefix or an unknown one, or with the prefix and what may be written is longer than the
                 model's context; the lines before it are written first.
         """
+        self.outputs = self.cut = 0
         for lines in groups:
             prompts: list[Prompt] = []
             wrong: InputError | None = None
@@ -80,6 +81,11 @@ class ContinuedLines:
             yield from self._written(prompts, [line.number for line in lines])
             if wrong:
                 raise wrong
+        if self.cut:
+            most = self.settings.max_pieces
+            self.warn(
+                f"{self.cut} of {self.outputs} outputs are cut after {most} pieces (--max-pieces): no end piece came before."
+            )
 
     def _read(self, line: Line) -> Prompt:
         where, name, text = f"standard input, line {line.number}", ONLY, line.text
@@ -119,6 +125,8 @@ class ContinuedLines:
             batch=len(numbers),
             rows=[numbers[i] for i in full],
         )
+        self.outputs += len(found)
+        self.cut += sum(len(pieces) == self.settings.max_pieces for pieces in found)
         written = dict(zip(full, self.tokenizer.batch_decode(found, skip_special_tokens=True), strict=True))
         yield from (" ".join(written.get(i, "").split()) for i in range(len(prompts)))
 

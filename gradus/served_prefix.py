@@ -56,7 +56,8 @@ class ServedPrefix(PythonModel):
 
     def _prompts(self, sources: Iterable[Any], most: int) -> list[list[int]]:
         """The pieces of each row with its template; none for an empty row."""
-        positions, virtual = getattr(self.model.config, "max_position_embeddings", None), self.layers.shape[4]
+        config, virtual = self.model.config.get_text_config(), self.layers.shape[4]
+        positions = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
         allowed = positions - virtual - most if positions else None
         if allowed is not None and allowed < 1:
             raise ValueError(

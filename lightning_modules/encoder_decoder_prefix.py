@@ -138,11 +138,11 @@ def transformer_activations(base: Transformer, words: Tensor) -> dict[str, Tenso
     for part, attention in _attentions(base):
 
         def keep(_: nn.Module, __: Any, found: Tensor, into: list[Tensor] = read[part]) -> None:
-            into.append(found[0])  # (L, 2 * d): keys, then values, each with its heads one after the other
+            into.append(found[0].cpu())  # (L, 2 * d): keys, then values, each with its heads one after the other
 
         hooks.append(attention.key_value.register_forward_hook(keep))
-    training = base.training
-    base.eval()(words[None], words[None])
+    training, text = base.training, words[None].to(next(base.parameters()).device)
+    base.eval()(text, text)
     base.train(training)
     for hook in hooks:
         hook.remove()

@@ -175,14 +175,20 @@ class NoPrefix(Adapter):
         return {"input_ids": text, "attention_mask": mask}
 
 
+def context(base: PreTrainedModel) -> int | None:
+    """Positions that the base has; None where its configuration names no limit."""
+    config = base.config.get_text_config()
+    found: int | None = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
+    return found
+
+
 def longest_text(base: PreTrainedModel, adapter: Adapter) -> int:
     """Pieces of prompt and target together that the base has positions for, beside the trained ones.
 
     Raises:
         InputError: the trained positions leave no room.
     """
-    positions: int = getattr(base.config.get_text_config(), "max_position_embeddings", None) or 1_000_000
-    trained = len(adapter.flat())
+    positions, trained = context(base) or 1_000_000, len(adapter.flat())
     if positions - trained < 2:
         raise InputError(
             f"length: {trained} trained positions leave no room for text in the base's context of {positions:,}."

@@ -6,6 +6,7 @@ and gradient checkpointing work as they do without. Texts keep their own positio
 
 from collections.abc import Iterator
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from data.errors import InputError
 from lightning_modules.encoder_decoder_prefix import EncoderDecoderPrefix, PartShape
 
 ATTENTION = "prefixed"
+_ordinary: WeakKeyDictionary[PreTrainedModel, str] = WeakKeyDictionary()  # the attention before
 NAMES = {"self_attn": "own", "SelfAttention": "own", "encoder_attn": "cross", "EncDecAttention": "cross"}
 
 
@@ -72,8 +74,9 @@ def attach(base: PreTrainedModel, prefix: EncoderDecoderPrefix) -> None:
     AttentionMaskInterface.register(
         ATTENTION, eager_mask
     )  # always written out, so that a prefix's columns can be added
-    if base.config._attn_implementation != ATTENTION:
+    if (before := base.config._attn_implementation) != ATTENTION:
         base.set_attn_implementation(ATTENTION)
+        _ordinary[base] = before
     if base.config._attn_implementation != ATTENTION:
         raise InputError(f"{base.config.model_type}: its attention is its own; prefixes do not fit it.")
     trained = prefix.key_values()
@@ -83,8 +86,12 @@ def attach(base: PreTrainedModel, prefix: EncoderDecoderPrefix) -> None:
 
 
 def detach(base: PreTrainedModel) -> PreTrainedModel:
-    """Gives `base` its ordinary attention back."""
-    base.set_attn_implementation("sdpa")
+    """Gives `base` the attention back that it had before `attach`; nothing of the prefix stays with it."""
+    if base.config._attn_implementation == ATTENTION:
+        base.set_attn_implementation(_ordinary.get(base, "sdpa"))
+        for modules in attentions(base).values():
+            for module in modules:
+                vars(module).pop("trained", None)
     return base
 
 
@@ -122,10 +129,12 @@ def activations(base: PreTrainedModel, words: Tensor) -> dict[str, Tensor]:
             for projection in _projections(module):
 
                 def keep(_: nn.Module, __: Any, found: Tensor, into: list[Tensor] = read[part]) -> None:
-                    into.append(found[0])  # (L, heads * size): keys of a layer, then its values
+                    into.append(found[0].cpu())  # (L, heads * size): keys of a layer, then its values
 
                 hooks.append(projection.register_forward_hook(keep))
-    base.base_model(input_ids=words[None], decoder_input_ids=words[None], use_cache=False)
+    training, text = base.training, words[None].to(base.device)
+    base.eval().base_model(input_ids=text, decoder_input_ids=text, use_cache=False)
+    base.train(training)
     for hook in hooks:
         hook.remove()
     return {part: torch.cat(layers, 1) for part, layers in read.items()}

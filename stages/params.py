@@ -135,6 +135,8 @@ class RewardModelSettings(Settings):
             raise ValueError(
                 "prefix.position infix is for prefix_tuning: a reward model's prefix stands before the prompt"
             )
+        if "training" in self.prefix.model_fields_set:
+            raise ValueError("prefix.training is for prefix_tuning: a reward model's prefix learns as `training` says")
         if self.prefix.initial_text:
             raise ValueError(
                 "prefix.initial_text is for prefix_tuning: a reward model's prefix starts from random values"

@@ -63,11 +63,8 @@ def import_prefix(peft: Path, base: PreTrainedModel, base_folder: Path, out: Pat
         raise InputError(
             f"{peft / CONFIG}: peft_type {values.get('peft_type')!r}: expected {' or '.join(kinds)} of a causal model."
         )
-    tensors = weights(peft / ADAPTER)
-    if "prompt_embeddings" not in tensors:
-        raise InputError(
-            f"{peft / ADAPTER}: no prompt_embeddings in it, found {', '.join(sorted(tensors)) or 'nothing'}."
-        )
-    flat = tensors["prompt_embeddings"].float()
+    if (task := values.get("task_type")) not in ("CAUSAL_LM", None):
+        raise InputError(f"{peft / CONFIG}: task_type {task!r}: expected CAUSAL_LM; a trained head would be lost.")
+    flat = weights(peft / ADAPTER, ("prompt_embeddings",))["prompt_embeddings"].float()
     made = adapter({"kind": kind}, flat, base, peft)
     save_prefix(out, kind, made, base_folder, template)

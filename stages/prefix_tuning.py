@@ -61,7 +61,9 @@ def main() -> None:
         tested = read("test", None, inputs=task.test_examples, seed=this.params.seed)
         budget = variant.training.tokens_per_batch
         loader = _loader(this, base, adapter, train, variant, longest, budget, seed=seed, share=share())
-        held_out = _loader(this, base, adapter, validation, variant, longest, HELD_OUT_BUDGET, shuffle=False)
+        aside = partial(_loader, variant=variant, longest=longest, budget=HELD_OUT_BUDGET, shuffle=False)
+        held_out, test = (aside(this, base, adapter, part) for part in (validation, tested))
+        fitting = _fitting(this, tested, longest)
         module: PrefixTuning | FineTuning
         if variant.kind in ("full", "top"):
             top = variant.top_layers if variant.kind == "top" else None
@@ -75,15 +77,15 @@ def main() -> None:
         for trainable in (module, base, adapter):  # a trainer gives them back on the CPU
             cast(torch.nn.Module, trainable).to(DEVICE).eval()
         examples = sum(len(i.targets) for i in train)
-        seconds = learned["seconds"] or 1
+        pieces = sum(len(t) for i in train for t in i.targets)
         this.summarise(
             {
                 "examples": examples,
                 "trained_parameters": trained,
                 **_saved(this, base, tokenizer, adapter, variant, trained),
                 **learned,
-                "examples_per_second": examples * variant.training.epochs / seconds if trained else 0.0,
-                **_test(this, base, adapter, tokenizer, tested, variant, longest),
+                "examples_per_second": learned.get("tokens_per_second", 0.0) * examples / pieces,
+                **_test(this, base, adapter, tokenizer, test, fitting),
             }
         )
 
@@ -139,17 +141,8 @@ def _saved(
     return {"kept_parameters": kept, "share_of_base": kept / count_parameters(base), "file_bytes": size}
 
 
-@torch.inference_mode()
-def _test(
-    this: Stage,
-    base: PreTrainedModel,
-    adapter: Adapter,
-    tokenizer: Any,
-    tested: list[Input],
-    variant: VariantSettings,
-    longest: int,
-) -> dict[str, Any]:
-    """Loss on the targets, and scores of what the model writes against all references of an input."""
+def _fitting(this: Stage, tested: list[Input], longest: int) -> list[Input]:
+    """The test inputs that leave room for what is to be written; says how many do not. Raises InputError where none does."""
     most = this.params.prefix_tuning.generated_pieces
     fitting = [i for i in tested if len(i.prompt) + most <= longest]
     if not fitting:
@@ -162,13 +155,22 @@ def _test(
             f"{most} pieces more they have above {longest:,}, which is what the base reads",
             flush=True,
         )
+    return fitting
+
+
+@torch.inference_mode()
+def _test(
+    this: Stage, base: PreTrainedModel, adapter: Adapter, tokenizer: Any, test: Loader, fitting: list[Input]
+) -> dict[str, Any]:
+    """Loss on the targets, and scores of what the model writes against all references of an input."""
     loss, tokens = 0.0, 0
-    for batch in _loader(this, base, adapter, tested, variant, longest, HELD_OUT_BUDGET, shuffle=False):
+    for batch in test:
         moved = batch.to(base.device) if hasattr(batch, "to") else {k: v.to(base.device) for k, v in batch.items()}
         batch_loss, count = target_loss(base, adapter, moved)
         loss, tokens = loss + float(batch_loss), tokens + count
     packing.release(base)
     task = this.params.prefix_tuning
+    most, cut = task.generated_pieces, 0
     settings = GenerationSettings(beam=task.beam, length_penalty=task.length_penalty, max_pieces=most)
     bar = Progress(f"{this.name} writes", len(fitting))
     written: dict[int, str] = {}
@@ -183,6 +185,7 @@ def _test(
             settings,
             batch=GENERATED_AT_ONCE,
         )
+        cut += sum(len(pieces) == most for pieces in ids)  # the end piece is not among them
         texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
         written |= {i: " ".join(text.split()) for i, text in zip(chosen, texts, strict=True)}
         bar.update(len(written))
@@ -196,9 +199,10 @@ def _test(
     )
     return {
         "test_inputs": len(fitting),
+        "outputs_cut": cut,
         "test_loss": loss / tokens,
         "test_target_pieces": tokens,
-        **(generation_scores(outputs, [i.references for i in fitting], [i.source for i in fitting]) if fitting else {}),
+        **generation_scores(outputs, [i.references for i in fitting], [i.source for i in fitting]),
     }
 
 

@@ -22,7 +22,7 @@ from data.errors import InputError
 from data.settings import validated
 from data.tokenizer import load_tokenizer
 from lightning_modules import packing
-from lightning_modules.prefix_tuning import Adapter, Prefix
+from lightning_modules.prefix_tuning import Adapter, NoPrefix, Prefix, longest_text
 from lightning_modules.reward_model import score
 from stages.language_model_folder import end_piece, from_pretrained
 from stages.model_files import AGAIN, WEIGHTS, check_seal, read_config, weights, write_sealed_config
@@ -54,9 +54,14 @@ class SavedReward:
     temperature: float | None  # fitted on the validation rankings
     adapter: Adapter | None
 
+    @property
+    def longest(self) -> int:
+        """Pieces of prompt and response together that the model reads."""
+        return longest_text(self.model, self.adapter or NoPrefix())
+
     def of_rankings(self, rows: datasets.Dataset) -> tuple[list[np.ndarray], np.ndarray]:
         """Rewards of the rankings that the model can read, and the indices of their rows."""
-        read, kept = groups(rows, self.tokenizer, self.frame, max_pieces=longest_text(self.model, self.adapter))
+        read, kept = groups(rows, self.tokenizer, self.frame, max_pieces=self.longest)
         values = score(self.model, [(g.prompt, g.responses) for g in read], BUDGET, self.adapter)
         return [v + self.bias for v in values], kept
 
@@ -72,7 +77,7 @@ class SavedReward:
             raise InputError(f"{error}.") from None
         flat = iter(self.frame.responses(self.tokenizer, [text for case in cases for text in case["responses"]]))
         read = [(p, [next(flat) for _ in case["responses"]]) for p, case in zip(prompts, cases, strict=True)]
-        longest, found = longest_text(self.model, self.adapter), max(len(p) + max(map(len, r)) for p, r in read)
+        longest, found = self.longest, max(len(p) + max(map(len, r)) for p, r in read)
         if found > longest:
             raise InputError(f"a prompt with its response has {found:,} pieces; this model reads at most {longest:,}.")
         return [values + self.bias for values in score(self.model, read, BUDGET, self.adapter)]
@@ -111,12 +116,6 @@ def _join_pairs(tokenizer: PreTrainedTokenizerBase, frame: Frame) -> None:
         special_tokens=[(name, i) for i, name in names.items()],
     )
     tokenizer.model_input_names = ["input_ids", "attention_mask"]
-
-
-def longest_text(model: PreTrainedModel, adapter: Adapter | None) -> int:
-    """Pieces of prompt and response together that the body has positions for, beside a prefix."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1_000_000
-    return positions - (len(adapter.flat()) if isinstance(adapter, Prefix) else 0)
 
 
 def save_reward_model(

@@ -15,13 +15,13 @@ from data.comparisons.reference_labeler import sentence_chrf
 from data.comparisons.splitting import PARTS, labeler_folds, split_by_prompt
 from data.errors import InputError
 from data.tokenizer import load_tokenizer
-from lightning_modules.prefix_tuning import Adapter, NoPrefix, Prefix
+from lightning_modules.prefix_tuning import Adapter, NoPrefix, Prefix, longest_text
 from lightning_modules.reward_model import GroupLoader, RewardModel, pairs, score, train_only_top
 from stages import layout
 from stages.fitting import fit
 from stages.model_files import DEVICE, count_parameters
 from stages.params import RewardModelSettings
-from stages.reward_folder import BUDGET, longest_text, new_reward_model, save_reward_model
+from stages.reward_folder import BUDGET, new_reward_model, save_reward_model
 from stages.stage import Stage, stage
 
 DEMONSTRATIONS = 1000  # at most so many set the bias

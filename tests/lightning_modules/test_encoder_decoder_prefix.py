@@ -1,5 +1,6 @@
 """Prefixes of encoder-decoders: this project's Transformer, and BART's and T5's kinds of `transformers`."""
 
+import copy
 import math
 from collections.abc import Callable
 from functools import partial
@@ -267,6 +268,17 @@ def test_rows_are_what_they_are_alone_and_detaching_gives_the_base_back(hosted: 
         torch.testing.assert_close(together[i, : len(target)], alone, rtol=1e-5, atol=1e-5)
     assert not torch.allclose(together, plain, atol=1e-3)
     torch.testing.assert_close(read(transformers_prefix.detach(hosted), SOURCES, TARGETS), plain)
+
+
+def test_a_base_in_use_stays_as_it_was(hosted: PreTrainedModel) -> None:
+    hosted.set_attn_implementation("eager")
+    expected = transformers_prefix.activations(hosted.eval(), WORDS)
+    for part, flat in transformers_prefix.activations(hosted.train(), WORDS).items():
+        torch.testing.assert_close(flat, expected[part], rtol=0, atol=0)  # without the base's dropout
+    assert hosted.training
+    transformers_prefix.attach(hosted, EncoderDecoderPrefix(transformers_prefix.shapes(hosted), SETTINGS))
+    assert transformers_prefix.detach(hosted).config._attn_implementation == "eager"
+    copy.deepcopy(hosted)  # nothing of a prefix's graph is left in it
 
 
 def test_generation_with_cached_keys_is_the_argmax_of_the_whole_text(hosted: PreTrainedModel) -> None:

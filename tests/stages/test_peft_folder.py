@@ -78,6 +78,9 @@ def test_what_is_no_prefix_is_refused(out: Path, tmp_path: Path) -> None:
         InputError, match=r"adapter_config\.json: peft_type 'LORA': expected PREFIX_TUNING or PROMPT_TUNING"
     ):
         import_prefix(adapter, base, BASE, out, "{source}")
+    (adapter / "adapter_config.json").write_text(json.dumps(config | {"task_type": "SEQ_CLS"}))
+    with pytest.raises(InputError, match=r"adapter_config\.json: task_type 'SEQ_CLS': expected CAUSAL_LM"):
+        import_prefix(adapter, base, BASE, out, "{source}")
     (adapter / "adapter_config.json").write_text(json.dumps(config))
     save_file({"prompt_embeddings": torch.zeros(3, 7)}, adapter / "adapter_model.safetensors")
     with pytest.raises(InputError, match=r"P is \(3, 7\), and this base needs \(length, 32\)"):

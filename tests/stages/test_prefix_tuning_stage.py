@@ -76,10 +76,12 @@ def test_every_kind_learns_and_keeps_what_it_should(task: Path, monkeypatch: pyt
     for name, summary in found.items():
         assert summary["examples"] == (5 if name == "few" else 90)
         assert summary["test_inputs"] == 4
+        assert summary["outputs_cut"] <= 4
         assert summary["share_of_base"] == pytest.approx(summary["kept_parameters"] / size)
         if name not in ("none", "few"):
             assert summary["test_loss"] < found["none"]["test_loss"], name
             assert summary["examples_per_second"] > 0
+    assert found["none"]["outputs_cut"] == 4  # what has learned nothing does not end
     assert all(len(e["references"]) == 3 for e in read_json(layout.PREFIXES / "none" / layout.EXAMPLES))
     assert (layout.BASE_MODEL / "model.safetensors").read_bytes() == before
     assert found["prefix"]["file_bytes"] < 2000 < found["full"]["file_bytes"]
@@ -118,6 +120,19 @@ def test_a_prefix_that_leaves_no_room_is_refused(
         run("long", monkeypatch)
     assert "95 trained positions leave no room for text in the base's context of 96" in capsys.readouterr().err
     assert not (layout.PREFIXES / "long").exists()
+
+
+def test_outputs_that_do_not_fit_are_refused_before_training(
+    task: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["prefix_tuning"]["generated_pieces"] = 90
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(SystemExit):
+        run("prefix", monkeypatch)
+    said = capsys.readouterr()
+    assert "no test input leaves room for 90 pieces (prefix_tuning.generated_pieces)" in said.err
+    assert "epoch" not in said.out
 
 
 def test_an_empty_target_is_named(

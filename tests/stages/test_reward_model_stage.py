@@ -101,6 +101,18 @@ def test_demonstrations_have_mean_reward_zero(ranked: Path, monkeypatch: pytest.
     assert abs(np.mean(np.concatenate(model.rewards(cases)))) < 1e-4
 
 
+def test_a_prefix_that_leaves_no_room_is_an_error(
+    ranked: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = Path("params.yaml").read_text()
+    assert "length: 2\n" in text
+    Path("params.yaml").write_text(text.replace("length: 2\n", "length: 2048\n"))
+    monkeypatch.setattr(sys, "argv", ["stages.reward_model", "prefix"])
+    with pytest.raises(SystemExit):
+        reward_model.main()
+    assert "2048 trained positions leave no room" in capsys.readouterr().err
+
+
 def test_too_few_labelers_for_the_folds_is_an_error(
     ranked: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
