@@ -22,6 +22,7 @@ from lightning_modules.decoding import log_probabilities
 from stages.model_files import CONFIG, read_config
 from stages.reward_folder import load_reward_model
 
+LONGEST = 4096  # pieces of a text that a translator scores: what attention takes grows with the square
 Scores = Callable[[list[dict[str, Any]]], list[list[float]]]  # of each case its responses'
 
 
@@ -53,6 +54,8 @@ def rescored(folders: list[Path], groups: Iterable[list[Line]], warn: Callable[[
     def scores(cases: list[dict[str, Any]]) -> list[list[float]]:
         sources = encode(tokenizer, [case["prompt"] for case in cases for _ in case["responses"]])
         targets = encode(tokenizer, [response for case in cases for response in case["responses"]])
+        if (longest := max(map(len, itertools.chain(sources, targets)), default=0)) > LONGEST:
+            raise InputError(f"a prompt or response has {longest:,} pieces; at most {LONGEST:,} are scored.")
         found = iter(log_probabilities(ensemble, sources, targets))
         return [list(itertools.islice(found, len(case["responses"]))) for case in cases]
 

@@ -22,7 +22,7 @@ def beam_search(model: Translator | Ensemble, source: Tensor, settings: Decoding
     finished hypotheses, the first `beam` that do not end go on. A sentence is done when `beam` hypotheses have finished.
     At `extra_pieces` beyond its source every hypothesis must end.
 
-    Raises InputError when a coverage penalty is wanted of a model without attention.
+    Raises InputError when a coverage penalty is wanted of a model without attention, or no score is finite.
     """
     ensemble, beam = Ensemble.of(model), settings.beam
     if settings.coverage_penalty and not ensemble.attends:
@@ -121,6 +121,8 @@ def _ranked(trail: Trail, ensemble: Ensemble, source: Tensor, settings: Decoding
         sentence, length = int(sentences[i]), int(lengths[i])
         seen = attention[i, :length, :, : sizes[sentence]] if attention is not None else None
         found[sentence].append(hypothesis(ensemble, pieces[i, 1:length].tolist(), float(log_p[i]), seen, settings))
+    if not all(found):
+        raise InputError("the model gives scores that are not finite: its weights are damaged, or its training failed.")
     return [sorted(h, key=lambda h: -h.score)[: settings.n_best] for h in found]
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "translate",
 ]
 
+HYPOTHESES = 1280  # of one batch: their scores over the vocabulary exist at one time
 POSITIONS = 1024  # target positions whose scores over the vocabulary exist at one time
 
 
@@ -43,7 +44,8 @@ def translate(
     ensemble = Ensemble.of(model)
     decode = beam_search if settings.method == "beam" else sample
     with ensemble.evaluating():
-        for batch in _batches([len(s) + 1 for s in sources], settings.batch_pieces):
+        most = max(1, HYPOTHESES // (settings.beam if settings.method == "beam" else settings.n_best))
+        for batch in _batches([len(s) + 1 for s in sources], settings.batch_pieces, most):
             full = [i for i in batch if sources[i]]
             yield from ((i, [Hypothesis([], 0.0)]) for i in batch if not sources[i])
             if full:
@@ -102,11 +104,11 @@ def alignment(model: Translator | Ensemble, source: Tensor, target: Tensor) -> T
     return torch.stack(steps, 1)
 
 
-def _batches(sizes: list[int], budget: int) -> Iterable[list[int]]:
-    """Indices of pieces' counts, longest first, in batches of at most `budget` padded pieces, or of one."""
+def _batches(sizes: list[int], budget: int, most: int | None = None) -> Iterable[list[int]]:
+    """Indices of pieces' counts, longest first, in batches of at most `budget` padded pieces and `most` sentences, or of one."""
     batch: list[int] = []
     for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
-        if batch and sizes[batch[0]] * (len(batch) + 1) > budget:
+        if batch and (sizes[batch[0]] * (len(batch) + 1) > budget or len(batch) == most):
             yield batch
             batch = []
         batch.append(i)

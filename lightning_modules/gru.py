@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from data.tokenizer import BEGIN, PAD
+from lightning_modules import recurrence
 from lightning_modules.gated_unit import GatedUnit
 from lightning_modules.optimization import Optimizer
 from lightning_modules.translator import (
@@ -126,7 +127,7 @@ class GRU(Translator):
         lengths = (source != PAD).sum(1)
         packed = pack_padded_sequence(source, lengths.cpu(), batch_first=True, enforce_sorted=False)
         packed = packed._replace(data=self.dropout(self.source_embedding(packed.data)))
-        states = self.encoder(packed)[0] if isinstance(self.encoder, nn.GRU) else self.encoder(packed)
+        states = recurrence.run(self.encoder, packed)[0] if isinstance(self.encoder, nn.GRU) else self.encoder(packed)
         h, _ = pad_packed_sequence(states, batch_first=True)
         c = torch.tanh(self.V(h[torch.arange(len(h), device=h.device), lengths - 1]))  # c = tanh(V h_N) (A.1.1)
         weight, bias = self.input_weights()
@@ -145,7 +146,7 @@ class GRU(Translator):
         h = torch.tanh(self.V_(memory["c"]))
         if isinstance(self.decoder, nn.GRU):
             repeated = memory["c"][:, None].expand(-1, target.shape[1], -1)
-            states, _ = self.decoder(torch.cat([y, repeated], -1).transpose(0, 1), h[None])
+            states, _ = recurrence.run(self.decoder, torch.cat([y, repeated], -1).transpose(0, 1), h[None])
         else:
             gates = (self.share(y) + memory["gates"][:, None]).transpose(0, 1)  # (T, B, 3n)
             steps, sentences = gates.shape[:2]

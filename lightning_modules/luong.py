@@ -26,6 +26,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from data.errors import InputError
 from data.tokenizer import PAD
+from lightning_modules import recurrence
 from lightning_modules.gated_unit import fast_tanh
 from lightning_modules.optimization import Optimizer, Schedule
 from lightning_modules.translator import (
@@ -146,7 +147,7 @@ class Luong(Translator):
         order = reversal(lengths, source.shape[1]) if self.settings.reverse_source else None
         embedded = self.dropout(self.source_embedding(source if order is None else source.gather(1, order)))
         packed = pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        states, (h, c) = self.encoder(packed)
+        states, (h, c) = recurrence.run(self.encoder, packed)
         states, _ = pad_packed_sequence(states, batch_first=True, total_length=source.shape[1])
         if order is not None:  # state s belongs to piece s again
             states = states.gather(1, order[..., None].expand_as(states))
@@ -211,9 +212,8 @@ class Luong(Translator):
     def decode(self, memory: Memory, target: Tensor) -> Tensor:
         embedded = self.dropout(self.target_embedding(target))
         if not self.settings.input_feeding:  # no step needs the one before it: all at once
-            h, _ = self.decoder(
-                embedded, (memory["h"].transpose(0, 1).contiguous(), memory["c"].transpose(0, 1).contiguous())
-            )
+            before = (memory[name].transpose(0, 1).contiguous() for name in ("h", "c"))
+            h, _ = recurrence.run(self.decoder, embedded, *before)
             steps = torch.arange(target.shape[1], device=target.device)[None]
             return self.dropout(self.attend(memory, self.dropout(h), steps)[0])
         gates = self.input_gates(embedded)  # one product for all steps, before the loop

@@ -4,10 +4,11 @@
 ablation `EmbeddingPrompt` (7.2, "embedding-only") trains vectors before the input embeddings and nothing above. Either may stand as an
 infix between input and target (7.3).
 
-Differences from the paper: the base is any causal model with a key/value cache, grouped-query ones included; batches have a budget
-of pieces, not 5 examples, and read an input once for all its targets (`packed_examples.py`). Initial values may be the activations of
-real words (7.4), and then reach the keys and values through the MLP as well, so that training starts where prompting with these words
-stands. An infix of keys and values stands before the input's last piece, which predicts the target's first; words for it are read alone.
+Differences from the paper: the base is any causal model with a key/value cache and a linear output layer, grouped-query ones included,
+and is read without its dropout; batches have a budget of pieces, not 5 examples, and read an input once for all its targets
+(`packed_examples.py`). Initial values may be the activations of real words (7.4), and then reach the keys and values through the MLP as
+well, so that training starts where prompting with these words stands. An infix of keys and values stands before the input's last piece,
+which predicts the target's first; words for it are read alone.
 """
 
 from abc import ABC, abstractmethod

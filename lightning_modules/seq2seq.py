@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from data.tokenizer import PAD
+from lightning_modules import recurrence
 from lightning_modules.optimization import Optimizer, Schedule
 from lightning_modules.translator import (
     Memory,
@@ -105,9 +106,10 @@ class Seq2Seq(Translator):
         embedded = self.dropout(self.source_embedding(source))
         on_cpu = lengths.cpu()
         if int(on_cpu.min()) == width:  # a batch of equal lengths needs no packing, which costs time
-            _, (h, c) = self.encoder(embedded)
+            _, (h, c) = recurrence.run(self.encoder, embedded)
         else:
-            _, (h, c) = self.encoder(pack_padded_sequence(embedded, on_cpu, batch_first=True, enforce_sorted=False))
+            packed = pack_padded_sequence(embedded, on_cpu, batch_first=True, enforce_sorted=False)
+            _, (h, c) = recurrence.run(self.encoder, packed)
         return {"h": h.transpose(0, 1), "c": c.transpose(0, 1)}
 
     def decode(self, memory: Memory, target: Tensor) -> Tensor:
@@ -122,6 +124,6 @@ class Seq2Seq(Translator):
 
     def advance(self, state: State, embedded: Tensor) -> tuple[Tensor, State]:
         """Features (R, T, h) of T target pieces (R, T, e), all in one call, and the state after them."""
-        before = (state["h"].transpose(0, 1).contiguous(), state["c"].transpose(0, 1).contiguous())
-        top, (h, c) = self.decoder(embedded, before)
+        before = (state[name].transpose(0, 1).contiguous() for name in ("h", "c"))
+        top, (h, c) = recurrence.run(self.decoder, embedded, *before)
         return self.dropout(top), {"h": h.transpose(0, 1), "c": c.transpose(0, 1)}

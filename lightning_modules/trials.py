@@ -49,6 +49,11 @@ class Trials(nn.Module):
         return int(self.turn) * self.task.round
 
     @property
+    def trained_on(self) -> int:
+        """Training sequences of all trials together; a trial is finished with its last criterion."""
+        return int(torch.where(self.met[:, -1] > 0, self.met[:, -1], self.seen).sum())
+
+    @property
     def live(self) -> Tensor:
         """Numbers of the trials that have not met their last criterion."""
         return (self.met[:, -1] == 0).nonzero()[:, 0]

@@ -1,5 +1,6 @@
 """Training with Lightning: resumable at any moment, followed by progress bars, tracking and a learning curve."""
 
+import math
 import os
 import shutil
 import time
@@ -12,6 +13,7 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping
 from safetensors.torch import load_file, save_file
 
+from data.errors import InputError
 from data.folders import file_hash, finished_file
 from lightning_modules.optimization import OptimizationSettings
 from stages import layout
@@ -91,6 +93,10 @@ def fit(
     if kept.load(module):
         print(f"{stage.name}: weights of {kept}", flush=True)
         trainer.validate(module, validation, verbose=False)
+    if not math.isfinite(loss := curve.epochs[-1][MONITOR]):
+        raise InputError(
+            f"{stage.name}: training diverged: its validation loss is {loss}. Lower training.learning_rate, or set training.clip_norm."
+        )
     return {
         "seconds": curve.seconds,
         "updates": trainer.global_step,
@@ -180,6 +186,8 @@ class KeptWeights(pl.Callback):
         if (self.averaged == 1 and not self.best) or trainer.global_step in self.losses:
             return
         loss = float(trainer.callback_metrics[MONITOR])
+        if not math.isfinite(loss):  # diverged: what was kept before is what there is
+            return
         if self.averaged == 1 and self.losses and loss >= min(self.losses.values()):
             return
         if trainer.is_global_zero:

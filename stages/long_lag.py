@@ -49,7 +49,7 @@ def main() -> None:
                     for c in task.criteria
                 },
                 **_additional(found, task.criteria[-1].name),
-                "sequences_per_second": trials.seen * settings.trials / max(seconds, 1e-9),
+                "sequences_per_second": trials.trained_on / max(seconds, 1e-9),
                 "seconds": seconds,
             }
         )

@@ -4,6 +4,7 @@ import pytorch_lightning as pl
 
 from data.arrow import read_split
 from data.batching import translation_loader
+from data.errors import InputError
 from data.tokenizer import load_tokenizer
 from lightning_modules.translation import Translation
 from lightning_modules.translator import architecture
@@ -21,6 +22,11 @@ def main() -> None:
         settings, seed = this.params.pretraining.architectures[name], this.params.seed
         pl.seed_everything(seed, verbose=False)
         model = architecture(name)(settings, load_tokenizer(layout.TOKENIZER).get_vocab_size())
+        longest, limit = this.params.encoding.max_pieces, model.longest_source
+        if limit is not None and limit < longest:
+            raise InputError(
+                f"pretraining.architectures.{name} reads at most {limit} pieces, encoding.max_pieces lets {longest} through."
+            )
         budget = settings.training.tokens_per_batch
         train = translation_loader(read_split(layout.ENCODED, "train"), budget, seed=seed, share=share())
         validation = translation_loader(read_split(layout.ENCODED, "validation"), budget, shuffle=False)

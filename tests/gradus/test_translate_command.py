@@ -266,6 +266,10 @@ def test_rank_scores_by_the_log_probability_of_an_ensemble(models: Path) -> None
     assert scored["log_probabilities"] == pytest.approx(expected, abs=1e-4)
     assert scored["order"] == sorted(range(3), key=lambda i: -expected[i])
     assert "no config.json in it" in run("rank", "--model", models, expect=2)[1]
+    long = json.dumps({"prompt": "And God said", "responses": ["light", "ab " * 9000]})
+    said = run("rank", *options, stdin=f"{json.dumps(case)}\n{long}\n", expect=2)[1]
+    assert "standard input, line 2: a prompt or response has" in said
+    assert "at most 4,096 are scored" in said
 
 
 def test_rank_answers_each_line_while_the_pipe_is_open(models: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from data.batching import padded
 from data.errors import InputError
 from data.tokenizer import BEGIN, END, PAD
+from lightning_modules import decoding
 from lightning_modules.decoding import (
     DecodingSettings,
     Hypothesis,
@@ -170,6 +171,25 @@ def test_what_a_sentence_gets_does_not_depend_on_its_batch(translator: Translato
             if expected.attention is not None:
                 np.testing.assert_allclose(h.attention, expected.attention, atol=1e-5)
                 np.testing.assert_allclose(h.alignment, expected.alignment, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["beam", "sample"])
+def test_hypotheses_of_a_batch_are_bounded(
+    translator: Translator, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "HYPOTHESES", 7)
+    batches: list[int] = []
+    encode = translator.encode
+    monkeypatch.setattr(translator, "encode", lambda source: batches.append(len(source)) or encode(source))
+    settings = DecodingSettings(method=method, beam=2, n_best=2, extra_pieces=1)
+    assert len(list(translate(translator, [[5, 6]] * 8, settings))) == 8
+    assert batches == [3, 3, 2]
+
+
+def test_scores_that_are_not_finite_are_an_error(translator: Translator) -> None:
+    translator.output[0].data.fill_(torch.nan)
+    with pytest.raises(InputError, match="scores that are not finite: its weights are damaged"):
+        list(translate(translator, SOURCES, DecodingSettings(beam=2)))
 
 
 def test_no_translation_is_longer_than_allowed(translator: Translator) -> None:

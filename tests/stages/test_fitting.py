@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, LlamaConfig
 
 from data.batching import TokenBudgetLoader, translation_loader
 from data.comparisons.encoding import Group
+from data.errors import InputError
 from gradus.tracking import StageRun
 from lightning_modules import transformer
 from lightning_modules.optimization import OptimizationSettings
@@ -47,7 +48,10 @@ def loaders() -> tuple[TokenBudgetLoader, TokenBudgetLoader]:
 
 
 def train(
-    stage: Stage, killed_at: int | None = None, settings: OptimizationSettings = TRAINING
+    stage: Stage,
+    killed_at: int | None = None,
+    settings: OptimizationSettings = TRAINING,
+    diverges_at: int | None = None,
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Trains a model with dropout from a fixed seed; may break off before an update."""
     pl.seed_everything(5, verbose=False)
@@ -58,6 +62,8 @@ def train(
         def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
             if killed_at is not None and self.trainer.global_step == killed_at:
                 raise ConnectionAbortedError("killed")
+            if self.trainer.global_step == diverges_at:
+                next(self.parameters()).data.fill_(torch.nan)
 
     stage.when_done = []
     learned = fit(stage, Killed(model, settings, len(loader)), loader, validation, settings)
@@ -141,6 +147,22 @@ def test_patience_ends_a_training_and_keeps_its_best_weights_after_a_kill_too(
     weights, resumed = train(stage, settings=rising)
     assert resumed["curve"] == learned["curve"]
     assert all(torch.equal(weights[name], value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize("averaged", [1, 2])
+def test_weights_from_before_a_divergence_are_kept(stage: Stage, averaged: int) -> None:
+    steps = len(loaders()[0])
+    settings = TRAINING.model_copy(update={"patience": 3, "averaged": averaged})
+    _, learned = train(stage, settings=settings, diverges_at=2 * steps)
+    assert [bool(np.isfinite(e["validation_loss"])) for e in learned["curve"]] == [True, True, False]
+    assert np.isfinite(learned["validation_loss"])
+
+
+def test_a_training_that_diverged_is_an_error(stage: Stage) -> None:
+    with pytest.raises(
+        InputError, match=r"training diverged: its validation loss is nan\. Lower training\.learning_rate"
+    ):
+        train(stage, diverges_at=1)
 
 
 def test_every_epoch_trains_on_all_pairs(stage: Stage) -> None:
