@@ -129,7 +129,7 @@ def tree_loader(
 def check_examples(groups: Sequence[Group], layout: Layout, longest: int) -> None:
     """Raises InputError where a prompt or target is empty, or longer than the base can read; names the input and the limit."""
     for number, (prompt, targets) in enumerate(groups, start=1):
-        where = f"training input {number} of {len(groups)}"
+        where = f"input {number} of {len(groups)}"
         if not len(prompt):
             raise InputError(f"{where}: the prompt is empty: no piece is left to predict the target's first from.")
         if len(prompt) < 2 and layout.infix and not layout.virtual:

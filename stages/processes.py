@@ -10,6 +10,8 @@ import threading
 import time
 from typing import NamedTuple
 
+import torch
+
 VARIABLE = "GRADUS_PROCESSES"
 
 
@@ -29,6 +31,8 @@ def start_processes(stage: str) -> None:
     """Where `GRADUS_PROCESSES` asks for several processes, replaces this one by torchrun with as many of the stage's module."""
     if "RANK" in os.environ:
         _end_with_parent()
+        if torch.cuda.is_available():  # models are put on "cuda", the current one: each process has its own
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         return
     count = int(os.environ.get(VARIABLE, "1"))
     if count > 1:
