@@ -13,6 +13,8 @@ from torch import Tensor
 from data.arrow import piece_counts
 from data.tokenizer import BEGIN, END, PAD, SEPARATOR
 
+OTHER_SIDE = 8  # times the budget: what a batch's other side may take, so that one long source does not pad hundreds of short ones
+
 
 class ResumableLoader(ABC):
     """An iterable over the batches of one epoch after another.
@@ -79,7 +81,7 @@ class TokenBudgetLoader(ResumableLoader):
         self.secondary = np.zeros_like(lengths) if secondary is None else secondary
         self.rows = np.ones_like(lengths) if rows is None else rows
         order = np.lexsort((self.secondary, self.rows, lengths))
-        self.boundaries = _boundaries(lengths[order], self.rows[order], budget)
+        self.boundaries = _boundaries(lengths[order], self.secondary[order], self.rows[order], budget)
 
     def __len__(self) -> int:
         return len(self.boundaries) - 1
@@ -94,14 +96,15 @@ class TokenBudgetLoader(ResumableLoader):
         return batches
 
 
-def _boundaries(lengths: np.ndarray, rows: np.ndarray, budget: int) -> list[int]:
-    """Cuts ascending `lengths` where one more item would make longest x rows exceed the budget."""
-    boundaries, taken = [0], 0
-    for i, (length, count) in enumerate(zip(lengths.tolist(), rows.tolist(), strict=True)):
-        if taken and length * (taken + count) > budget:
+def _boundaries(lengths: np.ndarray, secondary: np.ndarray, rows: np.ndarray, budget: int) -> list[int]:
+    """Cuts ascending `lengths` where one more item would make longest x rows exceed the budget, or the other side `OTHER_SIDE` times it."""
+    boundaries, taken, widest = [0], 0, 0
+    for i, (length, other, count) in enumerate(zip(lengths.tolist(), secondary.tolist(), rows.tolist(), strict=True)):
+        padded_rows, padded_width = taken + count, max(widest, other)
+        if taken and (length * padded_rows > budget or padded_width * padded_rows > OTHER_SIDE * budget):
             boundaries.append(i)
-            taken = 0
-        taken += count
+            taken, padded_width = 0, other
+        taken, widest = taken + count, padded_width
     return [*boundaries, len(lengths)]
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from data import batching
 from data.batching import BalancedLoader, TokenBudgetLoader, padded
 from data.tokenizer import PAD
 
@@ -28,6 +29,15 @@ def test_a_batch_holds_hardly_any_padding() -> None:
     batches = loader()
     cells = sum(max(batches.lengths[b]) * len(b) for b in batches)
     assert batches.lengths.sum() / cells > 0.97
+
+
+def test_one_long_source_does_not_pad_hundreds_of_short_ones() -> None:
+    targets, sources = np.full(1000, 2), np.r_[np.full(990, 2), np.full(10, 100)]
+    loader = TokenBudgetLoader(targets, lambda indices: indices, 1000, secondary=sources)
+    batches = list(loader)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(1000))
+    assert all(sources[batch].max() * len(batch) <= batching.OTHER_SIDE * 1000 for batch in batches)
+    assert len(batches) == 3  # two of the short ones, for 2 x 500 fit the budget
 
 
 def test_it_continues_where_its_state_was_taken() -> None:
