@@ -22,12 +22,14 @@ def run(name: str) -> int:
     """Runs a flow in this process; returns the exit code. SIGTERM ends its stages as Ctrl-C does."""
     if name not in FLOWS:
         raise InputError(f"no flow '{name}' - {nearest(name, list(FLOWS))}")
-    from prefect.exceptions import TerminationSignal
-
     from stages.params import load_params
 
     load_params()  # a wrong key shows now, not in the middle of the run
     flow = getattr(importlib.import_module(f"flows.{name}"), name)
+    from prefect.exceptions import (
+        TerminationSignal,
+    )  # not before: flows/__init__.py sets what Prefect reads when it is imported
+
     try:
         state = asyncio.run(flow(return_state=True))
     except TerminationSignal as ended:
