@@ -26,9 +26,8 @@ def run(name: str) -> int:
 
     load_params()  # a wrong key shows now, not in the middle of the run
     flow = getattr(importlib.import_module(f"flows.{name}"), name)
-    from prefect.exceptions import (
-        TerminationSignal,
-    )  # not before: flows/__init__.py sets what Prefect reads when it is imported
+    # Only now: flows/__init__.py sets what Prefect reads when it is imported.
+    from prefect.exceptions import TerminationSignal
 
     try:
         state = asyncio.run(flow(return_state=True))
