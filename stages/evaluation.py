@@ -10,7 +10,6 @@ from data.batching import padded
 from data.tokenizer import BEGIN, END, decode, encode
 from lightning_modules.decoding import alignment, translate
 from stages import layout
-from stages.model_files import DEVICE
 from stages.progress import Progress
 from stages.scoring import corpus_scores, tokenised_bleu
 from stages.stage import read_json, stage
@@ -73,7 +72,7 @@ def heat_map(model: Any, tokenizer: Any, sources: list[list[int]], outputs: list
     i = readable[0] if readable else 0
     source, target = [*sources[i], END], [BEGIN, *outputs[i], END]
     with torch.inference_mode():
-        weights = alignment(model, *(padded([side]).to(DEVICE) for side in (source, target)))
+        weights = alignment(model, *(padded([side]).to(model.output[0].device) for side in (source, target)))
     if weights is None:
         return None
     pieces = [[tokenizer.decode([p], skip_special_tokens=False).strip() for p in side] for side in (source, target[1:])]

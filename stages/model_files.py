@@ -20,6 +20,8 @@ AGAIN = "Make it again (dvc repro), or put the original back."
 DEVICE = torch.device(
     "cuda" if torch.cuda.is_available() else "cpu"
 )  # where models are used; training decides by itself
+# cuDNN's attention plans for every shape anew, which takes it many times as long as the attention itself, and texts have all shapes.
+torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def copy_tokenizer(source: Path, folder: Path) -> None:
