@@ -115,7 +115,7 @@ def evaluation(folder: Path, file: Path, format: str) -> dict[str, Any]:
     """How far a reward model agrees with the rankings of a collection or a file.
 
     Raises:
-        InputError: there is no reward model or no ranking, the format is unknown, or a record of the file is wrong.
+        InputError: there is no reward model or no ranking, the format is unknown, a record of the file is wrong, or a score is not finite.
     """
     model = load_reward_model(folder)
     with tempfile.TemporaryDirectory() as temporary:
@@ -129,7 +129,7 @@ def evaluation(folder: Path, file: Path, format: str) -> dict[str, Any]:
                 f"{file}: the model can read none of its {len(rows)} rankings: too long, or without a reference."
             )
         unread, rows = len(rows) - len(kept), rows.select(kept)
-        scores = padded([values.tolist() for values in scored])
+        scores = padded(_finite([values.tolist() for values in scored]))
         ranks, lengths = padded(rows["ranks"]), padded([list(map(len, responses)) for responses in rows["responses"]])
         if not len(compare(scores, ranks)):
             raise InputError(f"{file}: all its rankings are ties: there is no comparison to evaluate.")

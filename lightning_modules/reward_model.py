@@ -121,6 +121,13 @@ class RewardModel(pl.LightningModule):
         self.settings, self.updates_per_epoch, self.loss_settings = settings, updates_per_epoch, loss
         self.collected: list[tuple[np.ndarray, np.ndarray]] = []
 
+    def train(self, mode: bool = True) -> "RewardModel":
+        """Training mode; what a prefix adapts stays in evaluation mode, without its dropout: it is frozen."""
+        super().train(mode)
+        if not isinstance(self.adapter, NoPrefix):
+            self.model.eval()
+        return self
+
     def group_rewards(self, batch: GroupBatch) -> Tensor:
         """(G, K) rewards, each response forwarded once; zero where there is no response."""
         found = rewards(self.model, batch.trees, self.adapter)

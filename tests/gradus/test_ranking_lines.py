@@ -61,6 +61,10 @@ def test_rewards_that_are_not_finite_are_an_error(body: Path, tmp_path: Path) ->
     folder = reward_model(body, tmp_path / "r", head=float("nan"))
     with pytest.raises(InputError, match="standard input, line 1: the model gives a score that is not finite"):
         next(using.rewards(folder, [[Line(1, GOOD, None)]], print))
+    file = tmp_path / "rankings.jsonl"
+    file.write_text(json.dumps({**json.loads(GOOD), "ranks": [1, 2], "labeler": "a"}) + "\n")
+    with pytest.raises(InputError, match=r"^the model gives a score that is not finite"):
+        using.evaluation(folder, file, "auto")
 
 
 def test_an_unknown_format_is_an_error(body: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification, LlamaConfig, PreTra
 
 from data.comparisons.encoding import Group
 from lightning_modules.optimization import OptimizationSettings
+from lightning_modules.prefix_tuning import Adapter, PrefixSettings, build
 from lightning_modules.ranking_loss import LossSettings, comparisons, ranking_loss
 from lightning_modules.reward_model import (
     GroupLoader,
@@ -196,6 +197,19 @@ def test_only_the_top_layers_learn(model: PreTrainedModel) -> None:
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert all(name.startswith(("model.layers.1.", "model.norm", "score")) for name in trained)
     assert len(trained) == 9 + 1 + 1
+
+
+def test_what_a_prefix_adapts_is_read_without_its_dropout(model: PreTrainedModel) -> None:
+    def two_readings(adapter: Adapter | None) -> list[torch.Tensor]:
+        for layer in model.base_model.layers:
+            layer.self_attn.attention_dropout = 0.5
+        module = RewardModel(model, OptimizationSettings(), 1, adapter=adapter).train()
+        return [module.group_rewards(batch_groups(GROUPS)) for _ in range(2)]
+
+    learned, again = two_readings(None)
+    assert not torch.equal(learned, again)
+    learned, again = two_readings(build("prefix", model, PrefixSettings(length=2, reparametrisation=False), None))
+    torch.testing.assert_close(learned, again, rtol=0, atol=0)
 
 
 def test_it_learns_a_ranking(model: PreTrainedModel) -> None:
