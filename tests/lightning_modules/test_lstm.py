@@ -1,10 +1,13 @@
 """The 1997 memory blocks against the equations of the paper's appendix A.1, written out one weight at a time."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from data.errors import InputError
 from data.long_lag import Network, Sequences, side_by_side, task
@@ -148,9 +151,8 @@ def blocks(network: Network, trials: int = 3) -> MemoryBlocks:
     return net
 
 
-def drawn(network: Network, trials: int, rows: int, every: bool, symbols: bool = False) -> Sequences:
+def drawn(network: Network, trials: int, rows: int, every: bool, symbols: bool = False, steps: int = 6) -> Sequences:
     torch.manual_seed(2)
-    steps = 6
     lengths = torch.randint(2, steps + 1, (trials, rows))
     lengths[0, 0] = steps
     inputs = (
@@ -211,6 +213,30 @@ def test_on_line_learning_equals_the_naive_loop(name: str, update: str, every: b
             torch.testing.assert_close(outputs[trial, row, : len(answers)], answers, rtol=1e-8, atol=1e-10)
         for found, wanted in zip((net.hidden[trial], net.output[trial]), naive.matrices(naive.w), strict=True):
             torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-10)
+
+
+class Written(TorchDispatchMode):
+    """Counts the numbers that operations give."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            self.numbers += sum(value.numel() for value in tree_leaves(found) if isinstance(value, Tensor))
+        return found
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("update", ["sequence", "step"])
+def test_a_step_costs_the_same_however_many_came_before(name: str, update: str) -> None:
+    """Section 4: O(W) a time step, "local in space and time"."""
+    costs = []
+    for steps in (64, 128, 192):  # whole lanes: sums over time are padded to them
+        with Written() as work:
+            blocks(NETWORKS[name], 1).learn(drawn(NETWORKS[name], 1, 1, every=True, steps=steps), 0.5, update)
+        costs.append(work.numbers)
+    assert costs[2] - costs[1] == costs[1] - costs[0] > 0
 
 
 def test_they_are_autograds_derivatives_where_nothing_flows_back_into_net_inputs() -> None:
