@@ -12,6 +12,7 @@ from data.settings import Settings
 
 Optimizer = Literal["adam", "adamw", "sgd", "adadelta"]
 Schedule = Literal["constant", "noam", "cosine", "linear", "halving"]
+Precision = Literal["auto", "single", "bf16"]
 
 
 class OptimizationSettings(Settings):
@@ -31,6 +32,9 @@ class OptimizationSettings(Settings):
     clip_norm: float | None = Field(default=1.0, gt=0)
     patience: int | None = Field(default=None, ge=1)  # validations without a lower loss before training ends early
     averaged: int = Field(default=1, ge=1)  # the trained weights are the mean of those at this many last validations
+    precision: Precision = (
+        "auto"  # products in bf16 (weights and sums stay single) where a GPU has it; "bf16": where a CPU has it, too
+    )
 
 
 def optimization(

@@ -47,14 +47,15 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         chunk = max(ROWS, SCORES["cpu" if device == "cpu" else "other"] // types)
         with torch.autocast(device, enabled=False):
             w, b = weight.to(compute), None if bias is None else bias.to(compute)
-            # One piece of memory for all chunks: a fresh one of this size costs a CPU as much as a third of the product.
+            # The same memory for all chunks: a fresh piece of this size costs a CPU as much as a third of the product.
             memory = features.new_empty(min(chunk, len(features)), types, dtype=compute)
+            widened = memory if wide == compute else torch.empty_like(memory, dtype=wide)
             for start in range(0, len(features), chunk):
                 rows = slice(start, start + chunk)
                 h, y = features[rows].to(compute), targets[rows, None]
                 place = memory[: len(h)]
                 product = torch.mm(h, w.t(), out=place) if b is None else torch.addmm(b, h, w.t(), out=place)
-                scores = product.to(wide)
+                scores = product if wide == compute else widened[: len(h)].copy_(product)
                 loss -= (1 - smoothing) * scores.gather(1, y).sum()
                 if smoothing:
                     loss -= smoothing / types * scores.sum()
@@ -70,7 +71,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
                 gradient.scatter_add_(1, y, gradient.new_full(y.shape, smoothing - 1))
                 if d_bias is not None:
                     d_bias += gradient.sum(0)
-                gradient = gradient.to(compute)
+                gradient = gradient if wide == compute else place.copy_(gradient)
                 d_features[rows] = gradient @ w
                 if (
                     d_weight is not None and d_weight.dtype == compute

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from data.errors import InputError
 from data.folders import file_hash, finished_file
-from lightning_modules.optimization import OptimizationSettings
+from lightning_modules.optimization import OptimizationSettings, Precision
 from stages import layout
 from stages.processes import share
 from stages.progress import Progress
@@ -70,7 +70,7 @@ def fit(
         devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")),
         strategy="ddp" if share().of > 1 else "auto",
-        precision="bf16-mixed" if has_bf16() else "32-true",
+        precision="bf16-mixed" if computes_in_bf16(settings.precision) else "32-true",
         # At least two updates: a checkpoint is taken between two that no validation parts.
         val_check_interval=min(len(train), max(2, len(train) // validations)),
         callbacks=[curve, kept, *patience, checkpoints],
@@ -224,9 +224,18 @@ class KeptWeights(pl.Callback):
         return self.folder / f"weights-{step:09d}.safetensors"
 
 
-def has_bf16() -> bool:
-    """Whether the device computes in bf16 itself; elsewhere torch would emulate it, slower than single precision."""
-    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+def computes_in_bf16(precision: Precision) -> bool:
+    """Whether products are taken in bf16: never where the device lacks it, as torch would emulate it, slower than single precision.
+
+    A CPU that has it is asked only on demand: small models gain nothing, and results would differ from machine to machine.
+    """
+    if torch.cuda.is_available():
+        return precision != "single" and torch.cuda.is_bf16_supported(including_emulation=False)
+    found = torch.cpu.get_capabilities()
+    has = bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    if precision == "bf16" and not has:
+        print("precision: bf16: this CPU lacks it, products are taken in single precision", flush=True)
+    return precision == "bf16" and has
 
 
 def _trained(module: pl.LightningModule) -> Iterator[tuple[str, torch.nn.Parameter]]:

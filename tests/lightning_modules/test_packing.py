@@ -79,6 +79,21 @@ def test_rewards_and_gradients_are_those_of_separate_rows(model: PreTrainedModel
         torch.testing.assert_close(by_trees[name], expected_gradient, rtol=1e-4, atol=1e-5)
 
 
+def test_in_bf16_rewards_and_gradients_differ_by_its_rounding_only(model: PreTrainedModel) -> None:
+    groups = trees((4, 1, 9, 2))
+
+    def read(precise: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=not precise):
+            values = packed(model, groups).float()
+        values.square().sum().backward()
+        return values.detach(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    packing.prepare(model)
+    for rounded, precise in zip(read(precise=False), read(precise=True), strict=True):
+        assert 0 < (rounded - precise).norm() < 0.02 * precise.norm()  # bf16 has 8 binary digits
+
+
 def test_a_prompt_is_read_once_and_nothing_is_padded(model: PreTrainedModel) -> None:
     groups = trees((4, 1, 9, 2))
     seen: list[int] = []

@@ -1,5 +1,6 @@
 """Training continues where it was killed, bit by bit the same."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,17 @@ def train(
     learned = fit(stage, Killed(model, settings, len(loader)), loader, validation, settings)
     learned["curve"] = read_json(stage.out / layout.CURVE)
     return {k: v.clone() for k, v in model.state_dict().items()}, learned
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks what a CPU does")
+def test_a_cpu_trains_in_bf16_where_it_has_it_and_is_asked(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    single, _ = train(stage)
+    asked, _ = train(stage, settings=TRAINING.model_copy(update={"precision": "bf16"}))
+    has_it = bool(re.search(r"\b(avx512_bf16|amx_bf16)\b", Path("/proc/cpuinfo").read_text()))
+    assert ("lacks it" in capsys.readouterr().out) == (not has_it)
+    equal = [torch.equal(asked[name], value) for name, value in single.items() if value.is_floating_point()]
+    assert not any(equal) if has_it else all(equal)
+    assert all(value.dtype != torch.bfloat16 for value in asked.values())
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 2])
