@@ -32,9 +32,8 @@ class OptimizationSettings(Settings):
     clip_norm: float | None = Field(default=1.0, gt=0)
     patience: int | None = Field(default=None, ge=1)  # validations without a lower loss before training ends early
     averaged: int = Field(default=1, ge=1)  # the trained weights are the mean of those at this many last validations
-    precision: Precision = (
-        "auto"  # products in bf16 (weights and sums stay single) where a GPU has it; "bf16": where a CPU has it, too
-    )
+    # Products in bf16, weights and sums in single: "auto" where a GPU has it, "bf16" where a CPU has it, too, "single" nowhere.
+    precision: Precision = "auto"
 
 
 def optimization(
