@@ -29,6 +29,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from data.errors import InputError
 
 ATTENTION = "packed_trees"
+SCORES = 4_000_000  # kept for a gradient at most, layer by layer, where attention is three products
 TRIED = [([1, 2, 3], [[4], [5, 6]]), ([7], [[8, 9, 2]])]  # two trees of piece ids
 # The own attention of models that were found to pack.
 _ordinary: WeakKeyDictionary[PreTrainedModel, str] = WeakKeyDictionary()
@@ -274,9 +275,7 @@ def tree_attention(
     def attend(q: Tensor, keys_values: list[Tensor], mask: Tensor | None) -> Tensor:
         k, v = keys_values
         q = _stacked(q, share)
-        in_bf16 = v.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
-        if mask is not None and in_bf16 and q.device.type == "cpu":
-            # By products: the gradient of torch's fused attention takes seven times as long in bf16 on a CPU.
+        if mask is not None and _by_products(q) and q.shape[:-1].numel() * k.shape[2] <= SCORES:
             scores = (q @ k.mT).float() * (q.shape[-1] ** -0.5 if scaling is None else scaling) + mask
             found = F.dropout(scores.softmax(-1), dropout).to(v.dtype) @ v
         else:
@@ -360,6 +359,12 @@ def _unstacked(found: Tensor, share: int) -> Tensor:
     return found if share == 1 else found.unflatten(2, (share, -1)).flatten(1, 2)
 
 
+def _by_products(like: Tensor) -> bool:
+    """Whether attention is three products: the gradient of torch's fused one takes a CPU seven times as long in bf16."""
+    in_bf16 = torch.is_autocast_enabled("cpu") or like.dtype == torch.bfloat16
+    return in_bf16 and like.device.type == "cpu" and torch.is_grad_enabled()
+
+
 def _masks(trees: Trees, prefixes: Prefixes | None, share: int, like: Tensor) -> dict[str, Tensor | None]:
     """Added to the scores, 0 or -inf.
 
@@ -373,7 +378,7 @@ def _masks(trees: Trees, prefixes: Prefixes | None, share: int, like: Tensor) ->
         in_prefix = arange(before) >= before - prefixes.own(prefixes.lengths, groups)[:, None]
     causal = arange(width) <= arange(width)[:, None]
     trunk = None
-    if share > 1 or (prefixes is not None and not prefixes.infix):
+    if share > 1 or (prefixes is not None and not prefixes.infix) or _by_products(like):
         own = in_prefix if prefixes is not None and prefixes.of is not None else in_prefix[:1]  # (G or 1, L)
         own = own[:, :0] if prefixes is not None and prefixes.infix else own
         trunk = _side_by_side(own, causal, share, like)

@@ -57,20 +57,21 @@ def fit(
     The learning curve (one entry a validation: epoch, step, training loss, validation metrics) becomes a file of the stage's output.
 
     Returns:
-        `updates`, `seconds` of training, `tokens` and `tokens_per_second` as the module counts tokens, the validation metrics of the
-        weights that it ends with.
+        `updates`, `seconds` of training, `tokens` and `tokens_per_second` as the module counts tokens, the `precision` of products
+        ("bf16" or "single"), the validation metrics of the weights that it ends with.
     """
     folder = layout.WORK / "checkpoints" / f"{stage.name.replace('@', '-')}-{stage.key}"
     curve = LearningCurve(stage, settings.epochs * len(train))
     checkpoints, kept = Checkpoints(folder), KeptWeights(folder, settings)
     patience = [EarlyStopping(MONITOR, patience=settings.patience, min_delta=0.0)] if settings.patience else []
+    in_bf16 = computes_in_bf16(settings.precision)
     trainer = pl.Trainer(
         max_epochs=settings.epochs,
         accelerator="auto",
         devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")),
         strategy="ddp" if share().of > 1 else "auto",
-        precision="bf16-mixed" if computes_in_bf16(settings.precision) else "32-true",
+        precision="bf16-mixed" if in_bf16 else "32-true",
         # At least two updates: a checkpoint is taken between two that no validation parts.
         val_check_interval=min(len(train), max(2, len(train) // validations)),
         callbacks=[curve, kept, *patience, checkpoints],
@@ -102,6 +103,7 @@ def fit(
         "updates": trainer.global_step,
         "tokens": curve.tokens,
         "tokens_per_second": curve.tokens / max(curve.seconds, 1e-9),
+        "precision": "bf16" if in_bf16 else "single",
         **{name: value for name, value in curve.epochs[-1].items() if name.startswith("validation")},
     }
 
@@ -230,12 +232,13 @@ def computes_in_bf16(precision: Precision) -> bool:
     A CPU that has it is asked only on demand: small models gain nothing, and results would differ from machine to machine.
     """
     if torch.cuda.is_available():
-        return precision != "single" and torch.cuda.is_bf16_supported(including_emulation=False)
-    found = torch.cpu.get_capabilities()
-    has = bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+        has, wanted = torch.cuda.is_bf16_supported(including_emulation=False), precision != "single"
+    else:
+        found = torch.cpu.get_capabilities()
+        has, wanted = bool(found.get("avx512_bf16") or found.get("amx_bf16")), precision == "bf16"
     if precision == "bf16" and not has:
-        print("precision: bf16: this CPU lacks it, products are taken in single precision", flush=True)
-    return precision == "bf16" and has
+        print("precision: bf16: not on this device, products are taken in single precision", flush=True)
+    return wanted and has
 
 
 def _trained(module: pl.LightningModule) -> Iterator[tuple[str, torch.nn.Parameter]]:

@@ -82,6 +82,7 @@ def main() -> None:
                 "updates": learned["updates"],
                 "pieces": learned["tokens"],
                 "seconds": learned["seconds"],
+                "precision": learned["precision"],
                 "rankings": {name: len(part.groups) for name, part in parts.items()},
                 "too_long_or_without_reference": sum(len(rows[n]) - len(parts[n].groups) for n in rows if n in PARTS),
                 **{name: _main_numbers(values) for name, values in found.items() if "accuracy" in values},

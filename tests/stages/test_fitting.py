@@ -75,11 +75,12 @@ def train(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks what a CPU does")
 def test_a_cpu_trains_in_bf16_where_it_has_it_and_is_asked(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     single, _ = train(stage)
-    asked, _ = train(stage, settings=TRAINING.model_copy(update={"precision": "bf16"}))
+    asked, learned = train(stage, settings=TRAINING.model_copy(update={"precision": "bf16"}))
     has_it = bool(re.search(r"\b(avx512_bf16|amx_bf16)\b", Path("/proc/cpuinfo").read_text()))
-    assert ("lacks it" in capsys.readouterr().out) == (not has_it)
+    assert ("not on this device" in capsys.readouterr().out) == (not has_it)
     equal = [torch.equal(asked[name], value) for name, value in single.items() if value.is_floating_point()]
     assert not any(equal) if has_it else all(equal)
+    assert learned["precision"] == ("bf16" if has_it else "single")
     assert all(value.dtype != torch.bfloat16 for value in asked.values())
 
 
