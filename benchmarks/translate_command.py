@@ -2,7 +2,7 @@
 
 The test sentences of artifacts/corpus, one a line, through the command's pipes while it stays open; and the same sentences as piece ids through
 `lightning_modules.decoding.translate`, sorted, in its batches. Beam 5, two threads; the two take turns, starting libraries is not counted. What
-the command costs beside the search is tokenizing, reading, writing and seeing 256 lines at a time.
+the command costs beside the search is tokenizing, reading, writing and seeing 1,024 lines at a time.
 
 Prints one JSON object: sentences/s of each turn and their medians, and `ratio`, the command's median over the search's.
 """
