@@ -26,9 +26,7 @@ app.add_typer(comparisons.app, name="comparisons")
 app.add_typer(prefixes.app, name="prefix")
 
 RANKED_TOGETHER = 64  # lines at most
-TRANSLATED_TOGETHER = (
-    1024  # at most: sorted by length, in batches of a number of pieces; with fewer, batches are less even
-)
+TRANSLATED_TOGETHER = 1024  # at most: sorted by length, in batches of a number of pieces
 
 
 @app.command()
