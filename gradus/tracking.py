@@ -140,9 +140,19 @@ class StageRun:
     def inputs(self, digests: Mapping[str, str]) -> None:
         """Data sets that the stage read: content digest by path."""
         from mlflow.entities import Dataset, DatasetInput
+        from mlflow.exceptions import MlflowException
 
         rows = [DatasetInput(Dataset(name, digest[:32], "local", name), []) for name, digest in digests.items()]
-        self._attempt(lambda: client().log_inputs(self.run_id, datasets=rows))
+
+        def log() -> None:
+            for known in range(len(rows) + 1):
+                try:
+                    return client().log_inputs(self.run_id, datasets=rows)
+                except MlflowException:  # a stage beside this one was the first to log one of them: now it is known
+                    if known == len(rows):
+                        raise
+
+        self._attempt(log)
 
     def artifact(self, path: Path) -> None:
         """A small file, such as a plot or a summary."""

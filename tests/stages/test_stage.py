@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import mlflow
@@ -11,6 +12,7 @@ import pytest
 
 from data.errors import InputError
 from gradus import tracking
+from gradus.tracking import StageRun
 from stages.stage import stage
 
 
@@ -152,3 +154,21 @@ def test_a_stage_for_one_process_refuses_to_be_one_of_several(
         pass
     assert ended.value.code == 2
     assert "corpus: error: this stage runs in one process: start it without torchrun." in capsys.readouterr().err
+
+
+def test_stages_side_by_side_log_the_same_data(project: Path) -> None:
+    runs = [StageRun(f"stage-{i}") for i in range(4)]
+    together = threading.Barrier(len(runs))
+
+    def log(run: StageRun) -> None:
+        for i in range(15):
+            together.wait()
+            run.inputs({f"artifacts/{i}": "digest", "artifacts/shared": f"digest-{i}"})
+
+    threads = [threading.Thread(target=log, args=(run,)) for run in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for run in runs:
+        assert len(tracking.client().get_run(run.run_id).inputs.dataset_inputs) == 30
