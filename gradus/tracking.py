@@ -148,8 +148,9 @@ class StageRun:
             for known in range(len(rows) + 1):
                 try:
                     return client().log_inputs(self.run_id, datasets=rows)
-                except MlflowException:  # a stage beside this one was the first to log one of them: now it is known
-                    if known == len(rows):
+                except MlflowException as error:
+                    # A stage beside this one was the first to log one of them: now it is known. A server that is gone is not asked again.
+                    if error.error_code != "BAD_REQUEST" or known == len(rows):
                         raise
 
         self._attempt(log)
