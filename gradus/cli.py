@@ -134,6 +134,9 @@ def translate(
         typer.Option(help="For --replace-unknown: lines of source word, tab, translation to write instead."),
     ] = None,
     max_pieces: Annotated[int, typer.Option(min=1, help="Pieces of a line that are read.")] = 256,
+    precision: Annotated[
+        str, typer.Option(help="Of products of matrices: `single`, or `bf16`, faster where CPU or GPU have it.")
+    ] = "single",
 ) -> None:
     """Translate standard input, one sentence a line; every line gives one line (or --n-best lines) in the same order.
 
@@ -164,6 +167,7 @@ def translate(
             "method": "sample" if samples else "beam", "beam": beam, "n_best": n_best, "coverage_penalty": coverage_penalty,
             "length_penalty": 0.6 if length_penalty is None else length_penalty, "seed": seed or 0,
             "alignments": alignments or replace_unknown, "aligned_step": aligned_step or "predicted",
+            "precision": precision,
         }  # fmt: skip
         settings = validated(DecodingSettings, options, "options")
         wanted = translating.wanted(as_json, alignments, replace_unknown, dictionary)

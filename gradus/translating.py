@@ -15,6 +15,7 @@ from data.tokenizer import FILE, decode, encode, unknown_piece
 from data.words import Source, read_dictionary, target_words, with_known_words, word_alignment
 from gradus.input_lines import Line
 from lightning_modules.decoding import DecodingSettings, Ensemble, Hypothesis, translate
+from lightning_modules.precision import has_bf16
 from stages.translator_folder import load_translator
 
 
@@ -46,6 +47,8 @@ class TranslatedLines:
         self.settings, self.wanted, self.warn = settings, wanted, warn
         self.longest = min(longest, self.ensemble.longest_source or longest)
         names = ", ".join(map(str, folders))
+        if settings.precision == "bf16" and not has_bf16(self.ensemble.device.type):
+            warn("--precision bf16: not on this device, products are taken in single precision.")
         if settings.alignments and not self.ensemble.attends:
             raise InputError(f"{names}: no attention, so no alignments to show or to replace unknown words by.")
         if settings.coverage_penalty and not self.ensemble.attends:

@@ -165,7 +165,7 @@ class Bahdanau(Translator):
         return torch.maximum(t[..., 0::2], t[..., 1::2])
 
     def start(self, memory: Memory, beams: int) -> State:
-        return {"s": memory["s"].repeat_interleave(beams, 0)}
+        return {"s": memory["s"].to(self.v_a.dtype).repeat_interleave(beams, 0)}  # a state: never in half precision
 
     def step(self, memory: Memory, state: State, previous: Tensor) -> Step:
         s, y = state["s"], self.target_embedding(previous)

@@ -14,7 +14,7 @@ from lightning_modules.top_k import top_k
 from lightning_modules.translator import Translator
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def beam_search(model: Translator | Ensemble, source: Tensor, settings: DecodingSettings) -> list[list[Hypothesis]]:
     """Beam search over a padded batch (B, S): `n_best` hypotheses for each sentence, best first.
 
@@ -24,9 +24,16 @@ def beam_search(model: Translator | Ensemble, source: Tensor, settings: Decoding
 
     Raises InputError when a coverage penalty is wanted of a model without attention, or no score is finite.
     """
-    ensemble, beam = Ensemble.of(model), settings.beam
+    ensemble = Ensemble.of(model)
     if settings.coverage_penalty and not ensemble.attends:
         raise InputError("coverage_penalty: it needs attention, and the model has none. Set it to 0 for this model.")
+    with ensemble.products_in(settings.precision):
+        trail = _searched(ensemble, source, settings)
+    return _ranked(trail, ensemble, source, settings)
+
+
+def _searched(ensemble: Ensemble, source: Tensor, settings: DecodingSettings) -> "Trail":
+    beam = settings.beam
     memories, states = ensemble.begin(source, 1)  # before the first piece a sentence has one hypothesis
     limits = (source != PAD).sum(1) - 1 + settings.extra_pieces
     sentences = torch.arange(len(source), device=source.device)  # rows of `source` still at work
@@ -65,7 +72,7 @@ def beam_search(model: Translator | Ensemble, source: Tensor, settings: Decoding
         states = select(states, parents)
         if len(keep) < len(sentences):
             memories, sentences, finished = select(memories, keep), sentences[keep], finished[keep]
-    return _ranked(trail, ensemble, source, settings)
+    return trail
 
 
 class Ended(NamedTuple):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from data.errors import InputError
 from data.tokenizer import BEGIN, PAD
+from lightning_modules.precision import Precision, has_bf16
 from lightning_modules.translator import Memory, State, Translator, right_padded
 
 NO_CONTINUATION = [PAD, BEGIN]  # they get none of the probability
@@ -66,6 +67,11 @@ class Ensemble:
         finally:
             for model, training in zip(self.models, modes, strict=True):
                 model.train(training)
+
+    def products_in(self, precision: Precision) -> torch.autocast:
+        """Within it products of matrices are taken in `precision`, states and sums in single; in single where the device has no bf16."""
+        device = self.device.type
+        return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16" and has_bf16(device))
 
     def begin(self, source: Tensor, beams: int) -> tuple[list[Memory], list[State]]:
         """The encoded source (B, S), padded on either side, and the states before the first target piece, `beams` rows for each sentence."""

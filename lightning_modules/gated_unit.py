@@ -69,10 +69,10 @@ class GatedUnit(nn.Module):
 def forward_step(gates: Tensor, h: Tensor, U: Tensor) -> GatedStep:
     """One step from the inputs' share of the gates (B, 3n) and the state (B, n)."""
     n = h.shape[1]
-    zr = torch.addmm(gates[:, : 2 * n], h, U[: 2 * n].t()).sigmoid()
+    zr = torch.addmm(gates[:, : 2 * n], h, U[: 2 * n].t()).to(h.dtype).sigmoid()  # products may be in half precision
     z, r = zr.chunk(2, 1)
     reset = r * h
-    candidate = fast_tanh(torch.addmm(gates[:, 2 * n :], reset, U[2 * n :].t()))
+    candidate = fast_tanh(torch.addmm(gates[:, 2 * n :], reset, U[2 * n :].t()).to(h.dtype))
     return GatedStep(torch.lerp(candidate, h, z), zr, reset, candidate)
 
 

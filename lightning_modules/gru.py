@@ -164,7 +164,8 @@ class GRU(Translator):
         return s if self.G_r is None else self.G_r(s)
 
     def start(self, memory: Memory, beams: int) -> State:
-        return {"h": torch.tanh(self.V_(memory["c"])).repeat_interleave(beams, 0)}  # h'_0 = tanh(V' c) (A.1.2)
+        h = torch.tanh(self.V_(memory["c"])).to(self.V_.weight.dtype)  # a state: never in half precision
+        return {"h": h.repeat_interleave(beams, 0)}  # h'_0 = tanh(V' c) (A.1.2)
 
     def step(self, memory: Memory, state: State, previous: Tensor) -> Step:
         y, h, decoder = self.target_embedding(previous), state["h"], self.decoder
@@ -177,8 +178,8 @@ class GRU(Translator):
 
 def fused_step(gates: Tensor, h: Tensor, unit: nn.GRU) -> Tensor:
     """The state (R, n) of `torch.nn.GRU` after one step, from the inputs' share (R, 3n) of its gates r, z and candidate."""
-    r, z, candidate = gates.chunk(3, 1)
+    r, z, candidate = gates.to(h.dtype).chunk(3, 1)
     _, weight, _, bias = unit.all_weights[0]
-    r_h, z_h, candidate_h = nn.functional.linear(h, weight, bias).chunk(3, 1)
+    r_h, z_h, candidate_h = nn.functional.linear(h, weight, bias).to(h.dtype).chunk(3, 1)
     candidate = torch.tanh(candidate + torch.sigmoid(r + r_h) * candidate_h)
     return torch.lerp(candidate, h, torch.sigmoid(z + z_h))

@@ -32,6 +32,7 @@ class DecodingSettings(Settings):
     temperature: float = Field(default=1.0, gt=0)  # method "sample"
     seed: int = 0  # method "sample"
     batch_pieces: int = Field(default=2048, ge=1)  # padded source pieces of one batch
+    precision: Literal["single", "bf16"] = "single"  # of products; "bf16" where the device has it, sums stay in single
 
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> "DecodingSettings":

@@ -216,11 +216,14 @@ class Luong(Translator):
             h, _ = recurrence.run(self.decoder, embedded, *before)
             steps = torch.arange(target.shape[1], device=target.device)[None]
             return self.dropout(self.attend(memory, self.dropout(h), steps)[0])
-        gates = self.input_gates(embedded)  # one product for all steps, before the loop
-        state, recurrent = self.start(memory, 1), self.recurrent()
-        features = []
-        for gate in gates.unbind(1):  # unlike an index, its gradient is not as large as all steps at every step
-            attended, _, state = self.advance(memory, state, gate, recurrent)
+        (w_ih, b_ih), (w_hh, b_hh), e = self._weights(0, "ih"), self._weights(0, "hh"), self.settings.embedding
+        # The embedding's share of the bottom layer's gates: one product for all steps, before the loop.
+        inputs = nn.functional.linear(embedded, w_ih[:, :e], b_ih + b_hh)
+        from_h, from_fed = w_hh.t(), w_ih[:, e:].t()
+        state, features = self.start(memory, 1), []
+        for gates in inputs.unbind(1):  # unlike an index, its gradient is not as large as all steps at every step
+            gates = torch.addmm(torch.addmm(gates, state["h"][:, 0], from_h), state["fed"], from_fed)
+            attended, _, state = self.advance(memory, state, gates)
             features.append(attended)
         return self.dropout(torch.stack(features, 1))
 
@@ -232,31 +235,23 @@ class Luong(Translator):
         return rows
 
     def step(self, memory: Memory, state: State, previous: Tensor) -> Step:
-        return Step(*self.advance(memory, state, self.input_gates(self.target_embedding(previous)), self.recurrent()))
-
-    def input_gates(self, embedded: Tensor) -> Tensor:
-        """The embedding's share of the bottom layer's gates, biases included: (..., e) -> (..., 4h)."""
-        weight, bias = self._weights(0, "ih")
-        return nn.functional.linear(embedded, weight[:, : embedded.shape[-1]], bias + self._weights(0, "hh")[1])
-
-    def recurrent(self) -> tuple[Tensor, Tensor]:
-        """What the bottom layer's gates take of the step before: of its state (h, 4h) and, with input feeding, of h~ (h, 4h) (3.3)."""
-        return self._weights(0, "hh")[0].t(), self._weights(0, "ih")[0][:, self.settings.embedding :].t()
-
-    def advance(
-        self, memory: Memory, state: State, gates: Tensor, recurrent: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor, State]:
-        """One target position of R rows from its input gates: h~ (R, h), weights (R, S), state."""
-        gates = torch.addmm(gates, state["h"][:, 0], recurrent[0])
+        x = self.target_embedding(previous)
         if self.settings.input_feeding:
-            gates = torch.addmm(gates, state["fed"], recurrent[1])
+            x = torch.cat([x, state["fed"]], 1)  # (3.3)
+        return Step(*self.advance(memory, state, self._gates(0, x, state)))
+
+    def _gates(self, layer: int, x: Tensor, state: State) -> Tensor:
+        """Net inputs (R, 4h) of a layer's gates from its input and its state."""
+        linear = nn.functional.linear
+        return linear(x, *self._weights(layer, "ih")) + linear(state["h"][:, layer], *self._weights(layer, "hh"))
+
+    def advance(self, memory: Memory, state: State, gates: Tensor) -> tuple[Tensor, Tensor, State]:
+        """One target position of R rows from the bottom layer's gates: h~ (R, h), weights (R, S), state."""
         hs: list[Tensor] = []
         cs: list[Tensor] = []
         for layer in range(self.settings.layers):
             if layer:
-                gates = nn.functional.linear(self.dropout(hs[-1]), *self._weights(layer, "ih")) + nn.functional.linear(
-                    state["h"][:, layer], *self._weights(layer, "hh")
-                )
+                gates = self._gates(layer, self.dropout(hs[-1]), state)
             h, c = lstm_cell(gates, state["c"][:, layer])
             hs.append(h)
             cs.append(c)

@@ -9,10 +9,10 @@ from pydantic import Field
 from torch import nn
 
 from data.settings import Settings
+from lightning_modules.precision import Precision
 
 Optimizer = Literal["adam", "adamw", "sgd", "adadelta"]
 Schedule = Literal["constant", "noam", "cosine", "linear", "halving"]
-Precision = Literal["auto", "single", "bf16"]
 
 
 class OptimizationSettings(Settings):

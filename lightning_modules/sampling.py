@@ -12,13 +12,19 @@ from lightning_modules.hypotheses import DecodingSettings, Hypothesis
 from lightning_modules.translator import Translator
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def sample(model: Translator | Ensemble, source: Tensor, settings: DecodingSettings) -> list[list[Hypothesis]]:
     """`n_best` ancestral samples for each sentence of a padded batch (B, S), in the order drawn; scores are log P(Y|X).
 
     Random numbers belong to (seed, sentence, sample), so a sentence's samples are the same in any batch.
     """
-    ensemble, count = Ensemble.of(model), settings.n_best
+    ensemble = Ensemble.of(model)
+    with ensemble.products_in(settings.precision):
+        return _sampled(ensemble, source, settings)
+
+
+def _sampled(ensemble: Ensemble, source: Tensor, settings: DecodingSettings) -> list[list[Hypothesis]]:
+    count = settings.n_best
     sizes = (source != PAD).sum(1)
     limits = (sizes - 1 + settings.extra_pieces).repeat_interleave(count)
     uniforms = torch.from_numpy(_uniforms(source, settings)).to(source.device)  # (B * count, longest)

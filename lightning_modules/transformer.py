@@ -197,7 +197,7 @@ class DecoderLayer(EncoderLayer):
             k, v = self.attention.keys_values(y)
             past = (torch.cat([past[0], k], 2), torch.cat([past[1], v], 2))
             q = self.attention.queries(y)
-            return self.attention.merge(F.scaled_dot_product_attention(q, *past))
+            return self.attention.merge(fused_attention(q, *past))
 
         def attend_source(y: Tensor) -> Tensor:
             nonlocal attention
@@ -236,8 +236,17 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, memory: Tensor, visible: Tensor | None = None, causal: bool = False) -> Tensor:
         keys, values = self.keys_values(memory)
-        return self.merge(
-            F.scaled_dot_product_attention(self.queries(x), keys, values, attn_mask=visible, is_causal=causal)
+        return self.merge(fused_attention(self.queries(x), keys, values, visible, causal))
+
+
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None = None, causal: bool = False) -> Tensor:
+    """softmax(q k^T / sqrt(d/h)) v of all heads. A CPU does it in single precision: its kernels for bf16 take several times as long."""
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=visible, is_causal=causal)
+    single = torch.promote_types(q.dtype, torch.float32)
+    with torch.autocast("cpu", enabled=False):
+        return F.scaled_dot_product_attention(
+            q.to(single), k.to(single), v.to(single), attn_mask=visible, is_causal=causal
         )
 
 

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from data.errors import InputError
 from data.folders import file_hash, finished_file
-from lightning_modules.optimization import OptimizationSettings, Precision
+from lightning_modules.optimization import OptimizationSettings
+from lightning_modules.precision import Precision, has_bf16
 from stages import layout
 from stages.processes import share
 from stages.progress import Progress
@@ -227,15 +228,9 @@ class KeptWeights(pl.Callback):
 
 
 def computes_in_bf16(precision: Precision) -> bool:
-    """Whether products are taken in bf16: never where the device lacks it, as torch would emulate it, slower than single precision.
-
-    A CPU that has it is asked only on demand: small models gain nothing, and results would differ from machine to machine.
-    """
-    if torch.cuda.is_available():
-        has, wanted = torch.cuda.is_bf16_supported(including_emulation=False), precision != "single"
-    else:
-        found = torch.cpu.get_capabilities()
-        has, wanted = bool(found.get("avx512_bf16") or found.get("amx_bf16")), precision == "bf16"
+    """Whether products are taken in bf16: never where the device lacks it. A CPU is asked only on demand, so that CPUs agree."""
+    on_gpu = torch.cuda.is_available()
+    has, wanted = has_bf16("cuda" if on_gpu else "cpu"), precision == "bf16" or (on_gpu and precision == "auto")
     if precision == "bf16" and not has:
         print("precision: bf16: not on this device, products are taken in single precision", flush=True)
     return wanted and has

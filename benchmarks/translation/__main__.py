@@ -1,18 +1,22 @@
 """Training and decoding translators beside JoeyNMT 2.3 and Hugging Face: `GRADUS_DATA=... python -m benchmarks.translation [CASE ...]`.
 
-Multi30k en-de, one joint BPE of 10,000 pieces, the same pieces for all; models of the same sizes with random weights, float32,
-Adam, clipping, two threads. Cases are an architecture and `train` or `decode`; the sides of a case, each in a process of its own and
+Multi30k en-de, one joint BPE of 10,000 pieces, the same pieces for all; models of the same sizes with random weights, Adam, clipping,
+two threads. Cases are an architecture and `train` or `decode`; the sides of a case, each in a process of its own and
 set up before anything is measured, take turns, so that what disturbs the machine hits all of them:
 
 - `gradus`: this project, by the Lightning module, loader and beam search of its stages.
 - `joeynmt`: JoeyNMT 2.3.0 in an environment of its own, by its training loop, iterator and beam search.
 - `marian`: for the Transformer, a Marian-type model under Hugging Face's `Seq2SeqTrainer`, grouped by length, and its `generate`.
 
+All in float32; on a processor with bf16 (AVX-512 BF16, AMX) `gradus_bf16` and `marian_bf16` as well, with its products of matrices. JoeyNMT
+turns half precision off on a CPU.
+
 Training: batches of at most 4,096 padded target cells; target pieces per second, padding not counted. Decoding: beam 5, exactly 20
 pieces for each sentence (for `gradus` the last is the end piece, which it never leaves out), batches of 64; sentences per second.
 
-Prints one JSON object: for each case and side the median over turns, the peak of resident memory and the number of parameters, and under
-`ratio` this project's median over JoeyNMT's, and over Hugging Face's under names that end in `_marian`.
+Prints one JSON object: for each case and side the median over turns, the peak of resident memory and the number of parameters; under
+`ratio` this project's median over JoeyNMT's, and over the faster of Hugging Face's under names that end in `_marian`, in bf16 where the
+processor has it; under `ratio_single` the same with all in float32.
 """
 
 import argparse
@@ -33,6 +37,7 @@ from benchmarks.translation.turns import Worker
 from data import corpora, mirror
 from data.errors import InputError
 from data.tokenizer import SPECIAL, TokenizerSettings, encode, train_tokenizer
+from lightning_modules.precision import has_bf16
 
 THREADS = 2
 TURNS = 9
@@ -68,17 +73,22 @@ def main() -> None:
         "joeynmt": str(peers.interpreter("joeynmt", LOCK)),
         "marian": sys.executable,
     }
-    found: dict[str, Any] = {"threads": THREADS, "torch": torch.__version__, "turns": given.turns, "ratio": {}}
+    precisions = ["", "_bf16"] if has_bf16("cpu") else [""]
+    found: dict[str, Any] = {"threads": THREADS, "torch": torch.__version__, "turns": given.turns}
+    found |= {"ratio": {}, "ratio_single": {}}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder)
         for case in given.cases:
-            sides = pythons if case.startswith("transformer") else {s: pythons[s] for s in ("gradus", "joeynmt")}
-            found[case] = measure(folder, case, sides, given.turns)
+            peer = ["marian"] if case.startswith("transformer") else []
+            sides = [side + p for side in ("gradus", *peer) for p in precisions] + ["joeynmt"]
+            found[case] = measure(folder, case, {s: pythons[s.removesuffix("_bf16")] for s in sides}, given.turns)
             rate = {side: values["per_second"] for side, values in found[case].items()}
-            found["ratio"][case] = round(rate["gradus"] / rate["joeynmt"], 2)
-            if "marian" in rate:
-                found["ratio"][f"{case}_marian"] = round(rate["gradus"] / rate["marian"], 2)
+            for ratio, allowed in (("ratio", precisions), ("ratio_single", [""])):
+                mine = rate["gradus" + allowed[-1]]
+                found[ratio][case] = round(mine / rate["joeynmt"], 2)
+                if peer:
+                    found[ratio][f"{case}_marian"] = round(mine / max(rate["marian" + p] for p in allowed), 2)
             print(f"{case}: {found[case]}", file=sys.stderr, flush=True)
     print(json.dumps(found))
 
@@ -91,10 +101,11 @@ def measure(folder: Path, case: str, sides: dict[str, str], turns: int) -> dict[
     environment = os.environ | {
         "OMP_NUM_THREADS": str(THREADS), "MKL_NUM_THREADS": str(THREADS), "CUDA_VISIBLE_DEVICES": "",
     }  # fmt: skip
-    workers = {
-        side: Worker([python, "-m", f"benchmarks.translation.{side}_side", str(file), task], environment)
-        for side, python in sides.items()
-    }
+    workers = {}
+    for side, python in sides.items():
+        system, *precision = side.split("_")
+        module = f"benchmarks.translation.{system}_side"
+        workers[side] = Worker([python, "-m", module, str(file), task, *precision], environment)
     for worker in workers.values():
         worker.turn()
     rates: dict[str, list[float]] = {side: [] for side in sides}

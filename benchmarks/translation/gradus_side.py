@@ -18,8 +18,8 @@ from lightning_modules.translator import Translator, TranslatorSettings, archite
 
 
 def main() -> None:
-    """`CASE TASK`: the case's file, and `train` or `decode`."""
-    case, task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), sys.argv[2]
+    """`CASE TASK [bf16]`: the case's file, `train` or `decode`, and the precision of products if it is not single."""
+    case, task, in_bf16 = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), sys.argv[2], "bf16" in sys.argv[3:]
     turns = Turns(case["units"][task])
     torch.manual_seed(0)
     model_class = architecture(case["architecture"])
@@ -27,9 +27,9 @@ def main() -> None:
     model = model_class(settings, case["vocabulary"])
     parameters = sum(p.numel() for p in model.parameters())
     if task == "decode":
-        decode(turns, model, case, parameters)
+        decode(turns, model, case, parameters, in_bf16)
         return
-    train(turns, model, settings, case, parameters)
+    train(turns, model, settings, case, parameters, in_bf16)
 
 
 def settings_of(case: dict[str, Any]) -> dict[str, Any]:
@@ -49,7 +49,9 @@ def settings_of(case: dict[str, Any]) -> dict[str, Any]:
     return {**sizes, "dropout": case["dropout"], "training": training}
 
 
-def train(turns: Turns, model: Translator, settings: TranslatorSettings, case: dict[str, Any], parameters: int) -> None:
+def train(
+    turns: Turns, model: Translator, settings: TranslatorSettings, case: dict[str, Any], parameters: int, in_bf16: bool
+) -> None:
     """Trains as the stage `pretraining` does."""
     import pytorch_lightning as pl  # not where sentences are only translated: it takes 190 MB
 
@@ -68,7 +70,7 @@ def train(turns: Turns, model: Translator, settings: TranslatorSettings, case: d
     trainer = pl.Trainer(
         max_epochs=1000,
         accelerator="cpu",
-        precision="32-true",
+        precision="bf16-mixed" if in_bf16 else "32-true",
         callbacks=[Clock()],
         logger=False,
         enable_checkpointing=False,
@@ -79,7 +81,7 @@ def train(turns: Turns, model: Translator, settings: TranslatorSettings, case: d
     trainer.fit(Translation(model, settings.training, len(loader)), loader)
 
 
-def decode(turns: Turns, model: Translator, case: dict[str, Any], parameters: int) -> None:
+def decode(turns: Turns, model: Translator, case: dict[str, Any], parameters: int, in_bf16: bool) -> None:
     """Translates the sentences over and over."""
     with (
         torch.no_grad()
@@ -88,8 +90,9 @@ def decode(turns: Turns, model: Translator, case: dict[str, Any], parameters: in
     sources = read_split(Path(case["folder"]), "decode")["source"][:]
     (length,) = {len(source) for source in sources}
     settings = DecodingSettings(
-        beam=case["beam"], length_penalty=case["length_penalty"], extra_pieces=case["pieces"] - 1 - length
-    )
+        beam=case["beam"], length_penalty=case["length_penalty"], extra_pieces=case["pieces"] - 1 - length,
+        precision="bf16" if in_bf16 else "single",
+    )  # fmt: skip
     size = case["sentences"]
     batches = [padded([[*ids, END] for ids in sources[i : i + size]]) for i in range(0, len(sources), size)]
     turns.ready(parameters=parameters)

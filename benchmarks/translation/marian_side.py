@@ -19,16 +19,16 @@ IGNORED = -100  # a label that has no loss
 
 
 def main() -> None:
-    """`CASE TASK`: the case's file, and `train` or `decode`."""
-    case, task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), sys.argv[2]
+    """`CASE TASK [bf16]`: the case's file, `train` or `decode`, and the precision of products if it is not single."""
+    case, task, in_bf16 = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), sys.argv[2], "bf16" in sys.argv[3:]
     turns = Turns(case["units"][task])
     torch.manual_seed(0)
     model = MarianMTModel(configuration(case))
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)  # the table of sinusoids is none
     if task == "decode":
-        decode(turns, model, case, parameters)
+        decode(turns, model.bfloat16() if in_bf16 else model, case, parameters)
     else:
-        train(turns, model, case, parameters)
+        train(turns, model, case, parameters, in_bf16)
 
 
 def configuration(case: dict[str, Any]) -> MarianConfig:
@@ -43,7 +43,7 @@ def configuration(case: dict[str, Any]) -> MarianConfig:
     )  # fmt: skip
 
 
-def train(turns: Turns, model: Any, case: dict[str, Any], parameters: int) -> None:
+def train(turns: Turns, model: Any, case: dict[str, Any], parameters: int, in_bf16: bool) -> None:
     """Training as its users write it: an update has as many padded cells on average as the other sides' at most."""
 
     class Clocked(Seq2SeqTrainer):
@@ -70,7 +70,7 @@ def train(turns: Turns, model: Any, case: dict[str, Any], parameters: int) -> No
         arguments = Seq2SeqTrainingArguments(
             output_dir=folder, per_device_train_batch_size=round(case["tokens_per_batch"] / cells), num_train_epochs=1000,
             learning_rate=case["learning_rate"], lr_scheduler_type="constant", label_smoothing_factor=case["label_smoothing"],
-            max_grad_norm=1.0, train_sampling_strategy="group_by_length", use_cpu=True, report_to=[], save_strategy="no",
+            max_grad_norm=1.0, train_sampling_strategy="group_by_length", use_cpu=True, bf16=in_bf16, report_to=[], save_strategy="no",
             logging_strategy="no", disable_tqdm=True, dataloader_num_workers=0, remove_unused_columns=False,
         )  # fmt: skip
         trainer = Clocked(model=model, args=arguments, train_dataset=rows, data_collator=collate)

@@ -123,6 +123,20 @@ def test_a_model_with_a_limit_reads_as_far_as_it_can(models: Path) -> None:
     assert written[0] == run("--model", models / "words/location", stdin=" ".join(["light"] * 8) + "\n")[0][0]
 
 
+def test_products_in_bf16_where_the_device_has_it(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ("--model", models / "bpe/luong", "--beam", 2, "--json")
+    for has_it in (True, False):
+        monkeypatch.setattr("gradus.translating.has_bf16", lambda device, has_it=has_it: has_it)
+        (line,), said = run(*model, "--precision", "bf16", stdin="In the beginning\n")
+        assert ("bf16: not on this device" in said) == (not has_it)
+        (single,), _ = run(*model, stdin="In the beginning\n")
+        scores = [json.loads(text)["translations"][0]["score"] for text in (line, single)]
+        assert scores[0] == pytest.approx(scores[1], rel=0.05)
+    _, said = run(*model, "--precision", "half", stdin="light\n", expect=2)
+    assert "precision" in said
+    assert "'single' or 'bf16'" in said
+
+
 def test_output_comes_before_the_input_has_ended(models: Path) -> None:
     process = subprocess.Popen(
         command("--model", models / "bpe/luong", "--beam", 2),

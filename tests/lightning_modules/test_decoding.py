@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,6 +115,21 @@ def test_penalties_have_the_papers_values() -> None:
     attention = np.array([[0.5, 0.4, 0.1], [0.25, 0.7, 0.05], [0.05, 0.05, 0.9]], np.float32)
     assert coverage_penalty(attention, 0.2) == pytest.approx(0.2 * math.log(0.8), rel=1e-6)
     assert coverage_penalty(np.zeros((2, 2), np.float32), 1.0) == pytest.approx(math.log(1e-6))
+
+
+@pytest.mark.parametrize("method", ["beam", "sample"])
+def test_products_in_bf16_give_scores_near_those_in_single(translator: Translator, method: str) -> None:
+    """Of the same hypotheses; where the processor has no bf16 they are those in single precision."""
+    settings = DecodingSettings(
+        method=method, beam=3, n_best=3, length_penalty=0.0, extra_pieces=3, alignments=True, precision="bf16"
+    )
+    found = dict(translate(translator, SOURCES, settings))
+    pairs = [(i, h) for i in range(len(SOURCES)) for h in found[i]]
+    expected = log_probabilities(translator, [SOURCES[i] for i, _ in pairs], [h.pieces for _, h in pairs])
+    has_it = bool(re.search(r"\b(avx512_bf16|amx_bf16)\b", Path("/proc/cpuinfo").read_text()))
+    scores = [h.score for _, h in pairs]
+    assert scores == pytest.approx(expected, rel=0.05 if has_it else 1e-4)
+    assert (scores == pytest.approx(expected, rel=1e-6)) == (not has_it)
 
 
 def test_given_pairs_score_as_beam_search_scores_them(translator: Translator) -> None:

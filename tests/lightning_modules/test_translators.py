@@ -110,6 +110,24 @@ def test_half_precision_autocast_is_near(translator: Translator, batch: dict[str
     assert all(g.dtype == torch.float32 and g.isfinite().all() for g in gradients)
 
 
+def test_steps_under_autocast_are_near(translator: Translator, batch: dict[str, Tensor]) -> None:
+    """Recurrent states that are sums over all steps (s, c, the gated units' h) stay in single precision."""
+    steps, states = {}, {}
+    for enabled in (False, True):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            memory = translator.encode(batch["source"])
+            state, found = translator.start(memory, 1), []
+            for previous in batch["target"][:, :-1].unbind(1):
+                features, _, state = translator.step(memory, state, previous)
+                found.append(features.float())
+            steps[enabled], states[enabled] = torch.stack(found), state
+    torch.testing.assert_close(steps[True], steps[False], rtol=0.1, atol=0.1)
+    sums = {"Luong": {"c"}, "Transformer": set()}.get(type(translator).__name__, set(states[True]))
+    assert all(states[True][name].dtype == torch.float32 for name in sums), {
+        n: x.dtype for n, x in states[True].items()
+    }
+
+
 def test_ten_steps_overfit_a_batch(translator: Translator, batch: dict[str, Tensor]) -> None:
     optimizer = torch.optim.Adam(translator.parameters(), lr=0.02)
     losses = []
