@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-GROUP = 128
+GROUP = 64
 
 
 def top_k(values: Tensor, added: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -18,11 +18,11 @@ def top_k(values: Tensor, added: Tensor, k: int) -> tuple[Tensor, Tensor]:
         found, places = (values + added).flatten(1).topk(k, 1)
         return found, places
     maxima = values[:, :, : v - rest].unflatten(2, (groups, GROUP)).amax(3) + added
-    best = maxima.flatten(1).topk(k, 1).indices
-    starts = best // groups * v + best % groups * GROUP
-    inside = (starts[:, :, None] + torch.arange(GROUP)).flatten(1)
-    beyond = (torch.arange(h)[:, None] * v + torch.arange(v - rest, v)).flatten()  # the last whole group of each row
-    inside = torch.cat([inside, beyond.expand(n, -1)], 1)
-    candidates = values.flatten(1).gather(1, inside) + added[:, :, 0].gather(1, inside // v)
-    found, order = candidates.topk(k, 1)
-    return found, inside.gather(1, order)
+    best = maxima.flatten(1).topk(k, 1, sorted=False).indices
+    row = best // groups
+    places = (best * GROUP + row * rest)[:, :, None] + torch.arange(GROUP)  # (N, k, GROUP)
+    inside = values.flatten(1).gather(1, places.flatten(1)).view_as(places) + added[:, :, 0].gather(1, row)[:, :, None]
+    beyond = values[:, :, v - rest :] + added  # what follows the last whole group of each row
+    places_beyond = (torch.arange(h)[:, None] * v + torch.arange(v - rest, v)).flatten()
+    found, order = torch.cat([inside.flatten(1), beyond.flatten(1)], 1).topk(k, 1)
+    return found, torch.cat([places.flatten(1), places_beyond.expand(n, -1)], 1).gather(1, order)

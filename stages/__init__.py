@@ -5,13 +5,15 @@ import os
 import sys
 import warnings
 
-# Nothing here reports to anybody; tokenizers run before any fork.
+# Nothing here reports to anybody; tokenizers run before any fork. Of the kernels that oneDNN compiles, one for each shape of a product in bf16, the
+# last few are kept, not a thousand: batches have ever new shapes, and half a megabyte each was a third of the memory of a small training.
 for _variable, _value in {
     "DO_NOT_TRACK": "true",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "true",
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128",
 }.items():
     os.environ.setdefault(_variable, _value)
 warnings.filterwarnings("ignore", module="pytorch_lightning")

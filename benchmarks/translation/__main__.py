@@ -20,9 +20,11 @@ processor has it; under `ratio_single` the same with all in float32.
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -65,47 +67,65 @@ def main() -> None:
     )
     parser.add_argument("cases", nargs="*", default=CASES, metavar="CASE", help=", ".join(CASES))
     parser.add_argument("--turns", type=int, default=TURNS, help=f"turns of each side (default {TURNS})")
+    parser.add_argument(
+        "--profile", action="store_true", help="instead: where this project's time goes, by torch's profiler"
+    )
     given = parser.parse_args()
     if unknown := set(given.cases) - set(CASES):
         parser.error(f"no case {', '.join(sorted(unknown))}: choose from {', '.join(CASES)}")
+    precisions = ["", "_bf16"] if has_bf16("cpu") else [""]
+    with tempfile.TemporaryDirectory() as name:
+        prepare(folder := Path(name))
+        if given.profile:
+            for case, precision in itertools.product(given.cases, precisions):
+                print(f"{case}{precision}", flush=True)
+                command = [*side_command(sys.executable, f"gradus{precision}", folder, case), "profile"]
+                subprocess.run(command, env=environment(), check=True)
+        else:
+            print(json.dumps(compare(folder, given.cases, given.turns, precisions)))
+
+
+def compare(folder: Path, cases: list[str], turns: int, precisions: list[str]) -> dict[str, Any]:
+    """All sides of the cases, and the ratios of their speeds."""
     pythons = {
         "gradus": sys.executable,
         "joeynmt": str(peers.interpreter("joeynmt", LOCK)),
         "marian": sys.executable,
     }
-    precisions = ["", "_bf16"] if has_bf16("cpu") else [""]
-    found: dict[str, Any] = {"threads": THREADS, "torch": torch.__version__, "turns": given.turns}
+    found: dict[str, Any] = {"threads": THREADS, "torch": torch.__version__, "turns": turns}
     found |= {"ratio": {}, "ratio_single": {}}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        prepare(folder)
-        for case in given.cases:
-            peer = ["marian"] if case.startswith("transformer") else []
-            sides = [side + p for side in ("gradus", *peer) for p in precisions] + ["joeynmt"]
-            found[case] = measure(folder, case, {s: pythons[s.removesuffix("_bf16")] for s in sides}, given.turns)
-            rate = {side: values["per_second"] for side, values in found[case].items()}
-            for ratio, allowed in (("ratio", precisions), ("ratio_single", [""])):
-                mine = rate["gradus" + allowed[-1]]
-                found[ratio][case] = round(mine / rate["joeynmt"], 2)
-                if peer:
-                    found[ratio][f"{case}_marian"] = round(mine / max(rate["marian" + p] for p in allowed), 2)
-            print(f"{case}: {found[case]}", file=sys.stderr, flush=True)
-    print(json.dumps(found))
+    for case in cases:
+        peer = ["marian"] if case.startswith("transformer") else []
+        sides = [side + p for side in ("gradus", *peer) for p in precisions] + ["joeynmt"]
+        found[case] = measure(folder, case, {s: pythons[s.removesuffix("_bf16")] for s in sides}, turns)
+        rate = {side: values["per_second"] for side, values in found[case].items()}
+        for ratio, allowed in (("ratio", precisions), ("ratio_single", [""])):
+            mine = rate["gradus" + allowed[-1]]
+            found[ratio][case] = round(mine / rate["joeynmt"], 2)
+            if peer:
+                found[ratio][f"{case}_marian"] = round(mine / max(rate["marian" + p] for p in allowed), 2)
+        print(f"{case}: {found[case]}", file=sys.stderr, flush=True)
+    return found
+
+
+def side_command(python: str, side: str, folder: Path, case: str) -> list[str]:
+    """What runs a side of a case: SYSTEM or SYSTEM_PRECISION."""
+    name, task = case.rsplit("_", 1)
+    file = folder / f"{case}.json"
+    file.write_text(json.dumps({**COMMON, **SIZES[name], "architecture": name, "folder": str(folder)}))
+    system, *precision = side.split("_")
+    return [python, "-m", f"benchmarks.translation.{system}_side", str(file), task, *precision]
+
+
+def environment() -> dict[str, str]:
+    """Of every side: the same threads, no GPU."""
+    threads = str(THREADS)
+    return os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "CUDA_VISIBLE_DEVICES": ""}
 
 
 def measure(folder: Path, case: str, sides: dict[str, str], turns: int) -> dict[str, Any]:
     """Every side's median speed, peak memory and size. The first turn, in which libraries warm up, is left out."""
-    name, task = case.rsplit("_", 1)
-    file = folder / f"{case}.json"
-    file.write_text(json.dumps({**COMMON, **SIZES[name], "architecture": name, "folder": str(folder)}))
-    environment = os.environ | {
-        "OMP_NUM_THREADS": str(THREADS), "MKL_NUM_THREADS": str(THREADS), "CUDA_VISIBLE_DEVICES": "",
-    }  # fmt: skip
-    workers = {}
-    for side, python in sides.items():
-        system, *precision = side.split("_")
-        module = f"benchmarks.translation.{system}_side"
-        workers[side] = Worker([python, "-m", module, str(file), task, *precision], environment)
+    workers = {side: Worker(side_command(python, side, folder, case), environment()) for side, python in sides.items()}
     for worker in workers.values():
         worker.turn()
     rates: dict[str, list[float]] = {side: [] for side in sides}

@@ -1,6 +1,7 @@
 """This project's side: the training loop of the stage `pretraining`, and the beam search of every command."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from lightning_modules.translator import Translator, TranslatorSettings, archite
 
 
 def main() -> None:
-    """`CASE TASK [bf16]`: the case's file, `train` or `decode`, and the precision of products if it is not single."""
+    """`CASE TASK [bf16] [profile]`: the case's file, `train` or `decode`, the precision of products if it is not single, and whether to
+    print a profile instead of taking turns."""
     case, task, in_bf16 = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), sys.argv[2], "bf16" in sys.argv[3:]
-    turns = Turns(case["units"][task])
+    turns = (Profile if "profile" in sys.argv[3:] else Turns)(case["units"][task])
     torch.manual_seed(0)
     model_class = architecture(case["architecture"])
     settings = model_class.Settings.model_validate(settings_of(case))
@@ -30,6 +32,26 @@ def main() -> None:
         decode(turns, model, case, parameters, in_bf16)
         return
     train(turns, model, settings, case, parameters, in_bf16)
+
+
+class Profile(Turns):
+    """One turn to warm up, one that is profiled, and the end."""
+
+    def __init__(self, units: int) -> None:
+        self.units, self.done = units, 0
+        self.profiler = torch.profiler.profile()
+
+    def ready(self, **facts: Any) -> None:
+        """Nobody waits for it."""
+
+    def unit(self, amount: int) -> None:
+        if self.done == self.units:
+            self.profiler.start()
+        if self.done == 2 * self.units:
+            self.profiler.stop()
+            print(self.profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=20), flush=True)
+            os._exit(0)  # from within Lightning's loop
+        self.done += 1
 
 
 def settings_of(case: dict[str, Any]) -> dict[str, Any]:
