@@ -116,5 +116,6 @@ def log_softmax(model: Translator, features: Tensor) -> Tensor:
     """(N, V) log p of the next piece after features (N, d)."""
     weight, bias = model.output
     scores = torch.nn.functional.linear(features, weight, bias).float()
-    scores[:, NO_CONTINUATION] = -torch.inf
+    for piece in NO_CONTINUATION:  # several times faster than both at once
+        scores[:, piece] = -torch.inf
     return torch.log_softmax(scores, -1, out=scores)  # in place: fresh memory of this size costs as much as the sum
