@@ -6,7 +6,7 @@ import sys
 import warnings
 
 # Nothing here reports to anybody; tokenizers run before any fork. Of the kernels that oneDNN compiles, one for each shape of a product in bf16, the
-# last few are kept, not a thousand: batches have ever new shapes, and half a megabyte each was a third of the memory of a small training.
+# last few are kept, not a thousand: batches have ever new shapes (Bahdanau's training in benchmarks.translation: 1,441 MB for 1,560).
 for _variable, _value in {
     "DO_NOT_TRACK": "true",
     "HF_HUB_DISABLE_TELEMETRY": "1",
