@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.tokenizer import PAD
@@ -22,7 +21,7 @@ from lightning_modules.likelihood import MaximumLikelihood
 from lightning_modules.optimization import OptimizationSettings
 from lightning_modules.prefix_tuning import key_values
 from lightning_modules.reparametrisation import PrefixSettings, Reparametrised
-from lightning_modules.transformer import Attention, DecoderLayer, EncoderLayer, Transformer
+from lightning_modules.transformer import Attention, DecoderLayer, EncoderLayer, Transformer, fused_attention
 from lightning_modules.translation import cross_entropy
 from lightning_modules.translator import Memory, State, Step
 
@@ -117,7 +116,7 @@ def _attend(attention: Attention, y: Tensor, memory: Tensor, trained: tuple[Tens
     """As `Attention.forward`, with trained keys and values before those of `memory`."""
     both = zip(trained, attention.keys_values(memory), strict=True)
     keys, values = (torch.cat([own.expand(len(y), -1, -1, -1), read], 2) for own, read in both)
-    return attention.merge(F.scaled_dot_product_attention(attention.queries(y), keys, values, attn_mask=mask))
+    return attention.merge(fused_attention(attention.queries(y), keys, values, mask))
 
 
 def _attend_own(attention: Attention, y: Tensor, trained: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:

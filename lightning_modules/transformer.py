@@ -245,9 +245,10 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None = No
         return F.scaled_dot_product_attention(q, k, v, attn_mask=visible, is_causal=causal)
     single = torch.promote_types(q.dtype, torch.float32)
     with torch.autocast("cpu", enabled=False):
-        return F.scaled_dot_product_attention(
+        found = F.scaled_dot_product_attention(
             q.to(single), k.to(single), v.to(single), attn_mask=visible, is_causal=causal
         )
+    return found.to(q.dtype)  # of a model in half precision all is
 
 
 def feed_forward(settings: TransformerSettings) -> nn.Sequential:

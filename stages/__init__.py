@@ -5,14 +5,15 @@ import os
 import sys
 import warnings
 
-# Nothing here reports to anybody; tokenizers run before any fork. Of the kernels that oneDNN compiles, one for each shape of a product in bf16, the
-# last few are kept, not a thousand: batches have ever new shapes (Bahdanau's training in benchmarks.translation: 1,441 MB for 1,560).
+# Nothing here reports to anybody; tokenizers run before any fork.
 for _variable, _value in {
     "DO_NOT_TRACK": "true",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "true",
+    # Kernels that oneDNN compiles and keeps, one for each shape of a product in bf16, a thousand by default. Batches have ever new shapes
+    # (Bahdanau's training in benchmarks.translation: 1,441 MB with 128, 1,560 without).
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128",
 }.items():
     os.environ.setdefault(_variable, _value)

@@ -20,6 +20,14 @@ from lightning_modules.transformer import (
 from stages.model_files import count_parameters
 
 
+def test_a_model_in_half_precision_stays_in_it() -> None:
+    model = Transformer(TransformerSettings(layers=1, d_model=16, d_ff=16, heads=2), 30).eval()
+    source, target = torch.tensor([[5, 6, 2]]), torch.tensor([[1, 7]])
+    expected, found = model(source, target), model.bfloat16()(source, target)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, rtol=0.1, atol=0.1)
+
+
 def test_base_and_big_have_the_papers_weight_counts() -> None:
     for preset, d, f, millions in (("base", 512, 2048, 63), ("big", 1024, 4096, 214)):  # 65 and 213 in table 3
         with torch.device("meta"):
