@@ -5,13 +5,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
 from torch import Tensor
 
-from data.arrow import piece_counts
-from data.tokenizer import BEGIN, END, PAD, SEPARATOR
+from data.tokenizer import PAD
 
 OTHER_SIDE = 8  # times the budget: what a batch's other side may take, so that one long source does not pad hundreds of short ones
 
@@ -118,53 +116,6 @@ def padded(rows: list[list[int]] | list[np.ndarray], left: bool = False) -> Tens
     out = np.full((len(rows), width), PAD, np.int64)
     out[mask] = np.concatenate([np.asarray(r, np.int64) for r in rows]) if width else []
     return torch.from_numpy(out)
-
-
-def translation_loader(
-    rows: datasets.Dataset, budget: int, *, shuffle: bool = True, seed: int = 0, share: tuple[int, int] = (0, 1)
-) -> TokenBudgetLoader:
-    """Batches of an encoded set: a dictionary of source (B, S) with its end piece, and target (B, T) as [begin] pieces [end].
-
-    `budget` counts padded target cells.
-    """
-    table = rows.with_format("arrow")
-
-    def collate(indices: np.ndarray) -> dict[str, Tensor]:
-        columns = table[indices]
-        source = [[*ids, END] for ids in columns.column("source").to_pylist()]
-        target = [[BEGIN, *ids, END] for ids in columns.column("target").to_pylist()]
-        return {"source": padded(source), "target": padded(target)}
-
-    lengths = piece_counts(rows, "target") + 1
-    return TokenBudgetLoader(
-        lengths,
-        collate,
-        budget,
-        secondary=piece_counts(rows, "source"),
-        shuffle=shuffle,
-        seed=seed,
-        share=share,
-    )
-
-
-def causal_loader(
-    rows: datasets.Dataset, budget: int, *, shuffle: bool = True, seed: int = 0, share: tuple[int, int] = (0, 1)
-) -> TokenBudgetLoader:
-    """Batches (B, T) of an encoded set as one text a pair: [begin] source [separator] target [end]."""
-    table = rows.with_format("arrow")
-
-    def collate(indices: np.ndarray) -> Tensor:
-        columns = table[indices]
-        pairs = zip(columns.column("source").to_pylist(), columns.column("target").to_pylist(), strict=True)
-        return padded([causal_text(source, target) for source, target in pairs])
-
-    lengths = piece_counts(rows, "source") + piece_counts(rows, "target") + 3
-    return TokenBudgetLoader(lengths, collate, budget, shuffle=shuffle, seed=seed, share=share)
-
-
-def causal_text(prompt: list[int], response: list[int]) -> list[int]:
-    """A prompt with its response as the language model reads them."""
-    return [BEGIN, *prompt, SEPARATOR, *response, END]
 
 
 class BalancedLoader(ResumableLoader):

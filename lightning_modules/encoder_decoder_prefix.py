@@ -167,5 +167,5 @@ class TransformerPrefixTuning(MaximumLikelihood):
         self.prefixed[0].to(self.device)
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
-        """Of `source` (B, S) and `target` (B, T) as `data.batching.translation_loader` makes them."""
+        """Of `source` (B, S) and `target` (B, T) as `data.loaders.translation_loader` makes them."""
         return cross_entropy(self.prefixed[0], batch)

@@ -3,7 +3,7 @@
 import pytorch_lightning as pl
 
 from data.arrow import read_split
-from data.batching import causal_loader
+from data.loaders import causal_loader
 from data.tokenizer import load_tokenizer
 from lightning_modules.language_model import build_language_model
 from lightning_modules.language_modeling import LanguageModel

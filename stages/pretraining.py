@@ -3,8 +3,8 @@
 import pytorch_lightning as pl
 
 from data.arrow import read_split
-from data.batching import translation_loader
 from data.errors import InputError
+from data.loaders import translation_loader
 from data.tokenizer import load_tokenizer
 from lightning_modules.translation import Translation
 from lightning_modules.translator import architecture

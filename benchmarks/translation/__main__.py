@@ -148,7 +148,7 @@ def measure(folder: Path, case: str, sides: dict[str, str], turns: int) -> dict[
 
 
 def prepare(folder: Path) -> None:
-    """The same pieces in the forms that the sides read: text of pieces (`train.source` ..), and encoded sets (`train/`, `decode/`)."""
+    """The same pieces in the forms that the sides read: text of pieces (`train.source` ..), and their ids (`train/`, `decode.json`)."""
     if not mirror.folder("multi30k"):
         raise InputError(f"benchmarks.translation needs {mirror.VARIABLE}, a data mirror with multi30k/ in it.")
     settings = corpora.settings({"name": "multi30k", "source": "en", "target": "de"}, "benchmark")
@@ -163,7 +163,10 @@ def prepare(folder: Path) -> None:
     (folder / "pieces.txt").write_text("\n".join(pieces[len(SPECIAL) :]) + "\n", encoding="utf-8")
     for name, rows in (("train", short), ("decode", exact)):
         sides = {"source": [source[i] for i in rows], "target": [target[i] for i in rows]}
-        datasets.Dataset.from_dict(sides).save_to_disk(folder / name)
+        if name == "train":
+            datasets.Dataset.from_dict(sides).save_to_disk(folder / name)
+        else:
+            (folder / f"{name}.json").write_text(json.dumps(sides["source"]), encoding="utf-8")
         for side, ids in sides.items():
             lines = (" ".join(pieces[i] for i in row) + "\n" for row in ids)
             (folder / f"{name}.{side}").write_text("".join(lines), encoding="utf-8")

@@ -81,7 +81,7 @@ def train(turns: Turns, model: Any, case: dict[str, Any], parameters: int, in_bf
 def decode(turns: Turns, model: Any, case: dict[str, Any], parameters: int) -> None:
     """Translates the sentences over and over."""
     model.eval()
-    sources = read_split(Path(case["folder"]), "decode")["source"][:]
+    sources = json.loads((Path(case["folder"]) / "decode.json").read_text(encoding="utf-8"))
     size = case["sentences"]
     batches = [padded([[*ids, END] for ids in sources[i : i + size]]) for i in range(0, len(sources), size)]
     turns.ready(parameters=parameters)

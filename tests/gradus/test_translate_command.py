@@ -137,6 +137,15 @@ def test_products_in_bf16_where_the_device_has_it(models: Path, monkeypatch: pyt
     assert "'single' or 'bf16'" in said
 
 
+def test_a_command_that_only_translates_loads_no_library_for_data_or_training() -> None:
+    """They take longer to start than a sentence to translate, and more memory than a model."""
+    code = "import sys, gradus.translating; print(*{'datasets', 'pandas', 'pytorch_lightning', 'transformers', 'mlflow'} & {*sys.modules})"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=ENVIRONMENT).stdout.split()
+        == []
+    )
+
+
 def test_output_comes_before_the_input_has_ended(models: Path) -> None:
     process = subprocess.Popen(
         command("--model", models / "bpe/luong", "--beam", 2),

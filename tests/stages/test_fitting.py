@@ -11,9 +11,10 @@ import pytorch_lightning as pl
 import torch
 from transformers import AutoModelForSequenceClassification, LlamaConfig
 
-from data.batching import TokenBudgetLoader, translation_loader
+from data.batching import TokenBudgetLoader
 from data.comparisons.encoding import Group
 from data.errors import InputError
+from data.loaders import translation_loader
 from gradus.tracking import StageRun
 from lightning_modules import transformer
 from lightning_modules.optimization import OptimizationSettings
