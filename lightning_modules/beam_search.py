@@ -36,6 +36,7 @@ def _searched(ensemble: Ensemble, source: Tensor, settings: DecodingSettings) ->
     beam = settings.beam
     memories, states = ensemble.begin(source, 1)  # before the first piece a sentence has one hypothesis
     limits = (source != PAD).sum(1) - 1 + settings.extra_pieces
+    first_limit = int(limits.min())
     sentences = torch.arange(len(source), device=source.device)  # rows of `source` still at work
     scores = source.new_zeros(len(source), 1, dtype=torch.float32)
     previous = source.new_full((len(source),), BEGIN)
@@ -45,9 +46,10 @@ def _searched(ensemble: Ensemble, source: Tensor, settings: DecodingSettings) ->
     while len(sentences):
         length = len(trail.steps) + 1  # with the piece chosen now, the end piece counted
         log_p, attention, states = ensemble.step(memories, states, previous)
+        trail.add(previous, attention)
         log_p = log_p.view(*scores.shape, -1)
         must_end = limits[sentences] < length
-        if must_end.any():
+        if length > first_limit:
             end = log_p[must_end, :, END]
             log_p[must_end] = -torch.inf
             log_p[must_end, :, END] = end
@@ -57,27 +59,30 @@ def _searched(ensemble: Ensemble, source: Tensor, settings: DecodingSettings) ->
         row = origin + scores.shape[1] * torch.arange(len(sentences), device=source.device)[:, None]
 
         ends = piece == END
-        ending = ends & total.isfinite()
-        ending[:, beam:] = False
-        ending &= finished[:, None] + ending.cumsum(1) <= beam
-        trail.add(previous, attention, Ended(sentences[ending.nonzero()[:, 0]], row[ending], total[ending]))
-        finished = finished + ending.sum(1)
-
-        # The first `beam` that do not end, in their order: a stable sort moves the ended ones behind them.
-        live = ends.to(torch.int8).argsort(dim=1, stable=True)[:, :beam]
-        keep = ((finished < beam) & ~must_end).nonzero()[:, 0]
-        scores, row, piece = (x.gather(1, live)[keep] for x in (total.masked_fill(ends, -torch.inf), row, piece))
+        if length <= first_limit and not ends.any():  # as at most steps
+            scores, row, piece = (x[:, :beam] for x in (total, row, piece))
+        else:
+            ending = ends & total.isfinite()
+            ending[:, beam:] = False
+            ending &= finished[:, None] + ending.cumsum(1) <= beam
+            trail.ended.append(Ended(length, sentences[ending.nonzero()[:, 0]], row[ending], total[ending]))
+            finished = finished + ending.sum(1)
+            # The first `beam` that do not end, in their order: a stable sort moves the ended ones behind them.
+            live = ends.to(torch.int8).argsort(dim=1, stable=True)[:, :beam]
+            keep = ((finished < beam) & ~must_end).nonzero()[:, 0]
+            scores, row, piece = (x.gather(1, live)[keep] for x in (total.masked_fill(ends, -torch.inf), row, piece))
+            if len(keep) < len(sentences):
+                memories, sentences, finished = select(memories, keep), sentences[keep], finished[keep]
         previous, parents = piece.flatten(), row.flatten()
         trail.parents.append(parents)
         states = select(states, parents)
-        if len(keep) < len(sentences):
-            memories, sentences, finished = select(memories, keep), sentences[keep], finished[keep]
     return trail
 
 
 class Ended(NamedTuple):
     """The hypotheses that end at one step."""
 
+    length: int  # theirs, with the end piece
     sentences: Tensor  # (N,)
     rows: Tensor  # (N,) the row that each extends
     log_p: Tensor  # (N,)
@@ -93,23 +98,21 @@ class Trail:
         self.parents: list[Tensor] = []  # (R of the next step,) the row of this step that each row of the next extends
         self.ended: list[Ended] = []
 
-    def add(self, previous: Tensor, attention: Tensor | None, ended: Ended) -> None:
+    def add(self, previous: Tensor, attention: Tensor | None) -> None:
         self.steps.append(previous.cpu().numpy())
         if self.keeps_attention and attention is not None:
             self.attention.append(attention.float().cpu().numpy())
-        self.ended.append(ended)
 
     def followed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
         """Of all N finished hypotheses, longest first: sentences, log P, lengths (with the end piece), pieces (N, longest) from
         the begin piece on, and the attention (N, longest, A, S) of their steps."""
-        counts = [len(e.rows) for e in self.ended]
-        lengths = np.repeat(np.arange(1, len(counts) + 1), counts)[::-1]
-        sentences, rows, log_p = (torch.cat(x).cpu().numpy()[::-1] for x in zip(*self.ended, strict=True))
+        lengths = np.repeat([e.length for e in self.ended], [len(e.rows) for e in self.ended])[::-1]
+        sentences, rows, log_p = (torch.cat(x).cpu().numpy()[::-1] for x in list(zip(*self.ended, strict=True))[1:])
         parents = [p.cpu().numpy() for p in self.parents]
-        pieces = np.full((len(rows), len(counts)), PAD)
+        pieces = np.full((len(rows), len(self.steps)), PAD)
         attention = np.zeros((*pieces.shape, *self.attention[0].shape[1:]), np.float32) if self.attention else None
         rows = rows.copy()
-        for t in reversed(range(len(counts))):
+        for t in reversed(range(len(self.steps))):
             reached = int(np.searchsorted(-lengths, -t, side="left"))  # hypotheses of more than t pieces stand first
             at = rows[:reached]
             pieces[:reached, t] = self.steps[t][at]
