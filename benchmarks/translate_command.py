@@ -1,10 +1,11 @@
 """`gradus translate` beside the beam search that it runs: `python -m benchmarks.translate_command [--model FOLDER]`, after `make run`.
 
 The test sentences of artifacts/corpus, one a line, through the command's pipes while it stays open; and the same sentences as piece ids through
-`lightning_modules.decoding.translate`, sorted, in its batches. Beam 5, two threads; the two take turns, starting libraries is not counted. What
-the command costs beside the search is tokenizing, reading, writing and seeing 1,024 lines at a time.
+`lightning_modules.decoding.translate`, sorted, in its batches (`search`) and in batches of 64 as in `benchmarks.translation` (`search_64`).
+Beam 5, two threads; the three take turns, starting libraries is not counted. What the command costs beside the search is tokenizing, reading,
+writing and seeing 1,024 lines at a time.
 
-Prints one JSON object: sentences/s of each turn and their medians, and `ratio`, the command's median over the search's.
+Prints one JSON object: the medians of sentences/s, and under `ratio` the command's over each of the others'.
 """
 
 import argparse
@@ -15,6 +16,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +29,11 @@ from data.tokenizer import encode
 from lightning_modules.decoding import DecodingSettings, translate
 from stages.translator_folder import load_translator
 
-BEAM, THREADS = 5, 2
+BEAM, THREADS, BATCH = 5, 2, 64
 
 
 def main() -> None:
-    """Measures both sides, turn by turn."""
+    """Measures all sides, turn by turn."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", type=Path, default=Path("artifacts/translators/transformer"))
     parser.add_argument(
@@ -42,21 +45,31 @@ def main() -> None:
     sentences = [" ".join(text.split()) for text in read_split(given.corpus, "test")["source"]]
     model, tokenizer, _ = load_translator(given.model)
     settings = DecodingSettings(method="beam", beam=BEAM)
-    pieces = encode(tokenizer, sentences)
+    pieces = sorted(encode(tokenizer, sentences), key=len)
     command = Command(given.model, sentences)
-    list(translate(model, pieces[:64], settings))  # libraries warm up
-    turns: dict[str, list[float]] = {"command": [], "search": []}
-    for _ in range(given.turns):
-        turns["command"].append(len(sentences) / command.turn())
+
+    def search(batch: int) -> float:
         started = time.perf_counter()
-        assert len(list(translate(model, pieces, settings))) == len(sentences)
-        turns["search"].append(len(sentences) / (time.perf_counter() - started))
-        print({side: round(rates[-1], 1) for side, rates in turns.items()}, file=sys.stderr, flush=True)
+        found = [h for i in range(0, len(pieces), batch) for h in translate(model, pieces[i : i + batch], settings)]
+        assert len(found) == len(sentences)
+        return time.perf_counter() - started
+
+    sides: dict[str, Callable[[], float]] = {
+        "command": command.turn,
+        "search": partial(search, len(pieces)),
+        "search_64": partial(search, BATCH),
+    }
+    list(translate(model, pieces[:BATCH], settings))  # libraries warm up
+    turns: list[dict[str, float]] = []
+    for _ in range(given.turns):
+        turns.append({side: len(sentences) / measured() for side, measured in sides.items()})
+        print({side: round(rate, 1) for side, rate in turns[-1].items()}, file=sys.stderr, flush=True)
     command.end()
-    medians = {side: statistics.median(rates) for side, rates in turns.items()}
+    medians = {side: statistics.median(turn[side] for turn in turns) for side in sides}
     found: dict[str, Any] = {"sentences": len(sentences), "threads": THREADS}
     found |= {f"{side}_per_second": round(rate, 1) for side, rate in medians.items()}
-    print(json.dumps({**found, "ratio": round(medians["command"] / medians["search"], 3)}))
+    ratio = {side: round(medians["command"] / medians[side], 3) for side in sides if side != "command"}
+    print(json.dumps({**found, "ratio": ratio}))
 
 
 class Command:
