@@ -243,7 +243,7 @@ class Luong(Translator):
     def _gates(self, layer: int, x: Tensor, state: State) -> Tensor:
         """Net inputs (R, 4h) of a layer's gates from its input and its state."""
         (w_ih, b_ih), (w_hh, b_hh) = self._weights(layer, "ih"), self._weights(layer, "hh")
-        return torch.addmm(nn.functional.linear(x, w_ih, b_ih + b_hh), state["h"][:, layer], w_hh.t())
+        return nn.functional.linear(x, w_ih, b_ih + b_hh) + nn.functional.linear(state["h"][:, layer], w_hh)
 
     def advance(self, memory: Memory, state: State, gates: Tensor) -> tuple[Tensor, Tensor, State]:
         """One target position of R rows from the bottom layer's gates: h~ (R, h), weights (R, S), state."""
