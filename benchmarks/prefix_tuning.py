@@ -36,7 +36,8 @@ from data.batching import padded
 from data.errors import InputError
 from lightning_modules.generation import GenerationSettings, write
 from lightning_modules.packed_examples import Group, batch_examples
-from lightning_modules.prefix_tuning import PrefixSettings, build, target_loss
+from lightning_modules.prefix_training import target_loss
+from lightning_modules.prefix_tuning import PrefixSettings, build
 from stages.language_model_folder import load_causal_model
 from stages.peft_folder import export_prefix
 from stages.prefix_folder import PREFIX, save_prefix

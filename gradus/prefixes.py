@@ -53,7 +53,7 @@ def import_(
 
     Example: `gradus prefix import --peft my_adapter --out my_prefix --template "Restaurant data: {source}\nDescription:"`
     """
-    from stages.params import checked_template
+    from data.templates import checked_template
     from stages.peft_folder import import_prefix
 
     with taught_errors():

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from data.comparisons.encoding import template_fields
 from data.errors import InputError
+from data.templates import template_fields
 from gradus import tracking
 from stages.prefix_folder import PREFIX_CONFIG, check_base, read_prefix
 from stages.reward_folder import REWARD, read_reward_config

@@ -9,7 +9,8 @@ from data.errors import InputError
 from lightning_modules.likelihood import MaximumLikelihood
 from lightning_modules.optimization import OptimizationSettings
 from lightning_modules.packed_examples import ExampleBatch
-from lightning_modules.prefix_tuning import NoPrefix, target_loss
+from lightning_modules.prefix_training import target_loss
+from lightning_modules.prefix_tuning import NoPrefix
 
 
 class FineTuning(MaximumLikelihood):

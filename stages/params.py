@@ -8,12 +8,13 @@ import yaml
 from pydantic import Field, SerializeAsAny, StringConstraints, field_validator, model_validator
 
 from data import corpora, long_lag
-from data.comparisons.encoding import FIELDS, Weighting, template_fields
+from data.comparisons.encoding import FIELDS, Weighting
 from data.comparisons.importing import Source
 from data.corpora import CorpusSettings
 from data.encoding import EncodingSettings
 from data.errors import InputError
 from data.settings import Settings, merged, validated
+from data.templates import checked_template
 from data.tokenizer import TokenizerSettings
 from flows.settings import PipelineSettings
 from lightning_modules.hypotheses import DecodingSettings
@@ -220,19 +221,6 @@ class PrefixTuningSettings(Settings):
     @classmethod
     def _has_source(cls, value: str) -> str:
         return checked_template(value, {"source"})
-
-
-def checked_template(value: str, known: set[str]) -> str:
-    """`value`, which has fields in braces, all of them `known`, and at least one. Raises ValueError that says what is wrong."""
-    try:
-        fields = template_fields(value)
-        value.format_map(dict.fromkeys(fields, ""))
-    except (ValueError, KeyError, AttributeError) as error:
-        raise ValueError(f"no template: {error}") from None
-    if not fields or not fields <= known:
-        names = " or ".join(f"{{{name}}}" for name in sorted(known))
-        raise ValueError(f"the template must contain {names} and no other field; {{{{ and }}}} stand for braces")
-    return value
 
 
 class LongLagTaskSettings(Settings):

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from data.errors import InputError
 from data.folders import file_hash
+from data.templates import checked_template
 from lightning_modules.prefix_tuning import (
     Adapter,
     EmbeddingPrompt,
@@ -20,7 +21,6 @@ from lightning_modules.prefix_tuning import (
     embeddings,
 )
 from stages.model_files import read_config, weight_files, weights, write_config
-from stages.params import checked_template
 
 PREFIX, PREFIX_CONFIG = "prefix.safetensors", "prefix.json"
 ADAPTERS: dict[str, type[Prefix] | type[EmbeddingPrompt]] = {"prefix": Prefix, "embedding": EmbeddingPrompt}

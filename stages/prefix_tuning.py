@@ -13,15 +13,8 @@ from lightning_modules.checkpointing import checkpoint_layers
 from lightning_modules.fine_tuning import FineTuning
 from lightning_modules.generation import GenerationSettings, write
 from lightning_modules.packed_examples import tree_loader
-from lightning_modules.prefix_tuning import (
-    Adapter,
-    PrefixTuning,
-    build,
-    check_output_layer,
-    example_loader,
-    longest_text,
-    target_loss,
-)
+from lightning_modules.prefix_training import PrefixTuning, example_loader, target_loss
+from lightning_modules.prefix_tuning import Adapter, build, check_output_layer, longest_text
 from stages import layout
 from stages.fitting import Loader, fit
 from stages.generation_scores import generation_scores

@@ -20,13 +20,13 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 from data.comparisons.encoding import FIELDS, Frame, groups
 from data.errors import InputError
 from data.settings import validated
+from data.templates import checked_template
 from data.tokenizer import load_tokenizer
 from lightning_modules import packing
 from lightning_modules.prefix_tuning import Adapter, NoPrefix, Prefix, longest_text
 from lightning_modules.reward_model import score
 from stages.language_model_folder import end_piece, from_pretrained
 from stages.model_files import AGAIN, WEIGHTS, check_seal, read_config, weights, write_sealed_config
-from stages.params import checked_template
 from stages.prefix_folder import PREFIX
 from stages.prefix_folder import adapter as prefix_adapter
 

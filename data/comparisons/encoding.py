@@ -1,6 +1,5 @@
 """Rankings as piece ids: what a reward model reads of a comparison collection."""
 
-import string
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ import datasets
 import numpy as np
 from tokenizers import Tokenizer
 
+from data.templates import template_fields
 from data.tokenizer import encode
 
 Weighting = Literal["none", "record", "labeler"]
@@ -57,11 +57,6 @@ class Group:
     def __len__(self) -> int:
         """Pieces that a model reads of it."""
         return len(self.prompt) + sum(map(len, self.responses))
-
-
-def template_fields(template: str) -> set[str]:
-    """Names in braces of a template. Raises ValueError when it is no template."""
-    return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
 
 
 def groups(

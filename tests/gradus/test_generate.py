@@ -4,6 +4,8 @@ import contextlib
 import io
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -225,3 +227,11 @@ def test_a_damaged_prefix_json_is_named(folders: tuple[Path, Path], key: str, va
     output = generated(folders, ["a"], code=2)
     assert str(path) in output
     assert expected in output
+
+
+def test_a_command_that_only_writes_loads_no_library_for_data_or_training() -> None:
+    """They are a third of its memory before it has a model."""
+    code = (
+        "import sys, gradus.generating; print(*{'datasets', 'pandas', 'pytorch_lightning', 'mlflow'} & {*sys.modules})"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.split() == []

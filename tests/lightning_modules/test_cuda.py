@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from lightning_modules.decoding import DecodingSettings, beam_search
 from lightning_modules.generation import GenerationSettings, write
 from lightning_modules.packed_examples import batch_examples
-from lightning_modules.prefix_tuning import PrefixSettings, build, target_loss
+from lightning_modules.prefix_training import target_loss
+from lightning_modules.prefix_tuning import PrefixSettings, build
 from lightning_modules.translation import cross_entropy
 from lightning_modules.translator import Translator
 

@@ -33,16 +33,8 @@ from data.errors import InputError
 from lightning_modules import packing
 from lightning_modules.generation import GenerationSettings, write
 from lightning_modules.packed_examples import tree_loader
-from lightning_modules.prefix_tuning import (
-    NoPrefix,
-    PrefixSettings,
-    build,
-    cache_shape,
-    check_output_layer,
-    example_loader,
-    generate,
-    target_loss,
-)
+from lightning_modules.prefix_training import example_loader, target_loss
+from lightning_modules.prefix_tuning import NoPrefix, PrefixSettings, build, cache_shape, check_output_layer, generate
 
 SIZES: dict[str, Any] = {"vocab_size": 60, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 MIDDLE = {**SIZES, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}

@@ -11,15 +11,8 @@ from transformers import AutoModelForCausalLM, DynamicCache, GPT2Config, LlamaCo
 from data.errors import InputError
 from lightning_modules import packing
 from lightning_modules.packed_examples import Group, Layout, batch_examples, tree_loader
-from lightning_modules.prefix_tuning import (
-    Adapter,
-    EmbeddingPrompt,
-    PrefixSettings,
-    build,
-    cache,
-    cache_shape,
-    target_loss,
-)
+from lightning_modules.prefix_training import target_loss
+from lightning_modules.prefix_tuning import Adapter, EmbeddingPrompt, PrefixSettings, build, cache, cache_shape
 
 END = 2
 CONFIGS = {

@@ -9,7 +9,8 @@ import torch
 
 from lightning_modules.optimization import OptimizationSettings
 from lightning_modules.packed_examples import tree_loader
-from lightning_modules.prefix_tuning import PrefixSettings, PrefixTuning, build
+from lightning_modules.prefix_training import PrefixTuning
+from lightning_modules.prefix_tuning import PrefixSettings, build
 
 SETTINGS = OptimizationSettings(optimizer="sgd", learning_rate=0.5, schedule="constant", clip_norm=None)
 

@@ -10,16 +10,15 @@ from data.errors import InputError
 from lightning_modules import packing
 from lightning_modules.optimization import OptimizationSettings
 from lightning_modules.packed_examples import batch_examples
+from lightning_modules.prefix_training import PrefixTuning, example_loader
 from lightning_modules.prefix_tuning import (
     EmbeddingPrompt,
     NoPrefix,
     Prefix,
     PrefixSettings,
-    PrefixTuning,
     build,
     cache_shape,
     check_output_layer,
-    example_loader,
     generate,
     longest_text,
 )

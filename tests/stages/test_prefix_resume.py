@@ -15,7 +15,8 @@ from gradus.tracking import StageRun
 from lightning_modules.checkpointing import checkpoint_layers
 from lightning_modules.fine_tuning import FineTuning
 from lightning_modules.packed_examples import Group, tree_loader
-from lightning_modules.prefix_tuning import PrefixTuning, build
+from lightning_modules.prefix_training import PrefixTuning
+from lightning_modules.prefix_tuning import build
 from stages import fitting, layout
 from stages.fitting import fit
 from stages.params import VariantSettings, load_params
