@@ -1,4 +1,4 @@
-"""The one exception for what a user can put right."""
+"""The exceptions for what a user can put right."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,10 @@ class InputError(ValueError):
     The message names the file, line or key, says what was found and what to do. Commands and stages print it without a
     traceback and exit with code 2.
     """
+
+
+class NotFiniteError(InputError):
+    """A model's scores are NaN or infinite."""
+
+    def __init__(self) -> None:
+        super().__init__("the model gives scores that are not finite: its weights are damaged, or its training failed.")

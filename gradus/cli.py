@@ -1,7 +1,6 @@
 """The command `gradus`: what users do by hand. Heavy imports happen inside the commands, so `--help` is quick."""
 
 import json
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -160,7 +159,7 @@ def translate(
             raise InputError(f"--n-best {n_best} needs --beam {n_best} or more (found {beam}).")
         from data.settings import validated
         from gradus import translating
-        from gradus.input_lines import line_groups
+        from gradus.input_lines import line_groups, standard_input
         from lightning_modules.decoding import DecodingSettings
 
         options = {
@@ -172,7 +171,7 @@ def translate(
         settings = validated(DecodingSettings, options, "options")
         wanted = translating.wanted(as_json, alignments, replace_unknown, dictionary)
         translated = translating.TranslatedLines(model, settings, wanted, max_pieces, partial(typer.echo, err=True))
-        for lines in translated(line_groups(sys.stdin.fileno(), TRANSLATED_TOGETHER)):
+        for lines in translated(line_groups(standard_input(), TRANSLATED_TOGETHER)):
             typer.echo("\n".join(lines).encode())
 
 
@@ -216,7 +215,7 @@ def generate(
     Example: `echo "Jesus wept." | gradus generate --model artifacts/base_model --prefix artifacts/prefix_tuning/prefix --beam 5 --length-penalty .9`
     """
     from gradus.generating import ContinuedLines, named_prefixes
-    from gradus.input_lines import line_groups
+    from gradus.input_lines import line_groups, standard_input
 
     with taught_errors():
         if samples and beam > 1:
@@ -232,8 +231,8 @@ def generate(
             "length_penalty": 1.0 if length_penalty is None else length_penalty, **given,
         }  # fmt: skip
         continued = ContinuedLines(model, named_prefixes(prefix), settings, partial(typer.echo, err=True))
-        for line in continued(line_groups(sys.stdin.fileno(), batch)):
-            typer.echo(line)
+        for line in continued(line_groups(standard_input(), batch)):
+            typer.echo(line.encode())
 
 
 @app.command()
@@ -256,10 +255,10 @@ def rank(
     Example: `echo '{"prompt": "Jesus wept.", "responses": ["Jesus was weeping.", "Jesus"]}' | gradus rank --model artifacts/reward_models/paper`
     """
     from gradus import using
-    from gradus.input_lines import line_groups
+    from gradus.input_lines import line_groups, standard_input
 
     with taught_errors():
-        groups, warn = line_groups(sys.stdin.fileno(), RANKED_TOGETHER), partial(typer.echo, err=True)
+        groups, warn = line_groups(standard_input(), RANKED_TOGETHER), partial(typer.echo, err=True)
         if using.is_translator(model[0]):
             scored = using.rescored(model, groups, warn)
         elif len(model) > 1:

@@ -67,9 +67,9 @@ class ContinuedLines:
                 model's context; the lines before it are written first.
         """
         self.outputs = self.cut = 0
+        wrong: InputError | None = None
         for lines in groups:
             prompts: list[Prompt] = []
-            wrong: InputError | None = None
             for line in lines:
                 if line.problem:
                     self.warn(f"standard input, line {line.number}: {line.problem}.")
@@ -80,12 +80,14 @@ class ContinuedLines:
                     break
             yield from self._written(prompts, [line.number for line in lines])
             if wrong:
-                raise wrong
+                break
         if self.cut:
             most = self.settings.max_pieces
             self.warn(
                 f"{self.cut} of {self.outputs} outputs are cut after {most} pieces (--max-pieces): no end piece came before."
             )
+        if wrong:
+            raise wrong
 
     def _read(self, line: Line) -> Prompt:
         where, name, text = f"standard input, line {line.number}", ONLY, line.text

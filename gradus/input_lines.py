@@ -3,6 +3,7 @@
 import codecs
 import os
 import select
+import sys
 from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import accumulate
@@ -19,6 +20,13 @@ class Line(NamedTuple):
     number: int
     text: str
     problem: str | None
+
+
+def standard_input() -> int:
+    """Its file descriptor. Raises InputError where it is closed."""
+    if sys.stdin is None:
+        raise InputError("standard input: it is closed; give lines by a pipe or from a file (< FILE).")
+    return sys.stdin.fileno()
 
 
 def line_groups(stream: int, most: int) -> Iterator[list[Line]]:
@@ -59,10 +67,10 @@ def line_groups(stream: int, most: int) -> Iterator[list[Line]]:
 def _decoded(number: int, raw: bytes) -> Line:
     too_long = len(raw) > LONGEST
     raw = raw[:LONGEST].rstrip(b"\r")
-    problem = f"longer than {LONGEST:,} bytes: the rest was left out" if too_long else None
+    problems = [f"longer than {LONGEST:,} bytes: the rest was left out"] if too_long else []
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(raw, final=not too_long)  # it may be cut inside a letter
     except UnicodeDecodeError as error:
-        problem = f"not UTF-8 ({error.reason} at byte {error.start}): such bytes were read as U+FFFD"
+        problems.append(f"not UTF-8 ({error.reason} at byte {error.start}): such bytes were read as U+FFFD")
         text = raw.decode("utf-8", "replace")
-    return Line(number, text, problem)
+    return Line(number, text, "; ".join(problems) or None)

@@ -13,7 +13,7 @@ from data.comparisons.agreement import agreement
 from data.comparisons.collection import read_collection
 from data.comparisons.evaluation import compare, evaluate, padded
 from data.comparisons.importing import Source, import_rankings
-from data.errors import InputError
+from data.errors import InputError, NotFiniteError
 from data.settings import validated
 from data.tokenizer import encode
 from gradus.input_lines import Line
@@ -102,7 +102,7 @@ def _each(cases: dict[int, dict[str, Any]], scores: Scores) -> Iterator[list[flo
 
 def _finite(scores: list[list[float]]) -> list[list[float]]:
     if not all(map(math.isfinite, itertools.chain(*scores))):
-        raise InputError("the model gives a score that is not finite: its weights are damaged, or its training failed.")
+        raise NotFiniteError
     return scores
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.errors import InputError
+from data.errors import InputError, NotFiniteError
 from data.tokenizer import BEGIN, END, PAD
 from lightning_modules.ensemble import Ensemble, select
 from lightning_modules.hypotheses import DecodingSettings, Hypothesis, score
@@ -132,7 +132,7 @@ def _ranked(trail: Trail, ensemble: Ensemble, source: Tensor, settings: Decoding
         seen = attention[i, :length, :, : sizes[sentence]] if attention is not None else None
         found[sentence].append(hypothesis(ensemble, pieces[i, 1:length].tolist(), float(log_p[i]), seen, settings))
     if not all(found):
-        raise InputError("the model gives scores that are not finite: its weights are damaged, or its training failed.")
+        raise NotFiniteError
     return [sorted(h, key=lambda h: -h.score)[: settings.n_best] for h in found]
 
 

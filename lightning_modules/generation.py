@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, DynamicCache, PreTrainedModel
 
 from data.batching import padded
-from data.errors import InputError
+from data.errors import InputError, NotFiniteError
 from data.settings import Settings
 from lightning_modules import packing
 from lightning_modules.prefix_tuning import Prompting, check_output_layer, generate
@@ -197,6 +197,8 @@ def _can_share(base: PreTrainedModel) -> bool:
             check_output_layer(base)
             packing.release(packing.prepare(base))
             _shares[base] = True
+        except NotFiniteError:
+            raise
         except InputError:
             _shares[base] = False
     return _shares[base]
@@ -223,7 +225,9 @@ def _draw(cache: SharedCache, end: int, settings: GenerationSettings, rows: list
     alive, states = torch.arange(len(rows), device=cache.last.device), cache.last
     for t in range(settings.max_pieces):
         logits = cache.base.get_output_embeddings()(states).float()
-        pieces = logits.argmax(-1) if uniforms is None else _sampled(logits, uniforms[alive, t], settings)
+        best = logits.max(-1)
+        _check_finite(best.values)
+        pieces = best.indices if uniforms is None else _sampled(logits, uniforms[alive, t], settings)
         going = (pieces != end).nonzero()[:, 0]
         if len(going) < len(alive):
             alive, pieces = alive[going], pieces[going]
@@ -234,6 +238,12 @@ def _draw(cache: SharedCache, end: int, settings: GenerationSettings, rows: list
             break
         states = cache.step(pieces[:, None], torch.zeros_like(pieces[:, None]))[:, 0]
     return written
+
+
+def _check_finite(values: Tensor) -> None:
+    """Refuses a damaged model by the greatest logit or the sum of each row, which a NaN or an infinity makes not finite."""
+    if not values.isfinite().all():
+        raise NotFiniteError
 
 
 def _sampled(logits: Tensor, uniforms: Tensor, settings: GenerationSettings) -> Tensor:
@@ -287,6 +297,8 @@ def _continuations(cache: SharedCache, states: Tensor, scores: Tensor, beam: int
     """The 2 * beam best continuations of open beams (B, W) with `scores`: log probabilities, beams, pieces, each (B, 2 * beam)."""
     logits = cache.base.get_output_embeddings()(states).float()
     types = logits.shape[-1]
-    added = scores[:, :, None] - logits.logsumexp(-1, keepdim=True)
+    totals = logits.logsumexp(-1, keepdim=True)
+    _check_finite(totals)
+    added = scores[:, :, None] - totals
     log_p, places = top_k(logits, added, min(2 * beam, scores.shape[1] * types))
     return log_p, places // types, places % types

@@ -30,7 +30,7 @@ class DecodingSettings(Settings):
         default=50, ge=0
     )  # a translation may be this much longer than its source (Vaswani et al. 2017, 6.1)
     temperature: float = Field(default=1.0, gt=0)  # method "sample"
-    seed: int = 0  # method "sample"
+    seed: int = Field(default=0, ge=0)  # method "sample"
     batch_pieces: int = Field(default=2048, ge=1)  # padded source pieces of one batch
     precision: Literal["single", "bf16"] = "single"  # of products; "bf16" where the device has it, sums stay in single
 

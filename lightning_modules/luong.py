@@ -8,8 +8,9 @@ Where the paper leaves a choice, this does what the authors' code does (github.c
 - `location` (eq. 8): the softmax is over the first S rows of W_a h_t. The paper ignores the words of a longer source that W_a
   has no row for; here a source longer than `max_source_length` is an error.
 
-Differences from the paper: the end piece is part of the source and can be attended to; source and target share a
-vocabulary; the gradient is that of the mean over target pieces, unless `loss_per: sentence`, as in the preset `paper`. The end
+Differences from the paper: `torch.nn.LSTM` has two bias vectors a layer; the end piece is part of the source and can be
+attended to; source and target share a vocabulary; the gradient is that of the mean over target pieces, unless `loss_per:
+sentence`, as in the preset `paper`. The end
 piece counts as one of the S positions, and a reversed source begins with it; in the authors' code it stands last and is outside.
 `concat` has both parts of the printed W_a to learn; in the paper's runs the source's part was the identity (footnote 15). Dropout
 is on source states, on h_t where it attends and on h~_t before the softmax, the authors' on every LSTM input, the fed h~_t too.

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel
 
 from data.batching import padded
-from data.errors import InputError
+from data.errors import InputError, NotFiniteError
 from lightning_modules import packing
 from lightning_modules.packed_examples import ExampleBatch, Layout
 from lightning_modules.reparametrisation import PrefixSettings, Reparametrised
@@ -197,6 +197,7 @@ def check_output_layer(base: PreTrainedModel) -> None:
 
     Raises:
         InputError: the base's scores are made otherwise: scaled, capped or of other states.
+        NotFiniteError: they are not numbers.
     """
     ids, layer = torch.tensor([[1, 2]], device=base.device), base.get_output_embeddings()
     weight: Any = getattr(layer, "weight", None)
@@ -205,6 +206,8 @@ def check_output_layer(base: PreTrainedModel) -> None:
         states = base.base_model(ids, use_cache=False).last_hidden_state
         linear = weight is not None and states.shape[-1] == weight.shape[1]
         linear = linear and torch.allclose(layer(states), expected, atol=1e-3)
+    if expected.isnan().any():
+        raise NotFiniteError
     if not linear:
         raise InputError(
             f"{base.config.model_type}: its scores are more than a linear layer of its last states. Choose another base."

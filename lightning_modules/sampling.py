@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.errors import NotFiniteError
 from data.tokenizer import BEGIN, END, PAD
 from lightning_modules.ensemble import Ensemble
 from lightning_modules.hypotheses import DecodingSettings, Hypothesis
@@ -16,7 +17,8 @@ from lightning_modules.translator import Translator
 def sample(model: Translator | Ensemble, source: Tensor, settings: DecodingSettings) -> list[list[Hypothesis]]:
     """`n_best` ancestral samples for each sentence of a padded batch (B, S), in the order drawn; scores are log P(Y|X).
 
-    Random numbers belong to (seed, sentence, sample), so a sentence's samples are the same in any batch.
+    Random numbers belong to (seed, sentence, sample), so a sentence's samples are the same in any batch. Raises InputError when
+    scores are not finite.
     """
     ensemble = Ensemble.of(model)
     with ensemble.products_in(settings.precision):
@@ -50,6 +52,8 @@ def _sampled(ensemble: Ensemble, source: Tensor, settings: DecodingSettings) -> 
         ended |= previous == END
         if ended.all():
             break
+    if not scores.isfinite().all():
+        raise NotFiniteError
     paths = [[p for p in path if p not in (END, PAD)] for path in torch.stack(chosen, 1).tolist()]
     seen = torch.stack(attentions, 1).float().cpu().numpy() if attentions else None  # (B * count, T + 1, A, S)
     hypotheses = []

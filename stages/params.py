@@ -102,7 +102,7 @@ class HeldOutLabelers(Settings):
 class RewardModelSettings(Settings):
     """A reward model: its body, its texts, its loss and its training. Defaults are the paper's."""
 
-    seed: int | None = None  # None is the run's
+    seed: int | None = Field(default=None, ge=0)  # None is the run's
     body: str = "language_model"  # the stage's, or "base_model", a model folder, a hub id
     template: str = "{prompt}"  # may also show the {reference}
     max_pieces: int = Field(default=1024, ge=8)  # of prompt and response; longer rankings are left out and counted
@@ -181,7 +181,7 @@ class VariantSettings(PrefixSettings):
     top_layers: int = Field(default=2, ge=1)  # of "top"
     examples: int | None = Field(default=None, ge=1)  # None: as the task's
     sampled: Literal["inputs", "pairs"] = "inputs"  # with all references, or one pair at a time
-    seed: int | None = None  # of sample and training; None is the run's
+    seed: int | None = Field(default=None, ge=0)  # of sample and training; None is the run's
     share_references: bool = True  # an input is read once for all its references
     gradient_checkpointing: bool = False
     keep_weights: bool = True  # of "top" and "full": a folder as large as the base
@@ -231,7 +231,7 @@ class LongLagTaskSettings(Settings):
     variant: Literal["paper", "forget_gate"] = "paper"  # the memory block of 1997, or torch.nn.LSTM
     trials: int = Field(default=10, ge=1)
     sequences: int = Field(default=100_000, ge=1)  # a trial that has not succeeded after so many has failed
-    seed: int | None = None  # None is the run's
+    seed: int | None = Field(default=None, ge=0)  # None is the run's
 
 
 class LongLagSettings(Settings):
@@ -260,7 +260,7 @@ class LongLagSettings(Settings):
 class Params(Settings):
     """All of params.yaml."""
 
-    seed: int
+    seed: int = Field(ge=0)
     pipeline: PipelineSettings = PipelineSettings()
     corpus: SerializeAsAny[CorpusSettings]
     tokenizer: TokenizerSettings

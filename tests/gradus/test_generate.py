@@ -64,15 +64,18 @@ def generated(folders: tuple[Path, Path], lines: list[str], *options: str, code:
 
 def answer(model: Path, lines: list[str], *options: str, code: int = 0) -> str:
     arguments = ["generate", "--model", str(model), "--max-pieces", "6", *options]
-    file, output = model.parent / "lines.txt", io.StringIO()
+    file, output = model.parent / "lines.txt", io.TextIOWrapper(io.BytesIO(), "ascii", "backslashreplace")
     file.write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
     with file.open() as stdin, pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
         patch.setattr("sys.stdin", stdin)
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             app(arguments)
-    assert (ended.value.code or 0) == code, output.getvalue()
-    lines = output.getvalue().splitlines(keepends=True)
-    return "".join(line for line in lines if "outputs are cut" not in line)  # most here are, untrained as the base is
+    output.flush()
+    written = output.buffer.getvalue().decode()
+    assert (ended.value.code or 0) == code, written
+    return "".join(
+        line for line in written.splitlines(keepends=True) if "outputs are cut" not in line
+    )  # most here are, untrained as the base is
 
 
 def continued(folders: tuple[Path, Path], **options: object) -> ContinuedLines:
@@ -128,6 +131,10 @@ def test_outputs_that_are_cut_are_counted(folders: tuple[Path, Path]) -> None:
     continued.end = -1  # no piece ends an output
     assert len(list(continued([numbered(LINES[:3]), numbered(LINES[:1])]))) == 4
     assert said == ["3 of 3 outputs are cut after 6 pieces (--max-pieces): no end piece came before."]
+    said.clear()
+    with pytest.raises(InputError, match="line 2"):
+        list(continued([numbered([LINES[0], "the mill " * 200])]))
+    assert said == ["1 of 1 outputs are cut after 6 pieces (--max-pieces): no end piece came before."]
 
 
 def test_the_first_output_comes_while_the_pipe_is_open(folders: tuple[Path, Path]) -> None:

@@ -59,11 +59,11 @@ def test_a_line_that_is_no_json_is_named_after_those_before_it(
 
 def test_rewards_that_are_not_finite_are_an_error(body: Path, tmp_path: Path) -> None:
     folder = reward_model(body, tmp_path / "r", head=float("nan"))
-    with pytest.raises(InputError, match="standard input, line 1: the model gives a score that is not finite"):
+    with pytest.raises(InputError, match="standard input, line 1: the model gives scores that are not finite"):
         next(using.rewards(folder, [[Line(1, GOOD, None)]], print))
     file = tmp_path / "rankings.jsonl"
     file.write_text(json.dumps({**json.loads(GOOD), "ranks": [1, 2], "labeler": "a"}) + "\n")
-    with pytest.raises(InputError, match=r"^the model gives a score that is not finite"):
+    with pytest.raises(InputError, match=r"^the model gives scores that are not finite"):
         using.evaluation(folder, file, "auto")
 
 

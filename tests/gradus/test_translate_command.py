@@ -376,6 +376,7 @@ def test_a_damaged_model_is_refused_by_the_name_of_the_file(models: Path, tmp_pa
         (["--model", "bpe/luong", "--sample", "--beam", "5"], "--beam is for beam search: leave it out with --sample"),
         (["--model", "bpe/luong", "--sample", "--length-penalty", "0"], "--length-penalty is for beam search"),
         (["--model", "bpe/luong", "--seed", "0"], "--seed is for --sample"),
+        (["--model", "bpe/luong", "--sample", "--seed", "-1"], "seed"),
         (["--model", "bpe"], "no config.json in it"),
     ],
 )

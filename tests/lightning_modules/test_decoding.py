@@ -203,10 +203,11 @@ def test_hypotheses_of_a_batch_are_bounded(
     assert batches == [3, 3, 2]
 
 
-def test_scores_that_are_not_finite_are_an_error(translator: Translator) -> None:
+@pytest.mark.parametrize("method", ["beam", "sample"])
+def test_scores_that_are_not_finite_are_an_error(translator: Translator, method: str) -> None:
     translator.output[0].data.fill_(torch.nan)
     with pytest.raises(InputError, match="scores that are not finite: its weights are damaged"):
-        list(translate(translator, SOURCES, DecodingSettings(beam=2)))
+        list(translate(translator, SOURCES, DecodingSettings(method=method, beam=2)))
 
 
 def test_no_translation_is_longer_than_allowed(translator: Translator) -> None:

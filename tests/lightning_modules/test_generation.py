@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedModel
 
+from data.errors import InputError
 from lightning_modules import packing
 from lightning_modules.generation import GenerationSettings, SharedCache, write
 from lightning_modules.prefix_tuning import Adapter, NoPrefix, PrefixSettings, build, generate
@@ -94,6 +95,16 @@ def test_top_p_leaves_out_the_improbable(base: PreTrainedModel) -> None:
     allowed = {int(piece) for i, piece in enumerate(order) if p[:i].sum() < 0.5}
     settings = GenerationSettings(method="sample", max_pieces=1, top_p=0.5)
     assert {row[0] for row in write(base, NoPrefix(), [prompt] * 500, 10**6, settings, batch=500)} == allowed
+
+
+@pytest.mark.parametrize("options", [{}, {"beam": 3}, {"method": "sample"}])
+@pytest.mark.parametrize("damage", [float("nan"), float("inf")])
+def test_scores_that_are_not_finite_are_an_error(
+    base: PreTrainedModel, prompts: list[list[int]], options: dict[str, object], damage: float
+) -> None:
+    base.get_output_embeddings().weight[7] = damage  # of one piece only
+    with pytest.raises(InputError, match="scores that are not finite: its weights are damaged"):
+        write(base, NoPrefix(), prompts, END, GenerationSettings(max_pieces=LONGEST, **options))
 
 
 def test_a_prompt_is_kept_once_for_all_its_beams(base: PreTrainedModel, prompts: list[list[int]]) -> None:
