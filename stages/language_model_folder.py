@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -16,7 +15,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from data.errors import InputError
-from stages.model_files import AGAIN, CONFIG, DEVICE
+from stages.model_files import AGAIN, CONFIG, DEVICE, NO_CODE
 
 transformers_logging.disable_progress_bar()  # of loading and saving, which take a moment here
 
@@ -32,11 +31,11 @@ def skeleton(folder: Path) -> PreTrainedModel:
         raise InputError(f"{folder}: no {CONFIG} in it: not a model folder. Run the stage that makes it: dvc repro.")
     try:
         with torch.device("meta"):
-            config = AutoConfig.from_pretrained(folder)
+            config = AutoConfig.from_pretrained(folder, **NO_CODE)
             # Without numbers, mixtures of experts know how to multiply in bf16 only.
-            found: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder}: cannot be loaded: {error}") from None
+            found: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, **NO_CODE)
+    except Exception as error:  # a damaged folder raises errors of many types in the libraries that read it
+        raise _not_loaded(folder, error) from None
     return found
 
 
@@ -50,11 +49,11 @@ def from_pretrained(kind: Any, folder: Path | str, new: Collection[str] = (), **
         raise InputError(f"{folder}: no {CONFIG} in it: not a model folder. Run the stage that makes it: dvc repro.")
     try:
         loaded, info = kind.from_pretrained(
-            folder, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **options
+            folder, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **NO_CODE, **options
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"{folder}: cannot be loaded: {error}") from None
+        tokenizer = AutoTokenizer.from_pretrained(folder, **NO_CODE)
+    except Exception as error:  # see `skeleton`
+        raise _not_loaded(folder, error) from None
     # `transformers` would go on with random weights.
     if missing := sorted(set(info["missing_keys"]) - set(new)):
         first = ", ".join(missing[:3]) + ", ..." * (len(missing) > 3)
@@ -64,7 +63,28 @@ def from_pretrained(kind: Any, folder: Path | str, new: Collection[str] = (), **
         raise InputError(
             f"{folder}: {name} has the shape {tuple(found)}, and its {CONFIG} describes {tuple(expected)}. {AGAIN}"
         )
+    _check_pieces(loaded, tokenizer, folder)
     return loaded.to(DEVICE).eval(), tokenizer
+
+
+def _not_loaded(folder: Path | str, error: Exception) -> InputError:
+    if "trust_remote_code" in str(error):
+        return InputError(
+            f"{folder}: it has code of its own (auto_map in a JSON file), and no code of a model is run here."
+        )
+    known = isinstance(error, OSError | ValueError)
+    return InputError(f"{folder}: cannot be loaded: {error if known else f'{type(error).__name__}: {error}'}")
+
+
+def _check_pieces(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> None:
+    """Refuses pieces that a text may have and the model has no embedding of. A special one, such as padding, no text has."""
+    rows = cast(torch.Tensor, model.get_input_embeddings().weight).shape[0]
+    for piece, token in tokenizer.added_tokens_decoder.items():
+        if piece >= rows and not token.special:
+            raise InputError(
+                f"{folder}: its tokenizer has a piece {str(token)!r} of number {piece}, and the model has {rows:,} embeddings: "
+                "piece and model were not made for each other (resize_token_embeddings was left out?)."
+            )
 
 
 def end_piece(tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> int:

@@ -16,6 +16,8 @@ from data.errors import InputError
 from data.folders import file_hash
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+# For all of `transformers` that loads: left open, it asks on standard input whether to run the code of a folder that brings some.
+NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 AGAIN = "Make it again (dvc repro), or put the original back."
 DEVICE = torch.device(
     "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,5 +1,6 @@
 """A model folder is loaded whole, or refused: nothing in a loaded model is random."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from data.errors import InputError
 from data.tokenizer import TokenizerSettings, save_tokenizer, train_tokenizer
 from lightning_modules.prefix_tuning import cache_shape
 from stages.language_model_folder import from_pretrained, load_causal_model, skeleton
-from stages.model_files import WEIGHTS
+from stages.model_files import CONFIG, WEIGHTS
 from stages.reward_folder import new_reward_model
 
 LOST = "model.layers.1.mlp.up_proj.weight"
@@ -62,6 +63,41 @@ def test_only_a_new_reward_model_has_a_new_head(folder: Path) -> None:
     new_reward_model(folder, "{prompt}")
     with pytest.raises(InputError, match=r"weights are missing \(1\): score\.weight"):
         from_pretrained(AutoModelForSequenceClassification, folder, num_labels=1)
+
+
+def test_the_code_of_a_folder_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = tmp_path / "ran"
+    kinds = {
+        "AutoConfig": "mine.Mine",
+        "AutoModelForCausalLM": "mine.Mine",
+        "AutoModelForSequenceClassification": "mine.Mine",
+    }
+    (tmp_path / CONFIG).write_text(json.dumps({"model_type": "mine", "auto_map": kinds}))
+    (tmp_path / "mine.py").write_text(f"open({str(ran)!r}, 'w')\nclass Mine:\n    pass\n")
+    monkeypatch.setattr("builtins.input", lambda _: "y")  # a line of prompts that says yes
+    for load in (load_causal_model, skeleton, lambda path: new_reward_model(path, "{prompt}")):
+        with pytest.raises(InputError, match=rf"{tmp_path}: it has code of its own"):
+            load(tmp_path)
+    assert not ran.exists()
+
+
+def test_a_configuration_that_describes_no_model_is_named(folder: Path) -> None:
+    described = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps({**described, "hidden_size": "abc"}))
+    for load in (load_causal_model, skeleton):
+        with pytest.raises(InputError, match=rf"(?s){folder}: cannot be loaded: .*hidden_size"):
+            load(folder)
+
+
+def test_a_piece_without_an_embedding_is_named(folder: Path) -> None:
+    _, tokenizer = load_causal_model(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": [f"<{i}>" for i in range(300)]})
+    tokenizer.save_pretrained(folder)
+    load_causal_model(folder)  # no text has it
+    tokenizer.add_tokens(["@@"])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(InputError, match=r"a piece '@@' of number \d+, and the model has 300 embeddings"):
+        load_causal_model(folder)
 
 
 def test_a_skeleton_has_the_shapes_of_its_folder(tmp_path: Path) -> None:
