@@ -29,7 +29,7 @@ from lightning_modules.prefix_tuning import Prompting, check_output_layer, gener
 from lightning_modules.top_k import top_k
 
 ATTENTION = "shared_prompt"
-NEVER = -1e9  # the score of a hypothesis that is none
+NEVER = -float("inf")  # the score of a hypothesis that is none
 
 
 class GenerationSettings(Settings):
@@ -38,10 +38,10 @@ class GenerationSettings(Settings):
     method: Literal["beam", "sample"] = "beam"
     beam: int = Field(default=1, ge=1)
     length_penalty: float = Field(
-        default=1.0, allow_inf_nan=False
+        default=1.0, ge=-5, le=5
     )  # the exponent of the length; 0 ranks by log probability alone
     max_pieces: int = Field(default=64, ge=1)
-    temperature: float = Field(default=1.0, gt=0)  # method "sample"
+    temperature: float = Field(default=1.0, ge=1e-6)  # method "sample"
     top_p: float = Field(default=1.0, gt=0, le=1)  # method "sample": draw from the fewest pieces of this probability
     seed: int = Field(default=0, ge=0)  # method "sample"
 

@@ -18,7 +18,7 @@ class DecodingSettings(Settings):
     beam: int = Field(default=5, ge=1)
     n_best: int = Field(default=1, ge=1)  # hypotheses given for each sentence; with method "sample", samples
     length_penalty: float = Field(
-        default=0.6, allow_inf_nan=False
+        default=0.6, ge=-5, le=5
     )  # alpha of Wu et al. (2016), eq. 14; 0 ranks by log probability alone
     coverage_penalty: float = Field(
         default=0.0, ge=0, allow_inf_nan=False
@@ -29,7 +29,7 @@ class DecodingSettings(Settings):
     extra_pieces: int = Field(
         default=50, ge=0
     )  # a translation may be this much longer than its source (Vaswani et al. 2017, 6.1)
-    temperature: float = Field(default=1.0, gt=0)  # method "sample"
+    temperature: float = Field(default=1.0, ge=1e-6)  # method "sample"
     seed: int = Field(default=0, ge=0)  # method "sample"
     batch_pieces: int = Field(default=2048, ge=1)  # padded source pieces of one batch
     precision: Literal["single", "bf16"] = "single"  # of products; "bf16" where the device has it, sums stay in single

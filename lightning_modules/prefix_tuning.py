@@ -184,7 +184,11 @@ def longest_text(base: PreTrainedModel, adapter: Adapter) -> int:
     Raises:
         InputError: the trained positions leave no room.
     """
-    positions, trained = context(base) or 1_000_000, len(adapter.flat())
+    return _room(base, len(adapter.flat()))
+
+
+def _room(base: PreTrainedModel, trained: int) -> int:
+    positions = context(base) or 1_000_000
     if positions - trained < 2:
         raise InputError(
             f"length: {trained} trained positions leave no room for text in the base's context of {positions:,}."
@@ -266,9 +270,13 @@ def activations(base: PreTrainedModel, words: Tensor) -> Tensor:
 
 
 def build(variant: str, base: PreTrainedModel, settings: PrefixSettings, initial_pieces: list[int] | None) -> Adapter:
-    """The adapter of a variant ("prefix", "embedding" or "none"), starting from `initial_pieces` where given."""
+    """The adapter of a variant ("prefix", "embedding" or "none"), starting from `initial_pieces` where given.
+
+    Raises InputError where so many positions leave no room for text.
+    """
     pieces = None
     if initial_pieces:
+        _room(base, settings.length)  # before the base reads so many
         pieces = torch.tensor([initial_pieces[i % len(initial_pieces)] for i in range(settings.length)])
     match variant:
         case "prefix":

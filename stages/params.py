@@ -59,7 +59,7 @@ class ResponsesSettings(Settings):
     beam_responses: int = Field(default=2, ge=1)
     samples: int = Field(default=2, ge=0)
     beam: int = Field(default=4, ge=1)
-    temperature: float = Field(default=0.7, gt=0)
+    temperature: float = Field(default=0.7, ge=1e-6)
     extra_pieces: int = Field(default=15, ge=0)
 
 
@@ -212,9 +212,7 @@ class PrefixTuningSettings(Settings):
     max_pieces: int = Field(default=64, ge=2)  # of prompt and target together; longer examples are left out and counted
     generated_pieces: int = Field(default=48, ge=1)
     beam: int = Field(default=1, ge=1)  # width of the search that writes the test outputs; 1 is greedy
-    length_penalty: float = Field(
-        default=1.0, allow_inf_nan=False
-    )  # hypotheses are ranked by log P / length ** length_penalty
+    length_penalty: float = Field(default=1.0, ge=-5, le=5)  # hypotheses are ranked by log P / length ** length_penalty
     variants: dict[ItemName, VariantSettings] = Field(min_length=1)
 
     @field_validator("template")

@@ -160,7 +160,11 @@ def test_a_line_that_is_too_long_is_named_after_those_before_it(folders: tuple[P
         assert f"{option} is for --sample" in generated(folders, ["a"], option, "1", code=2)
     assert "--length-penalty ranks hypotheses of a beam" in generated(folders, ["a"], "--length-penalty", "1", code=2)
     assert "options: seed" in generated(folders, ["a"], "--sample", "--seed", "-1", code=2)
-    assert "options: length_penalty" in generated(folders, ["a"], "--beam", "2", "--length-penalty", "nan", code=2)
+    for penalty in ("nan", "200", "-6"):
+        assert "options: length_penalty" in generated(
+            folders, ["a"], "--beam", "2", "--length-penalty", penalty, code=2
+        )
+    assert "options: temperature" in generated(folders, ["a"], "--sample", "--temperature", "1e-40", code=2)
     assert "leave no room for an input" in generated(folders, LINES, "--max-pieces", "60", code=2)
 
 

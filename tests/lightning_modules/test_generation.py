@@ -119,3 +119,11 @@ def test_the_base_has_its_own_attention_afterwards(base: PreTrainedModel, prompt
     packing.prepare(base)  # as training leaves it
     write(base, NoPrefix(), prompts, END, GenerationSettings(beam=2, max_pieces=3))
     torch.testing.assert_close(base(text).logits, before)
+
+
+def test_the_last_penalties_of_the_range_leave_a_best_hypothesis(
+    base: PreTrainedModel, prompts: list[list[int]]
+) -> None:
+    for penalty in (-5.0, 5.0):
+        settings = GenerationSettings(beam=3, length_penalty=penalty, max_pieces=48)
+        assert [len(found) for found in write(base, NoPrefix(), prompts, -1, settings)] == [48] * len(prompts)

@@ -128,6 +128,8 @@ def test_the_length_leaves_room_for_text(base: PreTrainedModel) -> None:
     assert longest_text(base, adapter) == positions - 4
     with pytest.raises(InputError, match=f"leave no room for text in the base's context of {positions:,}"):
         longest_text(base, build("embedding", base, PrefixSettings(length=positions - 1), None))
+    with pytest.raises(InputError, match=f"{positions + 1} trained positions leave no room"):
+        build("prefix", base, PrefixSettings(length=positions + 1), [5])  # the base has no positions to read them at
 
 
 @pytest.mark.parametrize("variant", ["prefix", "embedding"])
