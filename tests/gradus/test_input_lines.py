@@ -22,6 +22,14 @@ def test_a_line_that_is_too_long_and_not_utf_8_is_said_to_be_both(tmp_path: Path
     ]
 
 
+def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    file = tmp_path / "lines.txt"
+    file.write_text("hi\nhi\n", encoding="utf-8-sig")
+    stream = os.open(file, os.O_RDONLY)
+    assert [line.text for group in line_groups(stream, 1) for line in group] == ["hi", "hi"]
+    os.close(stream)
+
+
 def test_a_closed_standard_input_is_an_error() -> None:
     command = [sys.executable, "-m", "gradus.cli", "rank", "--model", "nowhere"]
     result = subprocess.run(["/bin/sh", "-c", 'exec "$@" <&-', "sh", *command], capture_output=True, text=True)
