@@ -284,8 +284,7 @@ def tree_attention(
         return _unstacked(found, share)
 
     (q_trunk, q_branch), *both = (_split(x, trees) for x in (query, key, value))
-    trunk = [of_trunk for of_trunk, _ in both]
-    with_trained = trunk
+    with_trained = trunk = [of_trunk for of_trunk, _ in both]
     if prefixes is not None:
         trained = [prefixes.own(x, len(trunk[0])).to(key.dtype) for x in prefixes.layers[cast(int, module.layer_idx)]]
         with_trained = [torch.cat(pair, 2) for pair in zip(trained, trunk, strict=True)]
@@ -294,8 +293,11 @@ def tree_attention(
     if trees.sizes[1]:  # otherwise all trunks are empty
         rows.append(_gathered(attend(q_trunk, seen_by_trunk, masks["trunk"]), trees.trunk_cells))
     if trees.sizes[2]:
-        # The one copy of a trunk's keys and values for each of its branches: what attention kernels ask for.
-        seen = [torch.cat([x[trees.trunk_of], own], 2) for x, (_, own) in zip(with_trained, both, strict=True)]
+        # The one copy of a trunk's keys and values for each of its branches: what attention kernels ask for. Made so, its gradient
+        # is a sum in the same order every time; of x[of] on a CPU, or of index_select on a GPU, it is not.
+        of, cpu = trees.trunk_of, query.device.type == "cpu"
+        copies = [x.index_select(0, of) if cpu else x[of] for x in with_trained]
+        seen = [torch.cat([copy, own], 2) for copy, (_, own) in zip(copies, both, strict=True)]
         rows.append(_gathered(attend(q_branch, seen, masks["branch"]), trees.branch_cells))
     return torch.cat(rows)[None], None
 

@@ -161,6 +161,23 @@ def test_gradient_checkpointing_gives_the_same_gradient(model: PreTrainedModel) 
     torch.testing.assert_close(found[1], found[0])
 
 
+def test_the_gradient_is_the_same_every_time(model: PreTrainedModel) -> None:
+    """Also in its rounding, with several threads; texts are long enough for these to share the work."""
+    groups = [([*range(5, 90)] * 3, branches) for _, branches in trees((24,))]
+    packing.prepare(model)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = []
+        for _ in range(6):
+            model.zero_grad()
+            packed(model, groups).sum().backward()
+            found.append(model.get_input_embeddings().weight.grad.clone())
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(gradient, found[0]) for gradient in found)
+
+
 def test_a_prepared_model_refuses_ordinary_rows_until_it_is_released(model: PreTrainedModel) -> None:
     row = torch.tensor([[5, 6, 7]])
     expected = model(row).logits
