@@ -33,8 +33,8 @@ def line_groups(stream: int, most: int) -> Iterator[list[Line]]:
     """Groups of 1 .. `most` lines of a file descriptor: waits for the first line of a group, and for no other.
 
     A group has at most `LONGEST` bytes, or is one line. Bytes that are not UTF-8 become U+FFFD, and of a line longer than
-    `LONGEST` bytes the rest is left out: a line always stays one line. A byte-order mark is no part
-    of the first line. Raises InputError when there is nothing to read from.
+    `LONGEST` bytes the rest is left out: a line always stays one line. A byte-order mark is no
+    part of the first line. Raises InputError when there is nothing to read from.
     """
     ready: list[bytes] = []
     rest, number, ended = bytearray(), 0, False
