@@ -1,0 +1,65 @@
+"""This project's side: the base and a prefix read by its stages, trained packed, written by its beam search."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from benchmarks import memory
+from benchmarks.prefix_tuning.task import BEAM, PIECES, PROMPTS, timed
+from lightning_modules.generation import GenerationSettings, write
+from lightning_modules.packed_examples import Group, batch_examples
+from lightning_modules.prefix_training import target_loss
+from stages.language_model_folder import load_causal_model
+from stages.prefix_folder import load_prefix
+
+
+def main() -> None:
+    """`WHAT BASE FOLDER`: `shared`, `unshared`, `generate` or `logits`; prints what it took as JSON."""
+    what, base_folder, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    data = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    base, _ = load_causal_model(base_folder)
+    base.requires_grad_(False)
+    adapter = load_prefix(folder / "prefix", base, base_folder).adapter
+    found: dict[str, Any] = {}
+    if what == "logits":
+        with torch.inference_mode():
+            states = adapter.states(base, torch.tensor(data["prompts"][:1]))
+            save_file({"logits": base.get_output_embeddings()(states)}, folder / "gradus_logits.safetensors")
+    elif what == "generate":
+        settings = GenerationSettings(beam=BEAM, max_pieces=PIECES)
+        before = time.perf_counter()
+        found["texts"] = write(base, adapter, data["prompts"], -1, settings, batch=PROMPTS)
+        found["seconds"] = time.perf_counter() - before
+    else:
+        found["seconds"] = train(base, adapter, data["batches"], share=what == "shared")
+    print(json.dumps(found | {"peak_mb": memory.peak()}))
+
+
+def train(base: Any, adapter: Any, batches: list[list[Any]], share: bool) -> list[float]:
+    """Seconds of each update."""
+    packed = [batch_examples(groups(batch, share), adapter.layout(share)) for batch in batches]
+
+    def loss(batch: Any) -> torch.Tensor:
+        total, count = target_loss(base, adapter, batch)
+        return total / count
+
+    return timed(loss, packed, list(adapter.train().requires_grad_(True).parameters()))
+
+
+def groups(batch: list[Any], share: bool) -> list[Group]:
+    """Inputs with their references of this batch; one by one unless shared."""
+    found: list[tuple[list[int], list[list[int]]]] = []
+    for prompt, target in batch:
+        if not share or not found or found[-1][0] != prompt:
+            found.append((prompt, []))
+        found[-1][1].append(target)
+    return list(found)
+
+
+if __name__ == "__main__":
+    main()
