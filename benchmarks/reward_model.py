@@ -215,18 +215,10 @@ def _parts(chosen: list[Group], budget: int) -> list[tuple[torch.Tensor, torch.T
 def _trl(groups: list[Group], size: int) -> list[float]:
     """Seconds of each update of TRL's trainer, as its callback sees them."""
     import datasets
-    from transformers import PreTrainedTokenizerFast, TrainerCallback
+    from transformers import PreTrainedTokenizerFast
     from trl import RewardConfig, RewardTrainer
 
-    class Clock(TrainerCallback):
-        def __init__(self) -> None:
-            self.times: list[float] = []
-
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.times.append(-time.perf_counter())
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            self.times[-1] += time.perf_counter()
+    from benchmarks.trainer_clock import TrainerClock
 
     every = pairs(groups)
     rows = datasets.Dataset.from_dict({
@@ -234,7 +226,7 @@ def _trl(groups: list[Group], size: int) -> list[float]:
         "rejected_ids": [g.prompt + g.responses[1] for g in every],
     })  # fmt: skip
     updates = len(groups) // size
-    clock = Clock()
+    clock = TrainerClock()
     with tempfile.TemporaryDirectory() as folder:
         config = RewardConfig(
             output_dir=folder, per_device_train_batch_size=PAIRS_AT_ONCE, max_steps=updates, learning_rate=1e-5, report_to=[],
@@ -250,7 +242,7 @@ def _trl(groups: list[Group], size: int) -> list[float]:
             model=_model(), args=config, train_dataset=rows, processing_class=tokenizer, callbacks=[clock]
         )
         trainer.train()
-    return clock.times
+    return clock.seconds
 
 
 def _difference(groups: list[Group]) -> dict[str, float]:

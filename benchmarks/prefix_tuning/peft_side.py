@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from peft import PeftModel, PrefixTuningConfig, get_peft_model  # of .peers/
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
 from benchmarks import memory
 from benchmarks.prefix_tuning.task import BEAM, PIECES, timed
+from benchmarks.trainer_clock import TrainerClock
 from data.batching import padded
 
 
@@ -24,9 +25,8 @@ def main() -> None:
         import stages  # noqa: F401 - sets it
     what, base_folder, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     data = json.loads((folder / "data.json").read_text(encoding="utf-8"))
-    base = AutoModelForCausalLM.from_pretrained(
-        base_folder, dtype=torch.float32
-    )  # otherwise that of the file, half precision
+    # Left to itself it has the file's half precision.
+    base = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
     found: dict[str, Any] = {}
     if what in ("loop", "trainer"):
         model, batches = trained(base, folder / "peft"), [batch_of(examples) for examples in data["batches"]]
@@ -65,29 +65,16 @@ def loop(model: Any, batches: list[dict[str, torch.Tensor]]) -> list[float]:
     return timed(lambda batch: model(**batch).loss, batches, [p for p in model.parameters() if p.requires_grad])
 
 
-class Clock(TrainerCallback):
-    """Seconds of each step of a `Trainer`."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self.times.append(-time.perf_counter())
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.times[-1] += time.perf_counter()
-
-
 def trainer(model: Any, batches: list[dict[str, torch.Tensor]]) -> list[float]:
     """Seconds of each update under `Trainer`, which reads the batches in their order, after one that is not counted."""
-    clock, data = Clock(), [batches[0], *batches]
+    clock, data = TrainerClock(), [batches[0], *batches]
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder, per_device_train_batch_size=1, max_steps=len(data), learning_rate=1e-3, report_to=[], use_cpu=True,
             save_strategy="no", logging_strategy="no", disable_tqdm=True, remove_unused_columns=False, train_sampling_strategy="sequential",
         )  # fmt: skip
         Trainer(model=model, args=arguments, train_dataset=data, data_collator=itemgetter(0), callbacks=[clock]).train()
-    return clock.times[1:]
+    return clock.seconds[1:]
 
 
 def prompts_of(prompts: list[list[int]]) -> dict[str, torch.Tensor]:
