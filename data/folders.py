@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,8 @@ def finished_folder(target: Path, beside: Path | None = None) -> Iterator[Path]:
     """Yields an empty folder to write into; on success it becomes `target`, on an error nothing does.
 
     The unfinished folder is `.NAME.partial` beside `target`, or inside the folder `beside` (of the same file system). A
-    process that is killed leaves `target` as it was, and the unfinished folder, which the next attempt removes.
+    process that is killed leaves `target` as it was, and the unfinished folder, which the next attempt removes. All that is in
+    the folder can be read by whom the umask lets read: safetensors and `tempfile` make files and folders for their owner alone.
     """
     target = Path(target)
     place = Path(beside or target.parent)
@@ -22,8 +24,12 @@ def finished_folder(target: Path, beside: Path | None = None) -> Iterator[Path]:
     partial = place / f".{target.parent.name}.{target.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
+    mode = stat.S_IMODE(partial.stat().st_mode)
     try:
         yield partial
+        for path in partial.rglob("*"):
+            if not path.is_symlink():
+                path.chmod(mode if path.is_dir() else mode & 0o666)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(partial, target)
     finally:
@@ -36,10 +42,15 @@ def finished_file(target: Path) -> Iterator[Path]:
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.parent / f".{target.name}.partial"
+    partial.unlink(missing_ok=True)
+    partial.touch()  # only for the mode that the umask gives a new file
+    mode = stat.S_IMODE(partial.stat().st_mode)
+    partial.unlink()
     try:
         yield partial
         with open(partial, "rb") as file:
             os.fsync(file.fileno())
+        partial.chmod(mode)
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)

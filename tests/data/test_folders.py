@@ -1,8 +1,14 @@
 """Outputs appear finished or not at all."""
 
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from data.folders import content_hash, finished_file, finished_folder
 
@@ -23,6 +29,27 @@ def test_a_file_appears_only_when_its_body_ends_well(tmp_path: Path) -> None:
         partial.write_text("half")
         raise RuntimeError
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(params=[0o022, 0o027, 0o077])
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def test_outputs_follow_the_umask_even_where_a_library_writes_for_the_owner_alone(tmp_path: Path, umask: int) -> None:
+    with finished_folder(tmp_path / "model") as partial:
+        save_file({"w": torch.zeros(1)}, partial / "model.safetensors")
+        (partial / "config.json").write_text("{}")
+        (Path(tempfile.mkdtemp(dir=partial)) / "inner").touch()
+    with finished_file(tmp_path / "alone.safetensors") as partial:
+        save_file({"w": torch.zeros(1)}, partial)
+    paths = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(paths) == 4
+    assert {oct(stat.S_IMODE(path.stat().st_mode)) for path in paths} == {oct(0o666 & ~umask)}
+    folders = [path for path in tmp_path.rglob("*") if path.is_dir()]
+    assert {oct(stat.S_IMODE(path.stat().st_mode)) for path in folders} == {oct(0o777 & ~umask)}
 
 
 def test_the_hash_is_of_contents_and_names(tmp_path: Path) -> None:
