@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from data.errors import InputError
-from data.folders import content_hash, finished_folder
+from data.folders import finished_folder
 from gradus.tracking import StageRun
 from stages import layout
-from stages.declared import declared, value
+from stages.declared import Dependencies, dependencies, value
 from stages.params import Params, load_params
 from stages.processes import share, start_processes
 
@@ -57,6 +57,9 @@ def stage(name: str, out: Path, items: str | None = None, *, in_processes: bool 
     it makes the folder `out/ITEM`. The output appears only if the body ends well. An InputError is printed without a
     traceback; exit code 2. The same stage runs once at a time: a second process waits.
 
+    A result is recorded only if all it depends on is at the end what it was at the start: DVC records the settings and files that
+    are there when a stage ends. If they differ, the stage fails, names them, and keeps its checkpoint for when the change is undone.
+
     Of several processes that share the work (`stages/processes.py`) the first is the stage; what the others write, print and track
     goes nowhere. `in_processes` says that the stage can run so.
     """
@@ -73,25 +76,23 @@ def stage(name: str, out: Path, items: str | None = None, *, in_processes: bool 
         params = load_params()
         item = _item(name, value(params, items)) if items else ""
         full_name, out = (f"{name}@{item}", out / item) if items else (name, out)
+        started_from = dependencies(name, item, params)
         with _only_one(full_name) if first else _silence():
-            names, files = declared(name, item)
-            settings = {n: value(params, n) for n in names}
-            digests = {str(path): content_hash(path) for path in files if path.exists()}
             run = StageRun(full_name, tracked=first)
-            run.parameters({"seed": params.seed, **settings})
+            run.parameters({"seed": params.seed, **started_from.settings})
             run.inputs(
                 {
-                    path: d
-                    for path, d in digests.items()
+                    path: digest
+                    for path, digest in started_from.digests.items()
                     if Path(path).parts[0] in (str(layout.ARTIFACTS), str(layout.LABELED))
                 }
             )
-            key = json.dumps([settings, digests, torch.__version__], sort_keys=True)
-            key = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
             out_folder = finished_folder(out, layout.WORK / "partial") if first else tempfile.TemporaryDirectory()
             with out_folder as folder:
-                this = Stage(full_name, item, params, Path(folder), run, key)
+                this = Stage(full_name, item, params, Path(folder), run, _key(started_from))
                 yield this
+                if first:
+                    _check_unchanged(name, item, started_from)
             for call in this.when_done if first else []:
                 call()
             succeeded = True
@@ -113,6 +114,25 @@ def read_json(path: Path) -> Any:
         raise InputError(
             f"{path}: no such file. Run the stage that makes it first: dvc repro, or gradus run."
         ) from None
+
+
+def _key(started_from: Dependencies) -> str:
+    text = json.dumps([started_from.settings, started_from.digests, torch.__version__], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _check_unchanged(name: str, item: str, started_from: Dependencies) -> None:
+    """Raises InputError when what the stage depends on is no longer what it started from."""
+    try:
+        differences = list(started_from.differences(dependencies(name, item, load_params())))
+    except InputError as error:  # params.yaml is wrong by now
+        differences = [str(error)]
+    if differences:
+        raise InputError(
+            "changed while the stage ran, so its result is not recorded:\n"
+            + "".join(f"  {difference}\n" for difference in differences)
+            + "Run it again for the new state. If you undo the change first, a training continues from its checkpoint."
+        )
 
 
 def _item(name: str, known: Any) -> str:

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -20,6 +21,8 @@ import pytest
 PROJECT = Path(__file__).parents[1]
 FIRST = {"corpus", "tokenizer", "encoding", "base_model"}  # what the first test makes with dvc alone
 TIMEOUT = 600
+UMASK = os.umask(0)
+os.umask(UMASK)
 
 
 class Project:
@@ -137,6 +140,8 @@ def test_the_flow_makes_the_rest(project: Project, stages: set[str]) -> None:
     )
     assert "artifacts/report/index.html" in output
     assert project.would_run() == set()
+    modes = {stat.S_IMODE(p.stat().st_mode) for p in (project.folder / "artifacts").rglob("*") if p.is_file()}
+    assert modes == {0o666 & ~UMASK}, "another user of the machine may read what the umask lets him read"
 
 
 def test_every_stage_has_a_finished_run_with_what_one_wants_to_know(project: Project, stages: set[str]) -> None:
@@ -284,6 +289,27 @@ def test_a_killed_stage_leaves_no_output_and_completes_when_run_again(project: P
     assert (project.folder / "artifacts/language_model/model.safetensors").is_file()
     statuses = [r.info.status for r in project.runs(parents=False) if r.data.tags["gradus.stage"] == "language_model"]
     assert sorted(statuses) == ["FINISHED", "FINISHED", "KILLED"]
+
+
+def test_a_change_underneath_is_not_recorded_and_undone_the_training_continues(project: Project) -> None:
+    lock = (project.folder / "dvc.lock").read_text()
+    project.change("params.yaml", "decay: 0.01, epochs: 15,", "decay: 0.01, epochs: 14,")
+    stage = ("env", "GRADUS_CHECKPOINT_SECONDS=0", "dvc", "repro", "--single-item", "language_model")
+    dvc = project.start(*stage)
+    assert dvc.stdout
+    for line in dvc.stdout:
+        if "epoch 2:" in line:
+            break
+    project.change("params.yaml", "decay: 0.01, epochs: 14,", "decay: 0.01, epochs: 2,")
+    output = dvc.stdout.read()
+    assert dvc.wait(60) != 0
+    assert "params.yaml: language_model.training.epochs (was 14, is 2)" in output
+    assert not (project.folder / "artifacts/language_model").exists()
+    assert (project.folder / "dvc.lock").read_text() == lock
+    project.change("params.yaml", "decay: 0.01, epochs: 2,", "decay: 0.01, epochs: 14,")
+    output = project.run(*stage)
+    assert "language_model: continues from" in output
+    assert "epoch 1:" not in output
 
 
 def test_a_failed_stage_fails_the_flow_and_only_what_depends_on_it(project: Project) -> None:

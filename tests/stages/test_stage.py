@@ -64,6 +64,57 @@ def test_its_key_changes_with_what_dvc_yaml_declares(project: Path, monkeypatch:
     assert key("luong") == second
 
 
+def _set(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def test_a_change_underneath_refuses_the_result_and_names_what_changed(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("artifacts/encoded", "artifacts/tokenizer", "lightning_modules"):
+        (project / folder).mkdir(parents=True)
+    (project / "artifacts/encoded/rows").write_text("1")
+    (project / "lightning_modules/luong.py").write_text("attention = 1")
+    params, out = project / "params.yaml", Path("artifacts/translators")
+    monkeypatch.setattr("sys.argv", ["pretraining", "luong"])
+    removed: list[str] = []
+    with pytest.raises(SystemExit) as ended, stage("pretraining", out, "pretraining.architectures") as this:
+        this.when_done.append(lambda: removed.append("the checkpoint"))
+        _set(params, "hidden: 128, score: dot", "hidden: 120, score: dot")
+        (project / "artifacts/encoded/rows").write_text("2")
+        (project / "lightning_modules/luong.py").unlink()
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("pretraining@luong: error: changed while the stage ran, so its result is not recorded:\n")
+    assert "  params.yaml: pretraining.architectures.luong.hidden (was 128, is 120)\n" in error
+    assert "  artifacts/encoded\n" in error
+    assert "  lightning_modules/luong.py (is gone)\n" in error
+    assert error.count("\n  ") == 3
+    assert not (out / "luong").exists()
+    assert removed == []
+    (run,) = tracking.client().search_runs([tracking.experiment()], "tags.`gradus.stage` = 'pretraining@luong'")
+    assert run.info.status == "FAILED"
+
+
+@pytest.mark.parametrize("wrong", ["", "tokenizer: [", "luong: {}"])
+def test_params_that_can_no_longer_be_read_refuse_the_result(
+    project: Path, capsys: pytest.CaptureFixture[str], wrong: str
+) -> None:
+    with pytest.raises(SystemExit) as ended, stage("corpus", Path("out")):
+        (project / "params.yaml").write_text(wrong)
+    assert ended.value.code == 2
+    assert "result is not recorded:\n  params.yaml" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
+def test_a_change_of_what_the_stage_does_not_depend_on_refuses_nothing(project: Path) -> None:
+    with stage("corpus", Path("out")):
+        _set(project / "params.yaml", "vocabulary: 4000", "vocabulary: 4001")
+    assert Path("out").is_dir()
+
+
 def test_an_unknown_item_is_an_error_that_names_the_known(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
