@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -40,6 +41,22 @@ class Execution:
         mine = self.owned.get(targets) if targets in self.owned else self._claim(targets)
         states = await asyncio.gather(*(self._stage(s) for s in sorted(mine or ())))
         return [state for state in states if not state.is_completed()]
+
+    def up_to_date(self) -> list[str]:
+        """The stages that did not have to run, and those that have run without a failure by now."""
+        done = {
+            s
+            for s, ended in self.ended.items()
+            if ended.done() and not ended.cancelled() and ended.result().is_completed()
+        }
+        return sorted(self.graph.upstream.keys() - self.to_run | done)
+
+    def log_headlines(self) -> None:
+        """Gives the parent run the headline metrics of all stages that are up to date, whether they ran now or before."""
+        for stage in self.up_to_date():
+            summary = self.graph.output[stage] / "summary.json"
+            if summary.is_file():
+                tracking.log_headlines(self.parent, stage, json.loads(summary.read_text(encoding="utf-8")))
 
     def _claim(self, targets: Iterable[str]) -> set[str]:
         mine = (self.graph.closure(targets) & self.to_run) - self.claimed
@@ -108,8 +125,9 @@ class start_execution:
 
     async def __aenter__(self) -> Execution:
         context = FlowRunContext.get()
-        name = context.flow_run.name if context and context.flow_run else "flow"
-        identity = str(context.flow_run.id) if context and context.flow_run else "none"
+        flow_run = context.flow_run if context else None
+        started_by = f"the flow run {flow_run.name}" if flow_run else "a flow"
+        identity = str(flow_run.id) if flow_run else "none"
         graph = read_graph()
         to_run = graph.downstream(changed_stages())
         logger = get_run_logger()
@@ -119,15 +137,17 @@ class start_execution:
             + (f", to run: {', '.join(sorted(to_run))}" if to_run else "")
         )
         settings = load_settings()
-        self.parent = tracking.safely(lambda: tracking.start_parent(name, identity), "") if to_run else ""
-        execution = Execution(graph, to_run, settings, self.parent)
-        self.token = _current.set(execution)
-        return execution
+        self.parent = tracking.safely(lambda: tracking.start_parent(started_by, identity), "") if to_run else ""
+        self.execution = Execution(graph, to_run, settings, self.parent)
+        self.token = _current.set(self.execution)
+        return self.execution
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         _current.reset(self.token)
         if self.parent:
-            tracking.safely(lambda: tracking.finish(self.parent, kind is None), None)
+            skipped = self.execution.graph.upstream.keys() - self.execution.to_run
+            tracking.safely(self.execution.log_headlines, None)
+            tracking.safely(lambda: tracking.finish_parent(self.parent, kind is None, skipped), None)
 
 
 def _gpus() -> list[str]:

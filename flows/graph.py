@@ -11,9 +11,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Graph:
-    """Stages by name (`pretraining@luong` for an item of a matrix), and what each needs."""
+    """Stages by name (`pretraining@luong` for an item of a matrix), what each needs, and the folder that each makes."""
 
     upstream: dict[str, frozenset[str]] = field(default_factory=dict)
+    output: dict[str, Path] = field(default_factory=dict)
 
     def closure(self, targets: Iterable[str]) -> set[str]:
         """The stages that `targets` name, and all they need. A name without item stands for all its items.
@@ -53,7 +54,10 @@ def read_graph() -> Graph:
 
     with Repo() as repo:
         graph = repo.index.graph
-        return Graph({s.addressing: frozenset(n.addressing for n in graph.successors(s)) for s in graph.nodes})
+        return Graph(
+            {s.addressing: frozenset(n.addressing for n in graph.successors(s)) for s in graph.nodes},
+            {s.addressing: Path(out.fs_path) for s in graph.nodes for out in s.outs},
+        )
 
 
 def changed_stages() -> set[str]:

@@ -48,6 +48,14 @@ Collection = Annotated[Path, typer.Argument(help="Folder of a collection, e.g. a
 Files = Annotated[list[str], typer.Argument(help="Files, or hub:OWNER/NAME:SPLIT.")]
 Format = Annotated[str, typer.Option("--format", help="How the records are written: auto or a format's name.")]
 Columns = Annotated[str | None, typer.Option("--columns", help="Which column each field is read from.")]
+HigherIsBetter = Annotated[
+    bool,
+    typer.Option(
+        "--higher-is-better",
+        metavar="",
+        help="Of label_studio: buckets' names end in scores, the highest best (score_5, 5). Left out: rank_N, 1 the best.",
+    ),
+]
 Report = Annotated[Path | None, typer.Option("--report", help="JSON file to write: every dropped record, and why.")]
 
 
@@ -75,6 +83,7 @@ def import_(
     output: Annotated[Path, typer.Option(help="Folder of the collection.")],
     format: Format = formats.AUTO,
     columns: Columns = None,
+    higher_is_better: HigherIsBetter = False,
     strict: Annotated[
         bool, typer.Option("--strict", metavar="", help="Import nothing if any record is wrong.")
     ] = False,
@@ -83,7 +92,8 @@ def import_(
     from data.comparisons.importing import import_rankings
 
     with taught_errors():
-        made = import_rankings(_sources(files, format, columns), output, strict, _bar("import"))
+        sources = _sources(files, format, columns, higher_is_better)
+        made = import_rankings(sources, output, strict, _bar("import"))
         if report:
             _write(report, made.model_dump())
         for problem in made.problems():
@@ -96,11 +106,17 @@ def import_(
     help=f"""Check files and write nothing; every wrong record is named with what is wrong in it (exit code 2).
     {HOW_TO_READ}"""
 )
-def validate(files: Files, format: Format = formats.AUTO, columns: Columns = None, report: Report = None) -> None:
+def validate(
+    files: Files,
+    format: Format = formats.AUTO,
+    columns: Columns = None,
+    higher_is_better: HigherIsBetter = False,
+    report: Report = None,
+) -> None:
     from data.comparisons.importing import check_rankings
 
     with taught_errors():
-        found = check_rankings(_sources(files, format, columns), _bar("validate"))
+        found = check_rankings(_sources(files, format, columns, higher_is_better), _bar("validate"))
         if report:
             _write(report, found.model_dump())
         for contradiction in found.contradictions:
@@ -144,13 +160,14 @@ def stats(collection: Collection) -> None:
 app.command()(tasks)
 
 
-def _sources(files: list[str], format: str, columns: str | None) -> "list[Source]":
+def _sources(files: list[str], format: str, columns: str | None, higher_is_better: bool) -> "list[Source]":
     from data.comparisons.columns import parse_columns
     from data.comparisons.importing import Source
     from data.settings import validated
 
     chosen = parse_columns(columns) if columns else None
-    return [validated(Source, {"source": f, "format": format, "columns": chosen}, "import") for f in files]
+    how = {"format": format, "columns": chosen, "higher_is_better": higher_is_better}
+    return [validated(Source, {"source": file, **how}, "import") for file in files]
 
 
 def _bar(title: str) -> "NewBar":

@@ -1,6 +1,7 @@
 """Named settings: experiments/default.yaml is everything, the other files override parts of it."""
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,18 @@ def listing() -> str:
         about = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
         lines.append(f"{'*' if _load(rendered(name), FOLDER) == current else ' '} {name:16} {about}")
     return "\n".join([*lines, "Choose one: gradus use NAME"])
+
+
+def current() -> str:
+    """The name of the experiment that params.yaml says it holds, with "+edits" where its values are not (or no longer) the file's."""
+    text = PARAMS.read_text(encoding="utf-8") if PARAMS.exists() else ""
+    written_for = re.match(r"# Experiment '([^']+)'", text)
+    name = written_for.group(1) if written_for else DEFAULT
+    try:
+        same = _load(text, PARAMS) == _load(rendered(name), FOLDER)
+    except InputError:
+        same = False
+    return name if same else f"{name}+edits"
 
 
 def rendered(name: str) -> str:

@@ -1,24 +1,28 @@
 """MLflow: a parent run per pipeline run, a child per stage.
 
 A flow makes the parent and hands it to its stages through `PARENT_VARIABLE`. Under plain `dvc repro` the first stage makes
-it, and the other stages of the same `dvc` process find it. A tracking server that does not answer never stops a training:
-it is reported once, and the stage goes on.
+it, and the other stages of the same `dvc` process find it. The parent has the headline metrics of all its stages and a note with
+their table. A tracking server that does not answer never stops a training: it is reported once, and the stage continues.
 """
 
 import contextlib
 import functools
 import hashlib
+import json
 import logging
 import os
 import re
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
+
+from gradus.headlines import headline_metrics, markdown, run_name
 
 # Before the client is imported: no telemetry, and no minutes of retries against a server that is gone.
 for _variable, _value in {
@@ -32,6 +36,8 @@ for _variable, _value in {
 PARENT_VARIABLE = "GRADUS_PARENT_RUN"
 EXPERIMENT = "gradus"
 FOLDER = Path("tracking")
+# What MLflow takes at most: parameters and metrics of one call, characters of a parameter's value.
+PARAMETERS_PER_CALL, METRICS_PER_CALL, LONGEST_VALUE = 100, 1000, 6000
 _KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on training runs, not on GenAI traces
 
 log = logging.getLogger("gradus")
@@ -64,22 +70,62 @@ def experiment() -> str:
     return str(found.experiment_id)
 
 
-def start_parent(name: str, invocation: str, process: psutil.Process | None = None) -> str:
-    """A new parent run; `invocation` says which flow run or dvc process it belongs to. Marks runs of dead processes first.
+def start_parent(started_by: str, invocation: str, process: psutil.Process | None = None) -> str:
+    """A new parent run, named EXPERIMENT-COMMIT-DATE. Marks runs of dead processes first.
 
-    The run counts as alive while `process` (this one unless given) is.
+    Args:
+        started_by: what a reader of the run's note is told, such as "dvc repro".
+        invocation: which flow run or dvc process it belongs to.
+        process: the run counts as alive while this process is; this one by default.
     """
     mark_killed()
-    return str(
-        client()
-        .create_run(experiment(), run_name=name, tags={**_origin_tags(process), "gradus.invocation": invocation})
-        .info.run_id
-    )
+    tags = {**_origin_tags(process), "gradus.invocation": invocation, "gradus.started_by": started_by}
+    return str(client().create_run(experiment(), run_name=run_name(_git_commit()), tags=tags).info.run_id)
 
 
 def finish(run_id: str, succeeded: bool) -> None:
     """Ends a run."""
     client().set_terminated(run_id, "FINISHED" if succeeded else "FAILED")
+
+
+def finish_parent(run_id: str, succeeded: bool | None = None, up_to_date: Collection[str] = ()) -> None:
+    """Ends a parent run, with a note: its headline metrics as tables, and what became of its stages.
+
+    Args:
+        succeeded: None: if none of its stages failed or was killed.
+        up_to_date: stages that did not have to run.
+    """
+    children = client().search_runs([experiment()], f"tags.`mlflow.parentRunId` = '{run_id}'", max_results=1000)
+    ended: dict[str, list[str]] = {}
+    for child in children:
+        ended.setdefault(child.info.status, []).append(child.info.run_name)
+    run = client().get_run(run_id)
+    stages = {"ran": ended.get("FINISHED", []), "failed": ended.get("FAILED", []), "killed": ended.get("KILLED", [])}
+    lines = [
+        f"{what}: {', '.join(sorted(names))}" for what, names in {**stages, "up to date": up_to_date}.items() if names
+    ]
+    note = [
+        f"Started by {run.data.tags.get('gradus.started_by', '?')}.",
+        markdown(run.data.metrics),
+        "  \n".join(lines),
+    ]
+    client().set_tag(run_id, "mlflow.note.content", "\n\n".join(filter(None, note)))
+    finish(run_id, not stages["failed"] and not stages["killed"] if succeeded is None else succeeded)
+
+
+def log_headlines(run_id: str, stage: str, summary: Mapping[str, Any]) -> None:
+    """Gives a parent run the headline metrics of one of its stages."""
+    log_metrics(run_id, headline_metrics(stage, summary))
+
+
+def log_metrics(run_id: str, values: Mapping[str, Any], step: int = 0) -> None:
+    """Numbers at a step, nested ones with dots; other values are left out."""
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    flat = [Metric(_allowed(k), float(v), now, step) for k, v in _flatten(values) if isinstance(v, (int, float))]
+    for metrics in _batches(flat, METRICS_PER_CALL):
+        client().log_batch(run_id, metrics=metrics)
 
 
 def mark_killed() -> None:
@@ -123,19 +169,34 @@ class StageRun:
         self.run_id = client().create_run(experiment(), run_name=self.stage, tags=tags).info.run_id
 
     def parameters(self, values: Mapping[str, Any]) -> None:
-        """Settings of the stage, nested ones with dots."""
+        """Settings of the stage, nested ones with dots. A value that is too long for MLflow is whole in `parameters.json`."""
+        self._attempt(lambda: self._log_parameters(dict(_flatten(values))))
+
+    def _log_parameters(self, values: dict[str, Any]) -> None:
         from mlflow.entities import Param
 
-        flat = [Param(k, str(v)[:5000]) for k, v in _flatten(values)]
-        self._attempt(lambda: client().log_batch(self.run_id, params=flat[:100]))
+        whole = " ... (whole in the artifact parameters.json)"
+        texts = {name: str(value) for name, value in values.items()}
+        short = {
+            name: text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - len(whole)] + whole
+            for name, text in texts.items()
+        }
+        for params in _batches([Param(name, text) for name, text in short.items()], PARAMETERS_PER_CALL):
+            client().log_batch(self.run_id, params=params)
+        if short != texts:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "parameters.json"
+                path.write_text(json.dumps(values, indent=2, ensure_ascii=False), encoding="utf-8")
+                client().log_artifact(self.run_id, str(path))
 
     def metrics(self, values: Mapping[str, Any], step: int = 0) -> None:
         """Numbers at a step; other values are left out."""
-        from mlflow.entities import Metric
+        self._attempt(lambda: log_metrics(self.run_id, values, step))
 
-        now = int(time.time() * 1000)
-        flat = [Metric(_allowed(k), float(v), now, step) for k, v in _flatten(values) if isinstance(v, (int, float))]
-        self._attempt(lambda: client().log_batch(self.run_id, metrics=flat))
+    def summary(self, values: Mapping[str, Any]) -> None:
+        """What the stage measured: its metrics, and the headlines of its parent run."""
+        self.metrics(values)
+        self._attempt(lambda: log_headlines(self.parent, self.stage, values))
 
     def inputs(self, digests: Mapping[str, str]) -> None:
         """Data sets that the stage read: content digest by path."""
@@ -165,13 +226,7 @@ class StageRun:
             self._broken = False  # whatever went wrong before, this is worth a try
             self._attempt(lambda: finish(self.run_id, succeeded))
             if self.owns_parent:
-                self._attempt(self._finish_parent)
-
-    def _finish_parent(self) -> None:
-        children = client().search_runs(
-            [experiment()], f"tags.`mlflow.parentRunId` = '{self.parent}'", max_results=1000
-        )
-        finish(self.parent, all(c.info.status not in ("FAILED", "KILLED") for c in children))
+                self._attempt(lambda: finish_parent(self.parent))
 
     def _attempt(self, call: Callable[[], Any]) -> None:
         if self._broken:
@@ -252,6 +307,10 @@ def _git_commit() -> str:
 def _allowed(name: str) -> str:
     """A metric's name with what MLflow refuses replaced."""
     return re.sub(r"[^\w\-. /:]", "_", name)
+
+
+def _batches(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (values[i : i + size] for i in range(0, len(values), size))
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

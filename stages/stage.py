@@ -44,7 +44,7 @@ class Stage:
     def summarise(self, values: dict[str, Any]) -> None:
         """Writes what the stage measured, to its output and to tracking, and prints it."""
         self.write_json(layout.SUMMARY, values)
-        self.run.metrics(values)
+        self.run.summary(values)
         self.run.artifact(self.out / layout.SUMMARY)
         print(f"{self.name}: " + "  ".join(_facts(values)), flush=True)
 

@@ -153,6 +153,19 @@ def test_every_stage_has_a_finished_run_with_what_one_wants_to_know(project: Pro
         if r.data.tags["mlflow.parentRunId"] == parent.info.run_id
     }
     assert set(children) == stages - FIRST
+    assert re.fullmatch(r"tiny-[0-9a-f]{7}(\+changes)?-\d{4}-\d\d-\d\d-\d{4}", parent.info.run_name)
+    metrics, note = parent.data.metrics, parent.data.tags["mlflow.note.content"]
+    assert metrics.keys() >= {
+        "translator.luong.bleu",
+        "translator.transformer.validation_perplexity",
+        "reward_model.paper.accuracy",
+        "prefix_tuning.prefix.bleu",
+        "language_model.validation_perplexity",
+        "long_lag.task-3a.solved_share",
+    }
+    assert metrics["translator.luong.bleu"] == children["evaluation@luong"].data.metrics["bleu"]
+    assert "| `transformer` | " in note
+    assert f"up to date: {', '.join(sorted(FIRST))}" in note
     for name, run in children.items():
         assert run.info.status == "FINISHED", name
         assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?", run.data.tags["mlflow.source.git.commit"])
@@ -331,6 +344,9 @@ def test_a_failed_stage_fails_the_flow_and_only_what_depends_on_it(project: Proj
     )
     assert "Finished in state Completed()" in project.run("gradus", "run", "comparison_import")
     assert project.would_run() == {"reward_model@paper", "report"}  # a part runs alone
+    metrics = max(project.runs(parents=True), key=lambda r: r.info.start_time).data.metrics
+    assert "translator.luong.bleu" in metrics, "what was up to date counts"
+    assert "reward_model.paper.accuracy" not in metrics, "what is out of date does not"
     found = json.loads(project.run("gradus", "comparisons", "stats", "artifacts/comparisons/rankings"))
     assert found["rankings"] == found["by_reference_labeler"] + 1
     assert found["origins"]["bad.jsonl"] == 1

@@ -56,6 +56,19 @@ def test_unknown_and_wrong_experiments() -> None:
     assert Path("params.yaml").read_text() == Path("experiments/default.yaml").read_text()
 
 
+def test_the_current_experiment_is_named_and_so_are_edits_of_it() -> None:
+    assert experiments.current() == "default"
+    experiments.use("tiny", force=False)
+    assert experiments.current() == "tiny"
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text + "# a comment changes nothing\n")
+    assert experiments.current() == "tiny"
+    Path("params.yaml").write_text(text.replace("seed: 1", "seed: 2"))
+    assert experiments.current() == "tiny+edits"
+    Path("experiments/tiny.yaml").unlink()
+    assert experiments.current() == "tiny+edits"
+
+
 def test_the_listing_has_a_line_for_each() -> None:
     lines = experiments.listing().splitlines()
     assert len(lines) == len(list(Path("experiments").glob("*.yaml"))) + 1

@@ -1,6 +1,9 @@
 """A stage's output appears when it is finished; errors are one readable line and exit code 2."""
 
+import json
 import os
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,6 +17,8 @@ from data.errors import InputError
 from gradus import tracking
 from gradus.tracking import StageRun
 from stages.stage import stage
+
+PROJECT = Path(__file__).parents[2]
 
 
 def test_it_writes_its_output_and_its_run(project: Path) -> None:
@@ -39,6 +44,55 @@ def test_it_writes_its_output_and_its_run(project: Path) -> None:
     assert {"mlflow.source.git.commit", "gradus.dvc_lock", "gradus.attempt", "mlflow.parentRunId"} <= set(run.data.tags)
     parent = client.get_run(run.data.tags["mlflow.parentRunId"])
     assert parent.info.status == "FINISHED"
+
+
+def test_no_parameter_is_cut(project: Path) -> None:
+    run = StageRun("reward_model@paper")
+    many = {f"p{i}": i for i in range(250)}
+    long = ["x" * 100] * 100
+    run.parameters({"section": many, "imports": long})
+    params = tracking.client().get_run(run.run_id).data.params
+    assert {f"section.p{i}": str(i) for i in range(250)}.items() <= params.items()
+    assert params["imports"].endswith("(whole in the artifact parameters.json)")
+    path = tracking.client().download_artifacts(run.run_id, "parameters.json", str(project))
+    assert json.loads(Path(path).read_text())["imports"] == long
+
+
+def test_the_parent_run_is_named_and_shows_the_headlines_of_its_stages(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(PROJECT / "experiments", "experiments")
+    for stage_name, item, summary in (
+        ("evaluation", "luong", {"bleu": 14.5, "chrf": 31.25, "sentences": 300}),
+        ("evaluation", "transformer", {"bleu": 25.4375, "chrf": 43.5}),
+        ("tokenizer", "", {"pieces": 4000}),
+    ):
+        monkeypatch.setattr("sys.argv", [stage_name, item])
+        with stage(stage_name, Path("out", stage_name), "pretraining.architectures" if item else None) as this:
+            this.summarise(summary)
+    monkeypatch.setattr("sys.argv", ["evaluation", "luong"])
+    with pytest.raises(SystemExit), stage("evaluation", Path("out"), "pretraining.architectures"):
+        raise InputError("no")
+    parent = tracking.client().get_run(this.run.parent)
+    assert re.fullmatch(r"default-none-\d{4}-\d\d-\d\d-\d{4}", parent.info.run_name)
+    assert parent.data.metrics == {
+        "translator.luong.bleu": 14.5,
+        "translator.luong.chrf": 31.25,
+        "translator.transformer.bleu": 25.4375,
+        "translator.transformer.chrf": 43.5,
+    }
+    assert parent.info.status == "FAILED"
+    assert parent.data.tags["mlflow.note.content"].splitlines() == [
+        "Started by a stage alone.",
+        "",
+        "| translator | bleu | chrf |",
+        "| --- | ---: | ---: |",
+        "| `luong` | 14.5 | 31.25 |",
+        "| `transformer` | 25.44 | 43.5 |",
+        "",
+        "ran: evaluation@luong, evaluation@transformer, tokenizer  ",
+        "failed: evaluation@luong",
+    ]
 
 
 def test_its_key_changes_with_what_dvc_yaml_declares(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +183,7 @@ def test_the_same_stage_runs_once_at_a_time(project: Path) -> None:
         "import time\nfrom pathlib import Path\nfrom stages.stage import stage\n"
         "with stage('corpus', Path('out')):\n    print('in', flush=True)\n    time.sleep({})"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     first = subprocess.Popen(
         [sys.executable, "-c", code.format(60)], stdout=subprocess.PIPE, text=True, env=environment
     )
