@@ -166,8 +166,8 @@ def _sources(files: list[str], format: str, columns: str | None, higher_is_bette
     from data.settings import validated
 
     chosen = parse_columns(columns) if columns else None
-    how = {"format": format, "columns": chosen, "higher_is_better": higher_is_better}
-    return [validated(Source, {"source": file, **how}, "import") for file in files]
+    options = {"format": format, "columns": chosen, "higher_is_better": higher_is_better}
+    return [validated(Source, {"source": file, **options}, "import") for file in files]
 
 
 def _bar(title: str) -> "NewBar":

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeGuard
@@ -37,6 +38,7 @@ class Source(Settings):
     source: str  # a path (absolute, from the project or from the data mirror), or hub:owner/name[:config]:split
     format: str = AUTO
     columns: Columns | None = None
+    higher_is_better: bool = False  # of label_studio: the buckets' names end in scores, the highest best
 
     @field_validator("format")
     @classmethod
@@ -49,6 +51,11 @@ class Source(Settings):
     def _read_in_one_way(self) -> "Source":
         if self.columns and self.format != AUTO:
             raise ValueError("give either a format or columns")
+        if self.higher_is_better and self.format not in (takers := formats.taking_higher_is_better()):
+            raise ValueError(
+                f"higher_is_better (--higher-is-better) is for the format {', '.join(takers)} alone, found beside "
+                f"{'columns' if self.columns else self.format}: leave it out (columns name 'scores' where higher is better)"
+            )
         return self
 
 
@@ -107,14 +114,15 @@ def check_rankings(sources: Sequence[Source], bar: NewBar | None = None) -> Impo
 
 
 def read(
-    source: str | Path, format: str = AUTO, columns: Mapping[str, Any] | None = None
+    source: str | Path, format: str = AUTO, columns: Mapping[str, Any] | None = None, higher_is_better: bool = False
 ) -> Iterator[tuple[int, Ranking | Problem]]:
     """The rankings of one source, pairs unjoined, and what is wrong with wrong records, with line (or item or row) numbers.
 
     Raises:
         InputError: the source cannot be read.
     """
-    one = _Opened(Source(source=str(source), format=format, columns=Columns(**columns) if columns else None))
+    mapping = Columns(**columns) if columns else None
+    one = _Opened(Source(source=str(source), format=format, columns=mapping, higher_is_better=higher_is_better))
     for line, record in one.records:
         for found in one.results(line, record):
             yield line, found
@@ -205,6 +213,8 @@ class _Opened:
         self.records = Records(source.source)
         self.canonical = source.format == AUTO and source.columns is None
         self.format: Format = source.columns or (_Canonical() if self.canonical else formats.get(source.format))
+        rankings: Callable[..., Iterator[dict[str, Any]]] = self.format.rankings
+        self.rankings = partial(rankings, higher_is_better=True) if source.higher_is_better else rankings
 
     def identity(self) -> list[Any]:
         return [self.source.model_dump(mode="json"), *self.records.identity()]
@@ -219,9 +229,7 @@ class _Opened:
                 yield parse_ranking(record, origin)
             else:
                 values = parse_record(record) if isinstance(record, bytes) else record
-                for found in self.format.rankings(
-                    cells(values) if self.canonical and self.records.is_table else values
-                ):
+                for found in self.rankings(cells(values) if self.canonical and self.records.is_table else values):
                     if getattr(self.format, "LINE_IS_ID", False):
                         found["id"] = f"{found.get('id') or ''}:{line}"
                     yield _validated(found, origin)

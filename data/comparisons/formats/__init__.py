@@ -2,8 +2,10 @@
 
 A format is a module here with `PAIRS` (whether its rankings are pairs, to be joined per prompt and labeler where they agree) and
 `rankings(record)`, which turns one record of the export into the values of canonical records, or raises ValueError with one line that says
-what is wrong. `LINE_IS_ID = True` lets the line tell judgments apart, where the export gives them no id of their own. A format's name is
-its file's; the first line of its docstring is what `gradus comparisons import --help` says of it.
+what is wrong. `LINE_IS_ID = True` lets the line tell judgments apart, where the export gives them no id of their own.
+`TAKES_HIGHER_IS_BETTER = True` says that `rankings(record, higher_is_better)` can be told that the highest number in the export is the
+best, where the export itself does not say. A format's name is its file's; the first line of its docstring is what
+`gradus comparisons import --help` says of it.
 """
 
 import ast
@@ -41,6 +43,11 @@ def get(name: str) -> Format:
 
         raise InputError(f"format {name!r} is unknown - {nearest(name, [AUTO, *names()])}")
     return cast(Format, importlib.import_module(f"{__name__}.{name}"))
+
+
+def taking_higher_is_better() -> list[str]:
+    """Names of the formats whose `rankings` can be told that the highest number is the best."""
+    return [name for name in names() if getattr(get(name), "TAKES_HIGHER_IS_BETTER", False)]
 
 
 def described() -> dict[str, str]:

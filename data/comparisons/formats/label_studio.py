@@ -3,8 +3,9 @@
 A record is a task: {"id", "data": {...}, "meta": {...}, "annotations": [{"id", "completed_by", "was_cancelled", "created_at", "result":
 [{"from_name", "to_name", "type", "value"}, ...]}, ...], ...}. Of the results count
 
-- type "ranker", value {"ranker": {BUCKET: [ITEM, ...], ...}}: an ITEM is the `id` of an entry of a list in `data`, a BUCKET's name
-  ends in its rank, its items tie; items in the bucket "_", the list itself, or in none, are not ranked
+- type "ranker", value {"ranker": {BUCKET: [ITEM, ...], ...}}: an ITEM is the `id` of an entry of a list in `data`, a BUCKET is "rank_N",
+  1 the best, as in the configuration that Gradus writes; with `higher_is_better` its name ends in a score instead ("score_5", "5"). The
+  items of a bucket tie; items in the bucket "_", the list itself, or in none, are not ranked. Every other name is refused
 - type "ranker", value {"ranker": {NAME: [ITEM, ...]}} with the NAME of the control: a Ranker without buckets, best item first
 - type "pairwise", value {"selected": "left" or "right"}; a chosen option of a Choices tag named "tie" is "no preference"
 
@@ -22,22 +23,31 @@ https://github.com/HumanSignal/label-studio/blob/develop/web/libs/editor/src/tag
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from data.comparisons.columns import ranks_of_scores
 from data.comparisons.fields import Answer, distinct, entries, field, found, optional
 
 PAIRS = True  # those of the Pairwise tag: rankings of more responses are not touched by the joining
+TAKES_HIGHER_IS_BETTER = True
 
 _PROMPTS = ("prompt", "question", "text")
 _TEXTS = ("body", "title", "html")
 _SIDES = (("left", "right"), ("answer1", "answer2"), ("response1", "response2"), ("text1", "text2"))
 _NOT_RANKED = "_"
 _TIE = "tie"
+_LEAVE_OUT = "leave --higher-is-better (in params.yaml: higher_is_better) out"
+_RANK = re.compile(r"rank_([0-9]{1,9})")
+# A minus is a sign only at the beginning and after "_" or a space: in "score-1" it may as well join the two.
+_SCORE = re.compile(r"((?<![^_ ])-|(?<![-+.,0-9]))[0-9]{1,9}(\.[0-9]{1,9})?\Z")
 
 
-def rankings(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The rankings of a task, one for each annotation; those of a task with a wrong annotation come before the error."""
+def rankings(record: Mapping[str, Any], higher_is_better: bool = False) -> Iterator[dict[str, Any]]:
+    """The rankings of a task, one for each annotation; those of a task with a wrong annotation come before the error.
+
+    `higher_is_better`: the buckets' names end in scores, the highest best.
+    """
     if "annotations" not in record:
         raise ValueError("annotations: missing: export as JSON (JSON-MIN and CSV leave out what an import needs)")
     problems = []
@@ -45,7 +55,7 @@ def rankings(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         if annotation.get("was_cancelled") or annotation.get("result") == []:
             continue
         try:
-            judged = _ranking(record, annotation, at)
+            judged = _ranking(record, annotation, at, higher_is_better)
         except ValueError as error:
             problems.append(str(error))
         else:
@@ -55,13 +65,15 @@ def rankings(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         raise ValueError("; ".join(problems))
 
 
-def _ranking(task: Mapping[str, Any], annotation: Mapping[str, Any], at: str) -> dict[str, Any]:
+def _ranking(task: Mapping[str, Any], annotation: Mapping[str, Any], at: str, higher_is_better: bool) -> dict[str, Any]:
     data, meta = field(task, "data", dict), optional(task, "meta", dict) or {}
     results = entries(annotation, "result", at)
     rankers = [(r, where) for r, where in results if r.get("type") == "ranker"]
     if len(rankers) > 1:
         raise ValueError(f"{at}result: {len(rankers)} of type 'ranker' found, 1 expected")
-    judged = _ranked(data, *rankers[0]) if rankers else _compared(data, results, at)
+    if higher_is_better and not rankers:
+        raise ValueError(f"{at}result: no type 'ranker' found, whose buckets have scores: {_LEAVE_OUT}")
+    judged = _ranked(data, *rankers[0], higher_is_better) if rankers else _compared(data, results, at)
     systems = optional(meta, "systems", list, "meta.") or [[]] * len(judged)
     if len(systems) != len(judged) or not all(isinstance(names, list) for names in systems):
         raise ValueError(
@@ -81,9 +93,11 @@ def _ranking(task: Mapping[str, Any], annotation: Mapping[str, Any], at: str) ->
     }
 
 
-def _ranked(data: Mapping[str, Any], result: Mapping[str, Any], at: str) -> list[tuple[str, int | None]]:
+def _ranked(
+    data: Mapping[str, Any], result: Mapping[str, Any], at: str, higher_is_better: bool
+) -> list[tuple[str, int | None]]:
     """Text and rank of each item, in the task's order."""
-    ranks = _ranks(field(result, "value", dict, at), result.get("from_name"), f"{at}value.")
+    ranks = _ranks(field(result, "value", dict, at), result.get("from_name"), f"{at}value.", higher_is_better)
     lists = {
         key: {str(item["id"]): item for item in value}
         for key, value in data.items()
@@ -102,31 +116,62 @@ def _ranked(data: Mapping[str, Any], result: Mapping[str, Any], at: str) -> list
     ]
 
 
-def _ranks(value: Mapping[str, Any], control: Any, at: str) -> dict[str, int | None]:
+def _ranks(value: Mapping[str, Any], control: Any, at: str, higher_is_better: bool) -> dict[str, int | None]:
     """The rank of each item that was put somewhere, by its id."""
     if isinstance(value.get("ranker"), list):  # as the tag's first documentation has it
         value = {"ranker": {control: value["ranker"]}}
     buckets = field(value, "ranker", dict, at)
-    placed: list[tuple[str, int | None]] = []
-    for bucket in buckets:
-        ids = [str(item) for item in field(buckets, bucket, list, f"{at}ranker.")]
-        if list(buckets) == [control]:
-            placed += [(item, rank) for rank, item in enumerate(ids, start=1)]
-        else:
-            placed += [(item, _rank(bucket, f"{at}ranker.")) for item in ids]
+    items = {name: [str(item) for item in field(buckets, name, list, f"{at}ranker.")] for name in buckets}
+    placed: list[tuple[str, int | None]]
+    if list(items) == [control]:
+        if higher_is_better:
+            raise ValueError(f"{at}ranker: no buckets found, the first item is the best: {_LEAVE_OUT}")
+        placed = [(item, rank) for rank, item in enumerate(items[control], start=1)]
+    else:
+        # Empty buckets too: whether an export is refused must not depend on where its labelers put something.
+        bucket_ranks = _bucket_ranks([name for name in items if name != _NOT_RANKED], f"{at}ranker", higher_is_better)
+        placed = [(item, bucket_ranks.get(name)) for name, contents in items.items() for item in contents]
     ranks = dict(placed)
     if len(ranks) < len(placed):
         raise ValueError(f"{at}ranker: an item stands there twice")
     return ranks
 
 
-def _rank(bucket: str, at: str) -> int | None:
-    if bucket == _NOT_RANKED:
-        return None
-    number = re.search(r"[0-9]{1,9}$", bucket)
-    if not number:
-        raise ValueError(f"{at}{bucket[:40]}: a bucket whose name ends in its rank expected, as rank_1")
-    return int(number.group())
+def _bucket_ranks(names: list[str], at: str, higher_is_better: bool) -> dict[str, int | None]:
+    """The rank of each bucket: the one in its name, or the place of its score among the buckets', the highest first."""
+    ranks: Sequence[int | None] = ranks_of_scores(_scores(names, at)) if higher_is_better else _named_ranks(names, at)
+    if len(set(ranks)) < len(names):
+        raise ValueError(
+            f"{at}: buckets {_shown(names)} found, two of them with the same number, one of each expected: "
+            "put their items into one bucket in the export"
+        )
+    return dict(zip(names, ranks, strict=True))
+
+
+def _named_ranks(names: list[str], at: str) -> list[int]:
+    ranks = [int(match.group(1)) if (match := _RANK.fullmatch(name)) else 0 for name in names]
+    if 0 in ranks:
+        wrong = [name for name, rank in zip(names, ranks, strict=True) if rank == 0]
+        raise ValueError(
+            f"{at}: buckets {_shown(wrong)} found, rank_1 (the best), rank_2, ... expected: rename them in the export; or, where "
+            "they end in scores, the highest best, import with --higher-is-better (in params.yaml: higher_is_better: true)"
+        )
+    return ranks
+
+
+def _scores(names: list[str], at: str) -> list[float]:
+    matches = [_SCORE.search(name) for name in names]
+    kinds = {name[: match.start()] if match else None for name, match in zip(names, matches, strict=True)}
+    if None in kinds or len(kinds) > 1 or any(kind.strip(" _").lower() == "rank" for kind in kinds if kind):
+        raise ValueError(
+            f"{at}: buckets {_shown(names)} found, score_1, score_2, ... or 1, 2, ... expected with higher_is_better: rename them in "
+            f"the export, so that they differ in their last number alone; or, where they are rank_1 (the best), rank_2, ..., {_LEAVE_OUT}"
+        )
+    return [float(match.group()) for match in matches if match]
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(repr(name[:40]) for name in names)[:200]
 
 
 def _compared(

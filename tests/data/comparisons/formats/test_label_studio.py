@@ -1,13 +1,19 @@
 """Label Studio's export: what a real server wrote (`RECORD=1 make test-labeling`), other documented shapes, broken annotations."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from data.comparisons.collection import rankings as collection_rankings
+from data.comparisons.collection import read_collection
 from data.comparisons.formats.label_studio import rankings
-from data.comparisons.importing import Source, check_rankings, read
+from data.comparisons.importing import Source, check_rankings, import_rankings, read
 from data.comparisons.ranking import Ranking, ranking
+from data.errors import InputError
+from gradus.comparisons import app
 
 FIXTURES = Path(__file__).parent / "fixtures"
 RANKED = FIXTURES / "label_studio_export.json"
@@ -96,8 +102,147 @@ def test_a_ranker_without_buckets_has_the_best_first() -> None:
 def test_ties_and_not_ranked_items_of_buckets() -> None:
     (found,) = rankings(task(ranker({"_": ["3"], "rank_2": ["1", "2"]})))
     assert found["ranks"] == [2, 2, None]
-    (found,) = rankings(task(ranker({"2": ["2"], "rank_1": ["1"]})))  # "_" not kept
+    (found,) = rankings(task(ranker({"rank_2": ["2"], "rank_1": ["1"]})))  # "_" not kept
     assert found["ranks"] == [1, 2, None]
+
+
+def scored(*buckets: str) -> dict[str, Any]:
+    """A task whose items are each in a bucket, the first in the first."""
+    items = [{"id": number, "body": f"item {number}"} for number in range(len(buckets))]
+    filled: dict[str, list[int]] = {}
+    for number, bucket in enumerate(buckets):
+        filled.setdefault(bucket, []).append(number)
+    return task(ranker(filled), data={"prompt": "p", "items": items})
+
+
+@pytest.mark.parametrize(
+    ("buckets", "ranks"),
+    [
+        (("score_1", "score_5", "score_3", "score_5"), [3, 1, 2, 1]),
+        (("5", "_", "10", "9"), [3, None, 1, 2]),
+        (("Score 0", "Score -1", "Score 1"), [2, 3, 1]),
+        (("score_4.5", "score_4", "score_-0.5"), [1, 2, 3]),
+        (("score_09", "score_10"), [2, 1]),
+    ],
+)
+def test_with_higher_is_better_the_highest_score_is_rank_1(buckets: tuple[str, ...], ranks: list[int | None]) -> None:
+    (values,) = rankings(scored(*buckets), higher_is_better=True)
+    assert values["ranks"] == ranks
+
+
+def test_an_empty_bucket_of_a_score_leaves_a_gap_between_the_ranks() -> None:
+    buckets = {"score_1": ["1"], "score_2": [], "score_3": ["2"]}
+    (values,) = rankings(task(ranker(buckets)), higher_is_better=True)
+    assert values["ranks"] == [3, 1, None]
+
+
+@pytest.mark.parametrize(
+    ("buckets", "shown"),
+    [
+        (("score_1", "score_5"), "'score_1', 'score_5'"),
+        (("rank_1", "score_2"), "'score_2'"),
+        (("rank_1", "2"), "'2'"),
+        (("1", "2"), "'1', '2'"),
+        (("rank_0", "rank_1"), "'rank_0'"),
+        (("rank_-1", "rank_1.5", "Rank_2", "rank 3", "my_rank_4"), "'rank_-1', 'rank_1.5', 'Rank_2', 'rank 3', 'my_rank_4'"),
+    ],
+)  # fmt: skip
+def test_a_bucket_that_is_no_rank_is_refused_with_what_to_do(buckets: tuple[str, ...], shown: str) -> None:
+    with pytest.raises(ValueError) as error:
+        list(rankings(scored(*buckets)))
+    assert str(error.value) == (
+        f"annotations.0.result.0.value.ranker: buckets {shown} found, rank_1 (the best), rank_2, ... expected: rename them in the "
+        "export; or, where they end in scores, the highest best, import with --higher-is-better (in params.yaml: "
+        "higher_is_better: true)"
+    )
+
+
+@pytest.mark.parametrize(
+    "buckets",
+    [
+        ("score_1", "good"),
+        ("score_1", "rating_2"),
+        ("rank_1", "score_2"),
+        ("rank_1", "rank_2"),
+        ("score-1", "score-2"),  # minus 1, or 1 after a hyphen
+        ("1-2", "3-4"),
+        ("score_1,5", "score_2,5"),
+        ("v1.2.3", "v1.2.4"),
+        ("score_1234567890", "score_2"),
+    ],
+)
+def test_with_higher_is_better_names_that_are_no_scores_are_refused(buckets: tuple[str, ...]) -> None:
+    shown = ", ".join(map(repr, buckets))
+    with pytest.raises(
+        ValueError, match=rf"^annotations\.0\.result\.0\.value\.ranker: buckets {shown} found, score_1, .*: rename"
+    ):
+        list(rankings(scored(*buckets), higher_is_better=True))
+
+
+def test_an_empty_bucket_of_another_name_refuses_the_annotation_as_a_full_one_does() -> None:
+    with pytest.raises(ValueError, match="buckets 'unsure' found"):
+        list(rankings(task(ranker({"rank_1": ["1"], "rank_2": ["2"], "unsure": []}))))
+
+
+def test_two_buckets_of_one_number_are_refused() -> None:
+    (values,) = rankings(scored("rank_01", "rank_10"))
+    assert values["ranks"] == [1, 10]
+    for buckets, higher_is_better in ((("rank_1", "rank_01"), False), (("score_1", "score_1.0"), True)):
+        shown = ", ".join(map(repr, buckets))
+        with pytest.raises(ValueError, match=f"ranker: buckets {shown} found, two of them with the same number"):
+            list(rankings(scored(*buckets), higher_is_better))
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (task(ranker({"rank": ["1", "2"]})), r"result\.0\.value\.ranker: no buckets found, the first item is the best"),
+        (pair(side("left")), r"annotations\.0\.result: no type 'ranker' found"),
+    ],
+)
+def test_higher_is_better_is_refused_where_there_are_no_buckets(record: dict[str, Any], message: str) -> None:
+    with pytest.raises(
+        ValueError, match=rf"{message}.*leave --higher-is-better \(in params.yaml: higher_is_better\) out"
+    ):
+        list(rankings(record, higher_is_better=True))
+
+
+def test_a_source_says_that_higher_is_better(tmp_path: Path) -> None:
+    export = tmp_path / "export.json"
+    export.write_text(json.dumps([scored("score_1", "score_5")]))
+    options: dict[str, Any] = {"format": "label_studio", "higher_is_better": True}
+    import_rankings([Source(source=str(export), **options)], tmp_path / "c")
+    (stored,) = collection_rankings(read_collection(tmp_path / "c"))
+    ((_, read_one),) = read(export, **options)
+    assert stored == read_one
+    assert stored.ranks == (2, 1)
+    with pytest.raises(InputError, match=r"export\.json:1: .*buckets 'score_1', 'score_5' found"):
+        import_rankings([Source(source=str(export), format="label_studio")], tmp_path / "d")
+
+
+@pytest.mark.parametrize("option", ["", "--format argilla", "--columns prompt=p,chosen=a,rejected=b"])
+def test_higher_is_better_is_refused_where_it_says_nothing(tmp_path: Path, option: str) -> None:
+    for command in (["import", "--output", str(tmp_path / "c")], ["validate"]):
+        typed = [*command, "export.json", *option.split(), "--higher-is-better"]
+        result = CliRunner().invoke(app, typed)
+        assert result.exit_code == 2
+        assert (
+            "higher_is_better (--higher-is-better) is for the format label_studio alone, found beside" in result.stderr
+        )
+        assert not (tmp_path / "c").exists()
+
+
+def test_higher_is_better_on_the_command_line(tmp_path: Path) -> None:
+    export = tmp_path / "export.json"
+    export.write_text(json.dumps([scored("score_1", "score_5")]))
+    typed = [str(export), "--format", "label_studio"]
+    refused = CliRunner().invoke(app, ["validate", *typed])
+    assert refused.exit_code == 2
+    assert "import with --higher-is-better" in refused.stderr
+    assert "1 rankings, all valid" in CliRunner().invoke(app, ["validate", *typed, "--higher-is-better"]).stdout
+    CliRunner().invoke(app, ["import", *typed, "--higher-is-better", "--output", str(tmp_path / "c")])
+    (stored,) = collection_rankings(read_collection(tmp_path / "c"))
+    assert stored.ranks == (2, 1)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +288,7 @@ BROKEN = {
     "neither side": (pair(side("middle")), r"expected, found middle"),
     "pair without texts": (pair(side("left"), data={"prompt": "p", "a": "x"}), r"data: left and right expected, found prompt, a"),
     "two rankers": (task(ranker({}), ranker({})), r"annotations\.0\.result: 2 of type 'ranker' found"),
-    "no rank in a bucket's name": (task(ranker({"_": [], "good": ["1"]})), r"result\.0\.value\.ranker\.good: .*ends in its rank"),
+    "no rank in a bucket's name": (task(ranker({"_": [], "good": ["1"]})), r"result\.0\.value\.ranker: buckets 'good' found, rank_1"),
     "twice": (task(ranker({"_": [], "rank_1": ["1"], "rank_2": ["1"]})), r"ranker: an item stands there twice"),
     "unknown item": (task(ranker({"_": [], "rank_1": ["1", "9"]})), r"one list with the ids of all its items.*found data\.items"),
     "no value": (task({"type": "ranker", "from_name": "rank"}), r"annotations\.0\.result\.0\.value: missing"),
