@@ -41,7 +41,9 @@ HOW_TO_READ = f"""
     **Any other table** (`--columns`): which column each field is read from, for pairs
     `prompt=question,chosen=answer_a,rejected=answer_b`, for lists `prompt=p,responses=completions,scores=rating` (higher is
     better; `ranks` where 1 is), for one column each `prompt=p,responses=a+b+c,ranks=ra+rb+rc`. `meta.user` is inside a nested
-    column, `labeler==gpt-4` a text for all rows. Also as a JSON object.
+    column, `labeler==gpt-4` a text for all rows. Also as a JSON object. Prompt and responses are texts or lists of messages
+    (`role`, `content`): the last message of a response is the response, the turns before it are the prompt's. A row is refused if
+    the responses differ in these turns, or if anything in the messages would be lost.
 """
 
 Collection = Annotated[Path, typer.Argument(help="Folder of a collection, e.g. artifacts/comparisons/rankings.")]

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import model_validator
 
+from data.comparisons.chats import Cell, chat
 from data.errors import InputError
 from data.settings import Settings, validated
 
@@ -25,12 +26,13 @@ _LISTS = ("responses", "ranks", "scores", "systems", "messages")
 class Columns(Settings):
     """Which column, or columns, each field of a ranking is read from."""
 
-    prompt: str | None = None  # a text, or a list of messages
+    # The prompt and each response are a text or a list of messages: `chats` says how the lists are one conversation.
+    prompt: str | None = None
     messages: str | None = None
     responses: str | list[str] | None = None
     ranks: str | list[str] | None = None
     scores: str | list[str] | None = None
-    chosen: str | None = None  # a text, or a list of messages of which the last is the response
+    chosen: str | None = None
     rejected: str | None = None
     labeler: str | None = None
     reference: str | None = None
@@ -58,18 +60,21 @@ class Columns(Settings):
         return self.chosen is not None and self.labeler is not None
 
     def rankings(self, record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """The values of the one canonical record in a row. Raises ValueError on a missing column or a wrong value."""
+        """The values of the one canonical record in a row.
+
+        Raises:
+            ValueError: a column is missing, a value is wrong, or messages cannot all be kept (see `chats`).
+        """
         values = {name: _read(record, source) for name, source in self if source is not None}
         values.setdefault("labeler", UNKNOWN)
-        if self.chosen is not None:
-            values |= _pair(values.pop("chosen"), values.pop("rejected"), values.get("prompt"))
-        values["responses"] = [_text(r) for r in _listed(values["responses"], "responses")]
+        if isinstance(values.get("messages"), str):
+            values["messages"] = _listed(values["messages"], "messages")
+        prompt, messages = (Cell(str(getattr(self, name)), values.pop(name, None)) for name in ("prompt", "messages"))
+        values |= chat(prompt, messages, self._responses(values))
         if self.scores is not None:
             values["ranks"] = ranks_of_scores(_listed(values.pop("scores"), "scores"))
         elif self.ranks is not None:
             values["ranks"] = [_rank(r) for r in _listed(values["ranks"], "ranks")]
-        if isinstance(values.get("messages"), str):
-            values["messages"] = _listed(values["messages"], "messages")
         if values.get("systems") is not None:
             values["systems"] = [[s] if isinstance(s, str) else s for s in values["systems"]]
         for name in ("labeler", "id"):  # often numbers
@@ -78,6 +83,16 @@ class Columns(Settings):
         if isinstance(values.get("time"), datetime):
             values["time"] = values["time"].isoformat()
         yield values
+
+    def _responses(self, values: dict[str, Any]) -> list[Cell]:
+        """Takes the responses out of `values`; those of a pair leave their ranks there."""
+        if self.chosen is not None:
+            values["ranks"] = [1, 2]
+            return [Cell(str(getattr(self, name)), values.pop(name)) for name in ("chosen", "rejected")]
+        responses = _listed(values.pop("responses"), "responses")
+        if isinstance(self.responses, list):
+            return [Cell(*cell) for cell in zip(self.responses, responses, strict=True)]
+        return [Cell(f"{self.responses}.{i}", value) for i, value in enumerate(responses)]
 
 
 def parse_columns(text: str) -> Columns:
@@ -125,21 +140,6 @@ def _read(record: Mapping[str, Any], source: str | list[str]) -> Any:
         if not isinstance(value, Mapping) or part not in value:
             raise ValueError(f"no column '{source}'; there are: {', '.join(map(str, record))}"[:300])
         value = value[part]
-    return value
-
-
-def _pair(chosen: Any, rejected: Any, prompt: Any) -> dict[str, Any]:
-    pair: dict[str, Any] = {"responses": [chosen, rejected], "ranks": [1, 2]}
-    if prompt is None and isinstance(chosen, list) and isinstance(rejected, list):  # the prompt is what both begin with
-        if chosen[:-1] != rejected[:-1]:
-            raise ValueError("chosen and rejected answer different messages")
-        pair["messages"] = chosen[:-1]
-    return pair
-
-
-def _text(value: Any) -> Any:
-    if isinstance(value, list) and value and isinstance(value[-1], Mapping):
-        return value[-1].get("content")
     return value
 
 

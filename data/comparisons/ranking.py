@@ -1,11 +1,20 @@
 """The canonical ranking record."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 REFERENCE_LABELER = "reference"
 
@@ -21,10 +30,33 @@ class Message(BaseModel):
     role: Text
     content: str
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, values: Any) -> Any:
+        """A table has the keys of any message in all of them, null where a message has none (tool calls, names)."""
+        return {k: v for k, v in values.items() if v is not None} if isinstance(values, Mapping) else values
 
-def _written_out(fields: dict[str, Any]) -> str:
-    """The prompt of a record that has only messages; empty, and so refused, where it has none either."""
-    return "\n\n".join(f"{m.role}: {m.content}" for m in fields.get("messages") or ())
+
+_MESSAGES = TypeAdapter(list[Message])
+
+
+def read_messages(values: Any, where: str) -> list[Message]:
+    """A list of messages of role and content. Raises ValueError: one line that names every wrong place, after `where`."""
+    if not isinstance(values, list):
+        raise ValueError(f"{where}: a list of messages expected (found {str(values)[:60]!r})")
+    try:
+        return _MESSAGES.validate_python(values)
+    except ValidationError as error:
+        raise ValueError("; ".join(f"{where}.{_explain(e)}" for e in error.errors())) from None
+
+
+def written_out(messages: Iterable[Message]) -> str:
+    """Messages as one text, which is the prompt of a record that has messages alone."""
+    return "\n\n".join(f"{message.role}: {message.content}" for message in messages)
+
+
+def _prompt(fields: dict[str, Any]) -> str:
+    return written_out(fields.get("messages") or ())  # empty, and so refused, where there are no messages either
 
 
 def _iso_8601(value: str) -> str:
@@ -38,7 +70,7 @@ class Ranking(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     messages: tuple[Message, ...] | None = Field(default=None, min_length=1)  # of a chat; before `prompt`, made of them
-    prompt: Text = Field(default_factory=_written_out, validate_default=True)
+    prompt: Text = Field(default_factory=_prompt, validate_default=True)
     responses: tuple[Text, ...] = Field(min_length=2)
     ranks: tuple[Rank | None, ...]  # 1 is best; equal ranks are ties; None was not ranked: comparable with nothing
     labeler: Text  # who ranked; "reference" where a similarity to the reference did

@@ -1,0 +1,198 @@
+"""Chats in tables: which columns of texts and messages are one conversation with its responses, and which are refused."""
+
+from typing import Any
+
+import pytest
+
+from data.comparisons.columns import Columns
+from data.comparisons.ranking import ranking
+
+Messages = list[dict[str, Any]]
+
+
+def user(content: str, **more: Any) -> dict[str, Any]:
+    return {"role": "user", "content": content, **more}
+
+
+def assistant(content: Any, **more: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": content, **more}
+
+
+def system(content: str) -> dict[str, Any]:
+    return {"role": "system", "content": content}
+
+
+ASK, GOOD, BAD = user("q"), assistant("good"), assistant("bad")
+TURNS = [assistant("which?"), user("this")]  # between the question and the response
+
+
+def imported(**row: Any) -> dict[str, Any]:
+    """The ranking of a row whose columns have the names of the fields."""
+    names = {name: name for name in row}
+    columns = Columns(**names) if "chosen" in row else Columns(**names, ranks="=[1, 2]")
+    (values,) = columns.rankings(row)
+    return ranking({**values, "origin": "o"}).model_dump(mode="json", exclude_defaults=True)
+
+
+def refusal(**row: Any) -> str:
+    with pytest.raises(ValueError) as error:
+        imported(**row)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+SHAPES: dict[str, tuple[dict[str, Any], Messages, Messages]] = {  # the prompt's columns, the turns before a response, the conversation
+    "only the response, to a list": ({"prompt": [ASK]}, [], [ASK]),
+    "only the response, to messages": ({"messages": [ASK]}, [], [ASK]),
+    "the prompt repeated, a list": ({"prompt": [ASK]}, [ASK], [ASK]),
+    "the prompt repeated, its only message as a text": ({"prompt": "q"}, [ASK], [ASK]),
+    "the prompt repeated, its last message as a text": ({"prompt": " this\n"}, [ASK, *TURNS], [ASK, *TURNS]),
+    "the prompt repeated, written out as a text": ({"prompt": "user: q"}, [ASK], [ASK]),
+    "the prompt repeated, and more turns": ({"prompt": [ASK]}, [ASK, *TURNS], [ASK, *TURNS]),
+    "more turns alone": ({"prompt": [ASK]}, TURNS, [ASK, *TURNS]),
+    "more turns alone, after messages": ({"messages": [ASK]}, TURNS, [ASK, *TURNS]),
+    "the question after a system prompt": ({"prompt": [system("s")]}, [ASK], [system("s"), ASK]),
+    "the prompt's last message repeated": ({"prompt": [system("s"), ASK]}, [ASK], [system("s"), ASK]),
+    "all turns, without a prompt": ({}, [system("s"), ASK, *TURNS], [system("s"), ASK, *TURNS]),
+    "all turns, with an empty cell as prompt": ({"prompt": None}, [ASK], [ASK]),
+    "a list and equal messages": ({"prompt": [ASK], "messages": [ASK]}, [], [ASK]),
+    "messages and their text": ({"prompt": "q", "messages": [ASK]}, [], [ASK]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_turn_before_the_response_is_in_the_prompt(shape: str) -> None:
+    prompt, before, conversation = SHAPES[shape]
+    pair = imported(**prompt, chosen=[*before, GOOD], rejected=[*before, BAD])
+    assert pair["messages"] == conversation
+    assert pair["prompt"] == "\n\n".join(f"{m['role']}: {m['content']}" for m in conversation)
+    assert pair["responses"] == ["good", "bad"]
+    listed = imported(**prompt, responses=[[*before, GOOD], [*before, BAD]])
+    assert listed == pair
+
+
+def test_a_text_that_response_messages_answer_is_the_prompt() -> None:
+    found = imported(prompt="q", chosen=[GOOD], rejected=[BAD])
+    assert (found["prompt"], found["responses"], "messages" in found) == ("q", ["good", "bad"], False)
+
+
+def test_texts_that_answer_messages_are_responses_to_them() -> None:
+    found = imported(prompt=[ASK], chosen="good", rejected="bad")
+    assert (found["messages"], found["responses"]) == ([ASK], ["good", "bad"])
+    found = imported(prompt=[ASK], chosen="good", rejected=[ASK, BAD])
+    assert (found["messages"], found["responses"]) == ([ASK], ["good", "bad"])
+
+
+@pytest.mark.parametrize("prompt", [{"prompt": "q"}, {"prompt": [ASK]}, {"messages": [ASK]}, {}])
+def test_sides_that_differ_before_their_last_turn_are_refused(prompt: dict[str, Any]) -> None:
+    other = [assistant("what?"), user("this")]
+    message = (
+        "chosen and rejected answer different messages: message 1 of the conversation is 'assistant: which?' and "
+        "'assistant: what?', the same turns before the last expected"
+    )
+    assert refusal(**prompt, chosen=[ASK, *TURNS, GOOD], rejected=[ASK, *other, BAD]) == message
+    shorter = refusal(**prompt, chosen=[ASK, *TURNS, GOOD], rejected=[ASK, BAD])
+    assert "message 1 of the conversation is 'assistant: which?' and missing" in shorter
+    listed = refusal(**prompt, responses=[[ASK, *TURNS, GOOD], [ASK, *other, BAD]])
+    assert listed == message.replace("chosen", "responses.0").replace("rejected", "responses.1")
+
+
+def test_turns_on_one_side_alone_are_refused() -> None:
+    assert "chosen and rejected answer different messages" in refusal(
+        prompt=[ASK], chosen=[*TURNS, GOOD], rejected=[BAD]
+    )
+    assert "chosen and rejected answer different messages" in refusal(prompt="q", chosen="good", rejected=[ASK, BAD])
+
+
+@pytest.mark.parametrize("side", ["chosen", "rejected"])
+@pytest.mark.parametrize(
+    ("turns", "last"), [([ASK, user("good")], "'user: good'"), ([ASK, {"role": "tool", "content": "4"}], "'tool: 4'"), ([], "missing")]
+)  # fmt: skip
+def test_a_last_message_that_is_not_the_assistants_is_refused(side: str, turns: Messages, last: str) -> None:
+    row = {"chosen": [ASK, GOOD], "rejected": [ASK, BAD], side: turns}
+    expected = f"{side}: the last message is {last}, a response by 'assistant' expected"
+    assert refusal(prompt=[ASK], **row) == refusal(**row) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "prompt", "shown"),
+    [
+        ([user("another")], [ASK], "'user: another', the prompt's messages ('user: q', ...)"),
+        ([system("s"), ASK], [ASK], "'system: s', the prompt's messages ('user: q', ...)"),
+        (
+            [ASK],
+            [ASK, GOOD],
+            "'user: q', the prompt's messages ('user: q', ...)",
+        ),  # as ultrafeedback_binarized's `messages`
+    ],
+)
+def test_turns_that_neither_repeat_nor_continue_the_prompt_are_refused(
+    before: Messages, prompt: Messages, shown: str
+) -> None:
+    assert refusal(prompt=prompt, chosen=[*before, GOOD], rejected=[*before, BAD]).startswith(
+        f"chosen: the first message is {shown} or a reply to them expected: leave the prompt's column out"
+    )
+
+
+@pytest.mark.parametrize("text", ["another", "this q", ""])
+def test_a_text_that_is_no_part_of_the_messages_is_refused(text: str) -> None:
+    answered = {"chosen": [ASK, *TURNS, GOOD], "rejected": [ASK, *TURNS, BAD]}
+    expected = (
+        f"prompt: {text!r} found, the last message by 'user' expected ('user: this'), or all messages written out"
+    )
+    assert refusal(prompt=text, **answered).startswith(expected)
+    assert refusal(prompt=text, messages=[ASK, *TURNS], chosen="good", rejected="bad").startswith(expected)
+
+
+def test_a_prompt_that_is_no_text_is_refused_beside_messages() -> None:
+    assert (
+        refusal(prompt=7, chosen=[ASK, GOOD], rejected=[ASK, BAD])
+        == "prompt: Input should be a valid string (found '7')"
+    )
+    assert refusal(messages={"role": "user"}, chosen="good", rejected="bad").startswith(
+        "messages: a list of messages expected"
+    )
+
+
+def test_a_prompt_and_messages_that_differ_are_refused() -> None:
+    message = refusal(prompt=[ASK], messages=[user("another")], chosen="good", rejected="bad")
+    assert message == "messages and prompt: different messages found, one conversation expected: leave one column out"
+
+
+CALL = {"function": {"name": "f"}}
+PARTS = [{"type": "text", "text": "good"}, {"type": "image"}]
+STRUCTURE: dict[str, tuple[dict[str, Any], str]] = {  # a message, and what is said of it
+    "tool calls": (assistant("good", tool_calls=[CALL]), "tool_calls: Extra inputs are not permitted"),
+    "tool calls without content": (assistant(None, tool_calls=[CALL]), "content: missing"),
+    "an image": (user("q", images=["a.png"]), "images: Extra inputs are not permitted (found \"['a.png']\")"),
+    "a name": (user("q", name="ann"), "name: Extra inputs are not permitted (found 'ann')"),
+    "parts": (assistant(PARTS), "content: Input should be a valid string"),
+    "other names": ({"from": "gpt", "value": "good"}, "role: missing"),
+}
+
+
+@pytest.mark.parametrize("kind", STRUCTURE)
+def test_messages_with_more_than_role_and_content_are_refused_wherever_they_are(kind: str) -> None:
+    message, what = STRUCTURE[kind]
+    assert f"chosen.1.{what}" in refusal(chosen=[ASK, message], rejected=[ASK, BAD])
+    assert f"rejected.0.{what}" in refusal(prompt="q", chosen=[GOOD], rejected=[message, BAD])
+    assert f"responses.1.0.{what}" in refusal(prompt="q", responses=[[GOOD], [message]])
+    assert f"prompt.0.{what}" in refusal(prompt=[message], chosen="good", rejected="bad")
+    assert f"messages.0.{what}" in refusal(messages=[message], chosen="good", rejected="bad")
+
+
+def test_keys_that_are_null_hold_nothing() -> None:
+    found = imported(chosen=[user("q", name=None), assistant("good", tool_calls=None)], rejected=[ASK, BAD])
+    assert (found["messages"], found["responses"]) == ([ASK], ["good", "bad"])
+
+
+def test_a_list_of_something_else_is_no_chat() -> None:
+    assert refusal(prompt="q", chosen=["good"], rejected=["bad"]).startswith("chosen.0: Input should be a valid dict")
+    assert refusal(prompt="q", chosen=GOOD, rejected=BAD).startswith("responses.0: Input should be a valid string")
+
+
+def test_messages_name_the_columns_of_the_table() -> None:
+    columns = Columns(prompt="question", responses=["model_a", "model_b"], ranks=["a", "b"])
+    row = {"question": "q", "model_a": [ASK, GOOD], "model_b": [ASK, user("bad")], "a": 1, "b": 2}
+    with pytest.raises(ValueError, match=r"^model_b: the last message is 'user: bad'"):
+        list(columns.rankings(row))
