@@ -92,9 +92,18 @@ def _is_row(record: Mapping[str, Any]) -> bool:
     return "_server_id" in record or any(isinstance(value, list) for value in record.values())
 
 
-def _fields_of_row(row: Mapping[str, Any]) -> dict[str, str]:
-    texts = {key: value for key, value in row.items() if isinstance(value, str) and key not in _NOT_FIELDS}
-    return {key: text for key, text in texts.items() if not key.endswith("-suggestion") and ".suggestion" not in key}
+def _fields_of_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    fields = {
+        key: value
+        for key, value in row.items()
+        if key not in _NOT_FIELDS and (isinstance(value, str) or _is_chat(value))
+    }
+    return {key: value for key, value in fields.items() if not key.endswith("-suggestion") and ".suggestion" not in key}
+
+
+def _is_chat(value: Any) -> bool:
+    """Whether a column is a chat field; a question's answers are lists of objects as well."""
+    return isinstance(value, list) and bool(value) and all(isinstance(turn, dict) and "role" in turn for turn in value)
 
 
 def _nested(record: Mapping[str, Any]) -> Iterator[_Response]:

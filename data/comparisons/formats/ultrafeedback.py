@@ -4,7 +4,8 @@ A record is {"source", "instruction", "models", "correct_answers", "incorrect_an
 "custom_system_prompt", "response", "annotations": {ASPECT: {"Rating": "1" to "5" or "N/A", "Rationale", ...}}, "critique",
 "fine-grained_score", "overall_score"}, ...]}. Completions are ranked by `fine-grained_score`, the mean of the aspects' ratings; it is
 computed where a release lacks it. `overall_score` is not used: the first release had it wrong for thousands of completions (see
-its README). A completion without any rating is "not ranked". A model judged, no person, so the labeler is "gpt-4".
+its README). A completion without any rating is "not ranked". The system prompts differ between the completions and are not part of
+the prompt. A model judged, no person, so the labeler is "gpt-4".
 
 https://huggingface.co/datasets/openbmb/UltraFeedback
 https://github.com/OpenBMB/UltraFeedback#dataset-format

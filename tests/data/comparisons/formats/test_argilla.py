@@ -90,6 +90,17 @@ def test_a_chat_field_becomes_messages() -> None:
     assert [(m.role, m.content) for m in found.messages] == [("user", "Name a colour.")]
 
 
+def test_a_chat_column_of_a_row_is_part_of_the_prompt() -> None:
+    chat = [{"role": "user", "content": "Name a colour."}, {"role": "assistant", "content": "Of what?"}]
+    row = changed(load("hub_1")[0], lambda r: r.update(prompt=chat))
+    with pytest.raises(
+        ValueError, match=r"^fields\.prompt: a list found, a text expected$"
+    ):  # `context` is a field too
+        canonical(row)
+    (found,) = canonical(changed(row, lambda r: r.pop("context")))
+    assert [{"role": m.role, "content": m.content} for m in found.messages or ()] == chat
+
+
 def test_fields_that_were_left_empty_are_no_part_of_the_prompt() -> None:
     found = canonical(changed(load("api")[0], lambda r: r["fields"].update(context=None)))[0]
     assert found.prompt == "Name a colour."
