@@ -12,13 +12,15 @@ import tempfile
 import time
 from pathlib import Path
 
-import stages  # noqa: F401 - silences progress bars
 from benchmarks import memory
+from core.process_setup import set_up_process
 from data import corpora
 from data.arrow import read_split
 from data.encoding import EncodingSettings, write_encoded
 from data.splits import write_splits
 from data.tokenizer import TokenizerSettings, train_tokenizer
+
+set_up_process()
 
 SIZES = (30_000, 240_000)
 

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from benchmarks import memory
+from core.process_setup import set_up_process
 
 RANKINGS = 1_000_000
 CORES = {0}
@@ -106,9 +107,9 @@ def finished(folder: Path) -> int:
 
 def _import(file: Path, folder: Path, answer: Connection) -> None:
     os.sched_setaffinity(0, CORES)
-    import stages  # noqa: F401 - silences progress bars
+    set_up_process()
+    from core.progress import Progress
     from data.comparisons.importing import Source, import_rankings
-    from stages.progress import Progress
 
     sys.stdout = sys.stderr  # standard output has the JSON object alone
     taken_over = finished(folder)

@@ -28,24 +28,26 @@ from typing import Any
 import numpy as np
 import torch
 
-import stages  # noqa: F401 - silences libraries
 from benchmarks import memory, peers
+from core.errors import InputError
+from core.process_setup import set_up_process
 from data import mirror
 from data.batching import padded
 from data.comparisons.collection import read_collection
 from data.comparisons.encoding import Frame, Group, groups
 from data.comparisons.importing import Source, import_rankings
-from data.errors import InputError
 from data.tokenizer import BEGIN, END, PAD, SEPARATOR, TokenizerSettings, train_tokenizer
-from lightning_modules import packing
-from lightning_modules.ranking_loss import Training, ranking_loss
-from lightning_modules.reward_model import (
+from lightning_modules.reward_model.loss import Training, ranking_loss
+from lightning_modules.reward_model.module import (
     GroupLoader,
     RewardModel,
     batch_groups,
     pairs,
     rewards,
 )
+from lightning_modules.shared_prompt import attention as packing
+
+set_up_process()
 
 VOCABULARY = 8000
 PAIRS_AT_ONCE = 8  # TRL's default

@@ -9,7 +9,7 @@ import datasets
 import numpy as np
 from datasets.exceptions import DatasetGenerationError
 
-from data.errors import InputError
+from core.errors import InputError
 
 
 def stored_rows(rows: Iterable[dict[str, Any]], features: datasets.Features, folder: Path) -> datasets.Dataset:

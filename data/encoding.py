@@ -10,9 +10,9 @@ import numpy as np
 from pydantic import Field
 from tokenizers import Tokenizer
 
+from core.config import Settings
+from core.errors import InputError
 from data.arrow import chunks, piece_counts, read_split
-from data.errors import InputError
-from data.settings import Settings
 from data.splits import SPLITS
 from data.tokenizer import END, encode
 

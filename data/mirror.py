@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from data.errors import InputError
-from data.folders import finished_file
+from core.errors import InputError
+from core.folders import finished_file
 
 VARIABLE = "GRADUS_DATA"
 REMEMBERED = Path(".gradus/mirror")  # written by `gradus use`, read where the variable is not set

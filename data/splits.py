@@ -9,9 +9,9 @@ from typing import Any
 import datasets
 import numpy as np
 
+from core.errors import InputError
 from data.arrow import stored_rows
 from data.corpora import CorpusSettings, Pair, read_pairs
-from data.errors import InputError
 
 SPLITS = ("train", "prompts", "validation", "test")
 

@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from data.errors import InputError
-from data.settings import Settings
+from core.config import Settings
+from core.errors import InputError
 
 # Pieces with a meaning of their own, at ids 0..3 in every vocabulary trained here.
 PAD, BEGIN, END, SEPARATOR = range(4)

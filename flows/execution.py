@@ -12,11 +12,11 @@ from prefect import get_run_logger
 from prefect.context import FlowRunContext
 from prefect.states import Failed, State
 
+from core import tracking
+from core.pipeline_config import PipelineSettings, load_settings
 from flows.graph import Graph, changed_stages, read_graph
-from flows.settings import PipelineSettings, load_settings
 from flows.slots import Slots
 from flows.stages import run_stage
-from gradus import tracking
 
 
 class Execution:

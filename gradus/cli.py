@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from data.errors import InputError
+from core.errors import InputError
+from core.process_setup import set_up_process
 from gradus import comparisons, prefixes
 from gradus.errors import taught_errors
 
@@ -21,6 +22,13 @@ app = typer.Typer(
     `gradus run` runs the pipeline of dvc.yaml; its settings are in params.yaml (`gradus use` chooses named ones).
     The other commands use what it made, in artifacts/.""",
 )
+
+
+@app.callback()
+def _before_every_command() -> None:
+    set_up_process()
+
+
 app.add_typer(comparisons.app, name="comparisons")
 app.add_typer(prefixes.app, name="prefix")
 
@@ -73,10 +81,11 @@ def use(
 
     Example: `GRADUS_DATA=/path/to/mirror gradus use multi30k && gradus run` (the mirror is remembered). Back to the default: `gradus use default`.
     """
-    from gradus import experiments
+    from core.experiments import listing
+    from gradus import use as using_experiment
 
     with taught_errors():
-        typer.echo(experiments.use(experiment, force) if experiment else experiments.listing())
+        typer.echo(using_experiment.use(experiment, force) if experiment else listing())
 
 
 @app.command()
@@ -157,10 +166,10 @@ def translate(
         beam = 5 if beam is None else beam
         if n_best > beam and not samples:
             raise InputError(f"--n-best {n_best} needs --beam {n_best} or more (found {beam}).")
-        from data.settings import validated
+        from core.config import validated
         from gradus import translating
         from gradus.input_lines import line_groups, standard_input
-        from lightning_modules.decoding import DecodingSettings
+        from lightning_modules.decoding.translate import DecodingSettings
 
         options = {
             "method": "sample" if samples else "beam", "beam": beam, "n_best": n_best, "coverage_penalty": coverage_penalty,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from core.errors import InputError
 from data.comparisons import formats
-from data.errors import InputError
 from gradus.errors import taught_errors
 from gradus.labeling import tasks
 
@@ -153,7 +153,7 @@ def export(
 def stats(collection: Collection) -> None:
     """Print a collection in numbers, as JSON: rankings, K, comparisons, ties, labelers, origins, agreement between labelers."""
     from data.comparisons.collection import read_collection
-    from data.comparisons.statistics import statistics
+    from metrics.collections.statistics import statistics
 
     with taught_errors():
         typer.echo(json.dumps(statistics(read_collection(collection)), indent=2, ensure_ascii=False))
@@ -163,9 +163,9 @@ app.command()(tasks)
 
 
 def _sources(files: list[str], format: str, columns: str | None, higher_is_better: bool) -> "list[Source]":
+    from core.config import validated
     from data.comparisons.columns import parse_columns
     from data.comparisons.importing import Source
-    from data.settings import validated
 
     chosen = parse_columns(columns) if columns else None
     options = {"format": format, "columns": chosen, "higher_is_better": higher_is_better}
@@ -173,13 +173,13 @@ def _sources(files: list[str], format: str, columns: str | None, higher_is_bette
 
 
 def _bar(title: str) -> "NewBar":
-    from stages.progress import Progress
+    from core.progress import Progress
 
     return lambda total: Progress(title, total)
 
 
 def _write(path: Path, values: object) -> None:
-    from data.folders import finished_file
+    from core.folders import finished_file
 
     with finished_file(path) as partial:
         partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

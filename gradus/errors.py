@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import typer
 
-from data.errors import InputError
+from core.errors import InputError
 
 
 @contextlib.contextmanager

@@ -4,15 +4,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import stages  # noqa: F401 - its settings silence libraries before they are imported
-from data.errors import InputError
-from data.settings import nearest, validated
+from core.config import nearest, validated
+from core.errors import InputError
 from gradus.input_lines import Line
-from lightning_modules.generation import GenerationSettings, write
-from lightning_modules.mixed_prefixes import MixedPrefixes
-from lightning_modules.prefix_tuning import NoPrefix, Prompting, context
-from stages.language_model_folder import end_piece, load_causal_model, prompts
-from stages.prefix_folder import SavedPrefix, load_prefix
+from lightning_modules.language_model.generation import GenerationSettings, write
+from lightning_modules.language_model.mixed_prefixes import MixedPrefixes
+from lightning_modules.language_model.prompts import end_piece, prompts
+from lightning_modules.prefix_tuning.prefix import NoPrefix, Prompting, context
+from model_io.language_model import load_causal_model
+from model_io.prefix import SavedPrefix, load_prefix
 
 ONLY = ""  # the name of a prefix that lines do not name
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import NamedTuple
 
-from data.errors import InputError
+from core.errors import InputError
 
 LONGEST = 1 << 20  # bytes of a line that are kept, and of a group of lines: no input fills the memory
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from data.errors import InputError
+from core.errors import InputError
 from gradus.errors import taught_errors
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def export(
 
     Example: `gradus prefix export --prefix artifacts/prefix_tuning/prefix --out my_adapter`
     """
-    from stages.peft_folder import export_prefix
+    from model_io.peft import export_prefix
 
     with taught_errors():
         _new(out, lambda folder: export_prefix(prefix, _skeleton(model), model, folder))
@@ -54,7 +54,7 @@ def import_(
     Example: `gradus prefix import --peft my_adapter --out my_prefix --template "Restaurant data: {source}\nDescription:"`
     """
     from data.templates import checked_template
-    from stages.peft_folder import import_prefix
+    from model_io.peft import import_prefix
 
     with taught_errors():
         try:
@@ -66,7 +66,7 @@ def import_(
 
 
 def _new(out: Path, make: Callable[[Path], None]) -> None:
-    from data.folders import finished_folder
+    from core.folders import finished_folder
 
     if out.exists():
         raise InputError(f"{out}: exists already. Give a new folder with --out.")
@@ -75,6 +75,6 @@ def _new(out: Path, make: Callable[[Path], None]) -> None:
 
 
 def _skeleton(model: Path) -> "PreTrainedModel":
-    from stages.language_model_folder import skeleton
+    from model_io.language_model import skeleton
 
     return skeleton(model)

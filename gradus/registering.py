@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from data.errors import InputError
+from core import tracking
+from core.errors import InputError
 from data.templates import template_fields
-from gradus import tracking
-from stages.prefix_folder import PREFIX_CONFIG, check_base, read_prefix
-from stages.reward_folder import REWARD, read_reward_config
+from model_io.prefix import PREFIX_CONFIG, check_base, read_prefix
+from model_io.reward_model import REWARD, read_reward_config
 
 SERVED = Path(__file__).with_name("served_reward_model.py")
 SERVED_PREFIX = Path(__file__).with_name("served_prefix.py")

@@ -9,9 +9,9 @@ import time
 import urllib.request
 from pathlib import Path
 
-from data.errors import InputError
-from data.settings import nearest
-from gradus import tracking
+from core import tracking
+from core.config import nearest
+from core.errors import InputError
 
 FLOWS = ("pipeline", "pretraining", "comparison_import", "reward_modeling", "prefix_tuning")
 REPORT = Path("artifacts/report/index.html")
@@ -22,7 +22,7 @@ def run(name: str) -> int:
     """Runs a flow in this process; returns the exit code. SIGTERM ends its stages as Ctrl-C does."""
     if name not in FLOWS:
         raise InputError(f"no flow '{name}' - {nearest(name, list(FLOWS))}")
-    from stages.params import load_params
+    from stages.framework.params import load_params
 
     load_params()  # a wrong key shows now, not in the middle of the run
     flow = getattr(importlib.import_module(f"flows.{name}"), name)

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-import stages  # noqa: F401 - its settings silence libraries before they are imported
-from data.errors import InputError
+from core.errors import InputError
 from data.tokenizer import FILE, decode, encode, unknown_piece
-from data.words import Source, read_dictionary, target_words, with_known_words, word_alignment
+from data.word_alignment import Source, read_dictionary, target_words, with_known_words, word_alignment
 from gradus.input_lines import Line
-from lightning_modules.decoding import DecodingSettings, Ensemble, Hypothesis, translate
-from lightning_modules.precision import has_bf16
-from stages.translator_folder import load_translator
+from lightning_modules.decoding.translate import DecodingSettings, Ensemble, Hypothesis, translate
+from lightning_modules.training.precision import has_bf16
+from model_io.translator import load_translator
 
 
 @dataclass(frozen=True)

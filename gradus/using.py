@@ -8,19 +8,18 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import stages  # noqa: F401 - its settings silence libraries before they are imported
-from data.comparisons.agreement import agreement
+from core.config import validated
+from core.errors import InputError, NotFiniteError
 from data.comparisons.collection import read_collection
-from data.comparisons.evaluation import compare, evaluate, padded
 from data.comparisons.importing import Source, import_rankings
-from data.errors import InputError, NotFiniteError
-from data.settings import validated
 from data.tokenizer import encode
 from gradus.input_lines import Line
 from gradus.translating import load_ensemble
-from lightning_modules.decoding import log_probabilities
-from stages.model_files import CONFIG, read_config
-from stages.reward_folder import load_reward_model
+from lightning_modules.decoding.translate import log_probabilities
+from metrics.collections.agreement import agreement
+from metrics.rankings import compare, evaluate, padded
+from model_io.files import CONFIG, read_config
+from model_io.reward_model import load_reward_model
 
 LONGEST = 4096  # pieces of a text that a translator scores: what attention takes grows with the square
 Scores = Callable[[list[dict[str, Any]]], list[list[float]]]  # of each case its responses'

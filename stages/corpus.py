@@ -1,8 +1,8 @@
 """Stage `corpus`: raw text -> four splits of sentence pairs."""
 
 from data.splits import write_splits
-from stages import layout
-from stages.stage import stage
+from stages.framework import layout
+from stages.framework.stage import stage
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 
 from data.encoding import write_encoded
 from data.tokenizer import load_tokenizer
-from stages import layout
-from stages.stage import stage
+from stages.framework import layout
+from stages.framework.stage import stage
 
 
 def main() -> None:

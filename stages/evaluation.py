@@ -5,15 +5,15 @@ from typing import Any
 
 import torch
 
+from core.progress import Progress
 from data.arrow import read_split, references_by_source
 from data.batching import padded
 from data.tokenizer import BEGIN, END, decode, encode
-from lightning_modules.decoding import alignment, translate
-from stages import layout
-from stages.progress import Progress
-from stages.scoring import corpus_scores, tokenised_bleu
-from stages.stage import read_json, stage
-from stages.translator_folder import load_translator
+from lightning_modules.decoding.translate import alignment, translate
+from metrics.bleu_chrf import corpus_scores, tokenised_bleu
+from model_io.translator import load_translator
+from stages.framework import layout
+from stages.framework.stage import read_json, stage
 
 EXAMPLES = 5
 HEAT_MAP_PIECES = (6, 16)  # length of a source that makes a readable heat map

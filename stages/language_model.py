@@ -2,16 +2,16 @@
 
 import pytorch_lightning as pl
 
+from core.processes import share
 from data.arrow import read_split
 from data.loaders import causal_loader
 from data.tokenizer import load_tokenizer
-from lightning_modules.language_model import build_language_model
-from lightning_modules.language_modeling import LanguageModel
-from stages import layout
-from stages.fitting import fit
-from stages.model_files import copy_tokenizer, count_parameters
-from stages.processes import share
-from stages.stage import stage
+from lightning_modules.language_model.config import build_language_model
+from lightning_modules.language_model.module import LanguageModel
+from model_io.files import copy_tokenizer, count_parameters
+from stages.framework import layout
+from stages.framework.stage import stage
+from stages.training.fit import fit
 
 
 def main() -> None:

@@ -10,13 +10,13 @@ from typing import Any
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from data.folders import finished_file
+from core.folders import finished_file
+from core.progress import Progress
 from data.long_lag import ADDITIONAL
 from data.long_lag import task as task_of
-from lightning_modules.trials import Trials
-from stages import layout
-from stages.progress import Progress
-from stages.stage import SECONDS_BETWEEN_CHECKPOINTS, Stage, stage
+from lightning_modules.lstm_1997.trials import Trials
+from stages.framework import layout
+from stages.framework.stage import SECONDS_BETWEEN_CHECKPOINTS, Stage, stage
 
 POINTS = 100  # of the learning curve, in all the sequences that a trial may see
 

@@ -7,25 +7,26 @@ import pytorch_lightning as pl
 import torch
 from transformers import PreTrainedModel
 
-from data.errors import InputError
-from lightning_modules import packing
-from lightning_modules.checkpointing import checkpoint_layers
-from lightning_modules.fine_tuning import FineTuning
-from lightning_modules.generation import GenerationSettings, write
-from lightning_modules.packed_examples import tree_loader
-from lightning_modules.prefix_training import PrefixTuning, example_loader, target_loss
-from lightning_modules.prefix_tuning import Adapter, build, check_output_layer, longest_text
-from stages import layout
-from stages.fitting import Loader, fit
-from stages.generation_scores import generation_scores
-from stages.language_model_folder import load_causal_model
-from stages.model_files import DEVICE, count_parameters, weight_files
-from stages.params import VariantSettings
-from stages.prefix_folder import PREFIX, save_prefix
-from stages.processes import share
-from stages.progress import Progress
-from stages.stage import Stage, stage
-from stages.task_examples import Input, read_inputs
+from core.errors import InputError
+from core.processes import share
+from core.progress import Progress
+from data.arrow import read_split
+from lightning_modules.language_model.generation import GenerationSettings, write
+from lightning_modules.prefix_tuning.fine_tuning import FineTuning
+from lightning_modules.prefix_tuning.gradient_checkpointing import checkpoint_layers
+from lightning_modules.prefix_tuning.module import PrefixTuning, example_loader, target_loss
+from lightning_modules.prefix_tuning.prefix import Adapter, build, check_output_layer, longest_text
+from lightning_modules.prefix_tuning.task import Input, read_inputs
+from lightning_modules.shared_prompt import attention as packing
+from lightning_modules.shared_prompt.examples import tree_loader
+from metrics.generation.scores import generation_scores
+from model_io.files import DEVICE, count_parameters, weight_files
+from model_io.language_model import load_causal_model
+from model_io.prefix import PREFIX, save_prefix
+from stages.framework import layout
+from stages.framework.params import VariantSettings
+from stages.framework.stage import Stage, stage
+from stages.training.fit import Loader, fit
 
 GENERATED_AT_ONCE = 20
 SHOWN = 3
@@ -44,9 +45,14 @@ def main() -> None:
         longest = longest_text(base, adapter)
         if variant.gradient_checkpointing:
             checkpoint_layers(base)
-        read = partial(
-            read_inputs, this.name, tokenizer=tokenizer, template=task.template, longest=min(task.max_pieces, longest)
-        )
+
+        def read(split: str, examples: int | None, **sample: Any) -> list[Input]:
+            rows, where = read_split(layout.CORPUS, split), layout.CORPUS / split
+            fits = min(task.max_pieces, longest)
+            return read_inputs(
+                this.name, rows, where, examples, tokenizer=tokenizer, template=task.template, longest=fits, **sample
+            )
+
         count = task.examples if variant.examples is None else variant.examples
         train = read("train", count, seed=seed, by=variant.sampled)
         # The same for all variants, whatever seed they have.

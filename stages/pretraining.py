@@ -2,18 +2,18 @@
 
 import pytorch_lightning as pl
 
+from core.errors import InputError
+from core.processes import share
 from data.arrow import read_split
-from data.errors import InputError
 from data.loaders import translation_loader
 from data.tokenizer import load_tokenizer
-from lightning_modules.translation import Translation
-from lightning_modules.translator import architecture
-from stages import layout
-from stages.fitting import fit
-from stages.model_files import count_parameters
-from stages.processes import share
-from stages.stage import stage
-from stages.translator_folder import save_translator
+from lightning_modules.translators.base import architecture
+from lightning_modules.translators.module import Translation
+from model_io.files import count_parameters
+from model_io.translator import save_translator
+from stages.framework import layout
+from stages.framework.stage import stage
+from stages.training.fit import fit
 
 
 def main() -> None:

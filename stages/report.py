@@ -8,9 +8,10 @@ from typing import Any
 
 import jinja2
 
-from stages import layout, plots
-from stages.families import families
-from stages.stage import Stage, read_json, stage
+from stages.framework import layout
+from stages.framework.stage import Stage, read_json, stage
+from stages.reporting import plots
+from stages.reporting.families import families
 
 TEMPLATE = "report.html.jinja"
 BASELINES = {"length alone": "length_accuracy", "chrF alone": "chrf_accuracy"}
@@ -31,7 +32,7 @@ def main() -> None:
 def render(facts: dict[str, Any], images: dict[str, bytes]) -> str:
     """The page, with the PNG images in it. Whatever text comes from data is escaped."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(Path(plots.__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -4,13 +4,13 @@ from typing import Any
 
 import datasets
 
+from core.progress import Progress
 from data.arrow import read_split, references_by_source
 from data.tokenizer import decode, encode
-from lightning_modules.decoding import DecodingSettings, translate
-from stages import layout
-from stages.progress import Progress
-from stages.stage import stage
-from stages.translator_folder import load_translator
+from lightning_modules.decoding.translate import DecodingSettings, translate
+from model_io.translator import load_translator
+from stages.framework import layout
+from stages.framework.stage import stage
 
 
 def main() -> None:

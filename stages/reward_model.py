@@ -8,21 +8,21 @@ import numpy as np
 import pytorch_lightning as pl
 from tokenizers import Tokenizer
 
+from core.errors import InputError
 from data.comparisons.collection import read_collection
 from data.comparisons.encoding import Frame, Group, groups
-from data.comparisons.evaluation import accuracy, best_of_n, compare, evaluate, padded, temperature
-from data.comparisons.reference_labeler import sentence_chrf
 from data.comparisons.splitting import PARTS, labeler_folds, split_by_prompt
-from data.errors import InputError
 from data.tokenizer import load_tokenizer
-from lightning_modules.prefix_tuning import Adapter, NoPrefix, Prefix, longest_text
-from lightning_modules.reward_model import GroupLoader, RewardModel, pairs, score, train_only_top
-from stages import layout
-from stages.fitting import fit
-from stages.model_files import DEVICE, count_parameters
-from stages.params import RewardModelSettings
-from stages.reward_folder import BUDGET, new_reward_model, save_reward_model
-from stages.stage import Stage, stage
+from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, Prefix, longest_text
+from lightning_modules.reward_model.module import GroupLoader, RewardModel, pairs, score, train_only_top
+from metrics.bleu_chrf import sentence_chrf
+from metrics.rankings import accuracy, best_of_n, compare, evaluate, padded, temperature
+from model_io.files import DEVICE, count_parameters
+from model_io.reward_model import BUDGET, new_reward_model, save_reward_model
+from stages.framework import layout
+from stages.framework.params import RewardModelSettings
+from stages.framework.stage import Stage, stage
+from stages.training.fit import fit
 
 DEMONSTRATIONS = 1000  # at most so many set the bias
 BODIES = {"language_model": layout.LANGUAGE_MODEL, "base_model": layout.BASE_MODEL}

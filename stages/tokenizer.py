@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from data.arrow import read_split
 from data.tokenizer import save_tokenizer, train_tokenizer
-from stages import layout
-from stages.stage import stage
+from stages.framework import layout
+from stages.framework.stage import stage
 
 
 def main() -> None:

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from data.tokenizer import BEGIN, END, PAD
-from lightning_modules.bahdanau import Bahdanau, BahdanauSettings
-from lightning_modules.gru import GRU, GRUSettings
-from lightning_modules.luong import Luong, LuongSettings
-from lightning_modules.seq2seq import Seq2Seq, Seq2SeqSettings
-from lightning_modules.transformer import Transformer, TransformerSettings
-from lightning_modules.translator import Translator
+from lightning_modules.translators.bahdanau.model import Bahdanau, BahdanauSettings
+from lightning_modules.translators.base import Translator
+from lightning_modules.translators.gru.model import GRU, GRUSettings
+from lightning_modules.translators.luong.model import Luong, LuongSettings
+from lightning_modules.translators.seq2seq.model import Seq2Seq, Seq2SeqSettings
+from lightning_modules.translators.transformer.model import Transformer, TransformerSettings
 
 VOCABULARY = 30
 torch.set_num_threads(1)  # models of tests are small: threads would only wait for each other

@@ -231,7 +231,7 @@ def test_a_change_re_runs_what_depends_on_it_and_nothing_else(project: Project) 
     for name, old, new, expected in (
         ("params.yaml", "    paper: {}", "    paper: {weighting: labeler}", {"reward_model@paper", "report"}),
         (
-            "lightning_modules/luong.py", "class Luong(Translator):", "class Luong(Translator):  # changed",
+            "lightning_modules/translators/luong/model.py", "class Luong(Translator):", "class Luong(Translator):  # changed",
             {"pretraining@luong", "evaluation@luong", "responses@luong", "comparisons", "reward_model@paper", "report"},
         ),
     ):  # fmt: skip

@@ -32,15 +32,17 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-import stages  # noqa: F401 - silences libraries
 from benchmarks import peers
 from benchmarks.prefix_tuning.task import EXAMPLES, PROMPTS, UPDATES
+from core.errors import InputError
+from core.process_setup import set_up_process
 from data import corpora
-from data.errors import InputError
-from lightning_modules.prefix_tuning import PrefixSettings, build
-from stages.language_model_folder import load_causal_model
-from stages.peft_folder import export_prefix
-from stages.prefix_folder import PREFIX, save_prefix
+from lightning_modules.prefix_tuning.prefix import PrefixSettings, build
+from model_io.language_model import load_causal_model
+from model_io.peft import export_prefix
+from model_io.prefix import PREFIX, save_prefix
+
+set_up_process()
 
 PEFT, THREADS = "peft==0.21.2", 2
 TRAINING, GENERATION = ("shared", "unshared", "peft_loop", "peft_trainer"), ("generate", "peft_generate")

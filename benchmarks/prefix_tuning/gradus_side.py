@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 
 from benchmarks import memory
 from benchmarks.prefix_tuning.task import BEAM, PIECES, PROMPTS, timed
-from lightning_modules.generation import GenerationSettings, write
-from lightning_modules.packed_examples import Group, batch_examples
-from lightning_modules.prefix_training import target_loss
-from stages.language_model_folder import load_causal_model
-from stages.prefix_folder import load_prefix
+from lightning_modules.language_model.generation import GenerationSettings, write
+from lightning_modules.prefix_tuning.module import target_loss
+from lightning_modules.shared_prompt.examples import Group, batch_examples
+from model_io.language_model import load_causal_model
+from model_io.prefix import load_prefix
 
 
 def main() -> None:

@@ -16,13 +16,14 @@ from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 from benchmarks import memory
 from benchmarks.prefix_tuning.task import BEAM, PIECES, timed
 from benchmarks.trainer_clock import TrainerClock
+from core.process_setup import set_up_process
 from data.batching import padded
 
 
 def main() -> None:
     """`WHAT BASE FOLDER [same_memory]`: `loop`, `trainer`, `generate` or `logits`; prints what it took as JSON."""
     if "same_memory" in sys.argv[4:]:
-        import stages  # noqa: F401 - sets it
+        set_up_process()
     what, base_folder, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     data = json.loads((folder / "data.json").read_text(encoding="utf-8"))
     # Left to itself it has the file's half precision.

@@ -33,13 +33,15 @@ from typing import Any
 import datasets
 import torch
 
-import stages  # noqa: F401 - silences libraries
 from benchmarks import peers
 from benchmarks.translation.turns import Worker
+from core.errors import InputError
+from core.process_setup import set_up_process
 from data import corpora, mirror
-from data.errors import InputError
 from data.tokenizer import SPECIAL, TokenizerSettings, encode, train_tokenizer
-from lightning_modules.precision import has_bf16
+from lightning_modules.training.precision import has_bf16
+
+set_up_process()
 
 THREADS = 2
 TURNS = 9

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import stages  # noqa: F401 - silences libraries
 from benchmarks.translation.turns import Turns
+from core.process_setup import set_up_process
 from data.batching import padded
 from data.tokenizer import END, PAD
-from lightning_modules.decoding import DecodingSettings, beam_search
-from lightning_modules.translator import Translator, TranslatorSettings, architecture
+from lightning_modules.decoding.translate import DecodingSettings, beam_search
+from lightning_modules.translators.base import Translator, TranslatorSettings, architecture
+
+set_up_process()
 
 
 def main() -> None:
@@ -79,7 +81,7 @@ def train(
 
     from data.arrow import read_split
     from data.loaders import translation_loader
-    from lightning_modules.translation import Translation
+    from lightning_modules.translators.module import Translation
 
     class Clock(pl.Callback):
         """Tells the clock when a batch begins. Fetching it belongs to the update before, as on all sides."""

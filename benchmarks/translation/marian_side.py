@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from transformers import MarianConfig, MarianMTModel, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
-import stages  # noqa: F401 - silences libraries
 from benchmarks.translation.turns import Turns
+from core.process_setup import set_up_process
 from data.arrow import read_split
 from data.batching import padded
 from data.tokenizer import BEGIN, END, PAD
+
+set_up_process()
 
 IGNORED = -100  # a label that has no loss
 

@@ -11,10 +11,10 @@ from typing import IO, Any
 
 import numpy as np
 
+from core.errors import InputError
+from core.folders import finished_file
 from data.comparisons.collection import Added, Shards, State, describe, read_keys
 from data.comparisons.ranking import Ranking
-from data.errors import InputError
-from data.folders import finished_file
 
 _LOCK = "lock"
 _JOURNAL = "journal.json"

@@ -15,9 +15,9 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
+from core.errors import InputError
+from core.folders import file_hash, finished_file, finished_folder
 from data.comparisons.ranking import Ranking, content_key
-from data.errors import InputError
-from data.folders import file_hash, finished_file, finished_folder
 
 SHARD_ROWS = 50_000
 SHARD_CHARACTERS = 500_000_000

@@ -15,9 +15,9 @@ from typing import Any
 
 from pydantic import model_validator
 
+from core.config import Settings, validated
+from core.errors import InputError
 from data.comparisons.chats import Cell, chat
-from data.errors import InputError
-from data.settings import Settings, validated
 
 UNKNOWN = "unknown"  # the labeler where no column names one
 _LISTS = ("responses", "ranks", "scores", "systems", "messages")

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Protocol, TypeGuard
 
 from pydantic import field_validator, model_validator
 
+from core.config import Settings, nearest
+from core.errors import InputError
 from data.comparisons import formats
 from data.comparisons.appending import Appending, appending
 from data.comparisons.columns import Columns, cells
@@ -18,12 +20,10 @@ from data.comparisons.jsonl import parse_ranking, parse_record
 from data.comparisons.ranking import Ranking, ranking
 from data.comparisons.records import Problem, Record, Records
 from data.comparisons.report import SHOWN, Dropped, ImportReport
-from data.errors import InputError
-from data.settings import Settings, nearest
 
 
 class Bar(Protocol):
-    """Shows how far a reading is, as `stages.progress.Progress` does."""
+    """Shows how far a reading is, as `core.progress.Progress` does."""
 
     def update(self, done: int, facts: str = "") -> None: ...
 

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from core.folders import finished_file
 from data.comparisons.ranking import Ranking, ranking
-from data.folders import finished_file
 
 
 def parse_ranking(line: bytes, origin: str) -> Ranking:

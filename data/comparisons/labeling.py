@@ -15,14 +15,14 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, Literal
 
+from core.errors import InputError
+from core.folders import finished_file
 from data.comparisons.collection import rankings, read_collection
 from data.comparisons.columns import cells
 from data.comparisons.jsonl import parse_record
 from data.comparisons.ranking import Ranking, ranking
 from data.comparisons.records import Problem, Record, Records
 from data.comparisons.report import SHOWN
-from data.errors import InputError
-from data.folders import finished_file
 
 MAX_RESPONSES = 9  # of a task: more columns cannot be looked over
 _JUDGMENT = Ranking.model_fields.keys() - {"messages", "prompt", "responses", "reference", "systems"}

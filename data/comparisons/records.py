@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from core.errors import InputError
 from data import mirror
-from data.errors import InputError
 
 MAX_RECORD_BYTES = 64 * 1024 * 1024  # a longer line is not read: a file without line ends must not fill the memory
 HUB = "hub:"  # hub:owner/name[:config]:split

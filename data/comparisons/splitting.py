@@ -7,7 +7,7 @@ from collections import Counter
 import datasets
 import numpy as np
 
-from data.errors import InputError
+from core.errors import InputError
 
 PARTS = ("train", "validation", "test")
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from pydantic import Field, model_validator
 
-from data.errors import InputError
-from data.settings import Settings, nearest, validated
+from core.config import Settings, nearest, validated
+from core.errors import InputError
 
 
 class Pair(NamedTuple):

@@ -6,9 +6,9 @@ import zlib
 from collections.abc import Iterator
 from typing import Literal
 
+from core.errors import InputError
 from data import mirror
 from data.corpora import CorpusSettings, Pair, hub
-from data.errors import InputError
 
 HUB = "tuetschek/e2e_nlg"
 FILES = {"train": "trainset.csv.gz", "validation": "devset.csv.gz", "test": "testset_w_refs.csv.gz"}

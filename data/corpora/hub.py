@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from core.errors import InputError
 from data import mirror
 from data.corpora import CorpusSettings, Pair
-from data.errors import InputError
 
 
 class Settings(CorpusSettings):

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
+from core.errors import InputError
 from data.corpora import CorpusSettings, Pair
-from data.errors import InputError
 
 PSALMS = 19
 # A verse number of the Basic English text, "12. ", with the number of the same verse in the King James numbering, "\\43:1\\",

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from core.errors import InputError
 from data import mirror
 from data.corpora import CorpusSettings, Pair
-from data.errors import InputError
 
 
 class Settings(CorpusSettings):

@@ -18,7 +18,7 @@ Where the paper can be read in two ways:
 - Task 1: the legal next symbols are "always the most active ones": all of them above all others; `legal: one` asks that the
   most active one is legal.
 - g is in [-2, 2] and h in [-1, 1] in the text, the reverse in table 10's caption; task 1 offers both (`squashing`).
-- Task 2a adds its cell when the error "has stopped decreasing": `lightning_modules/trials.py` says when that is.
+- Task 2a adds its cell when the error "has stopped decreasing": `lightning_modules/lstm_1997/trials.py` says when that is.
 - Test sets are drawn once for each trial.
 - How often the paper looks whether a task is solved is not said: here after every `round` sequences.
 """
@@ -26,12 +26,12 @@ Where the paper can be read in two ways:
 from collections.abc import Mapping
 from typing import Any
 
-from data.errors import InputError
+from core.config import nearest, validated
+from core.errors import InputError
 from data.long_lag.reber import EmbeddedReber
 from data.long_lag.symbols import LongDistractors, RandomMiddle, TemporalOrder, TemporalOrder3, TwoSequences
 from data.long_lag.task import ADDITIONAL, RECENT, TEST_PART, Criterion, Network, Sequences, Task, at_end, side_by_side
 from data.long_lag.values import Adding, Bengio, Multiplication, NoisySignal, NoisyTargets
-from data.settings import nearest, validated
 
 __all__ = [
     "ADDITIONAL", "RECENT", "TASKS", "TEST_PART", "Criterion", "Network", "Sequences", "Task", "at_end", "side_by_side", "task",

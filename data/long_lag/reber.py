@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from data.errors import InputError
+from core.errors import InputError
 from data.long_lag.task import (
     TEST_PART,
     Criterion,

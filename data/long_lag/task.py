@@ -9,8 +9,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from data.errors import InputError
-from data.settings import Settings, nearest, validated
+from core.config import Settings, nearest, validated
+from core.errors import InputError
 
 S = TypeVar("S", bound=Settings)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from core.errors import InputError
 from data import corpora
 from data.arrow import read_split
 from data.corpora import Pair, kjv_bbe, read_pairs
-from data.errors import InputError
 from data.splits import SPLITS, place, write_splits
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
+from core.errors import InputError
 from data import corpora
 from data.arrow import piece_counts, read_split, references_by_source
 from data.encoding import EncodingSettings, unigram_perplexity, write_encoded
-from data.errors import InputError
 from data.loaders import causal_loader, translation_loader
 from data.splits import write_splits
 from data.tokenizer import (

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from data.errors import InputError
+from core.errors import InputError
 from data.long_lag import TASKS, Sequences, side_by_side, task
 from data.long_lag.reber import SYMBOLS, string_sets
 

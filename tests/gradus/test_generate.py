@@ -12,14 +12,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
-from data.errors import InputError
+from core import tracking
+from core.errors import InputError
 from data.tokenizer import BEGIN, END, PAD, TokenizerSettings, train_tokenizer
-from gradus import registering, tracking
+from gradus import registering
 from gradus.cli import app
 from gradus.generating import ONLY, ContinuedLines
 from gradus.input_lines import Line, line_groups
-from lightning_modules.prefix_tuning import PrefixSettings, build
-from stages.prefix_folder import save_prefix
+from lightning_modules.prefix_tuning.prefix import PrefixSettings, build
+from model_io.prefix import save_prefix
 
 LINES = ["the mill serves food", "", "a pub near the river", "food food", "the river"]
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from data.errors import InputError
+from core.errors import InputError
 from data.tokenizer import TokenizerSettings, save_tokenizer, train_tokenizer
 from gradus import using
 from gradus.cli import app
 from gradus.input_lines import Line
-from lightning_modules.prefix_tuning import NoPrefix
-from stages.reward_folder import new_reward_model, save_reward_model
+from lightning_modules.prefix_tuning.prefix import NoPrefix
+from model_io.reward_model import new_reward_model, save_reward_model
 
 GOOD = '{"prompt": "abc", "responses": ["a", "b"]}'
 

@@ -17,17 +17,18 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from data.errors import InputError
+from core.errors import InputError
 from data.tokenizer import BEGIN, END, PAD, TokenizerSettings, save_tokenizer, train_tokenizer
 from gradus.generating import ONLY, ContinuedLines
 from gradus.input_lines import Line
 from gradus.served_prefix import ServedPrefix
 from gradus.served_reward_model import ServedRewardModel
-from lightning_modules.prefix_tuning import NoPrefix, PrefixSettings, build
-from stages.language_model_folder import load_causal_model, prompts
-from stages.model_files import WEIGHTS
-from stages.prefix_folder import save_prefix
-from stages.reward_folder import load_reward_model, new_reward_model, save_reward_model
+from lightning_modules.language_model.prompts import prompts
+from lightning_modules.prefix_tuning.prefix import NoPrefix, PrefixSettings, build
+from model_io.files import WEIGHTS
+from model_io.language_model import load_causal_model
+from model_io.prefix import save_prefix
+from model_io.reward_model import load_reward_model, new_reward_model, save_reward_model
 
 SIZES: dict[str, Any] = {"vocab_size": 300, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
 SPECIAL: dict[str, Any] = {"pad_token_id": PAD, "bos_token_id": BEGIN, "eos_token_id": END}

@@ -20,18 +20,18 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from data.errors import InputError
+from core.errors import InputError
 from data.tokenizer import TokenizerSettings, encode, load_tokenizer, save_tokenizer, train_tokenizer
 from gradus import using
 from gradus.cli import app
 from gradus.input_lines import Line
-from lightning_modules.bahdanau import Bahdanau, BahdanauSettings
-from lightning_modules.decoding import Ensemble, log_probabilities
-from lightning_modules.gru import GRU, GRUSettings
-from lightning_modules.luong import Luong, LuongSettings
-from lightning_modules.transformer import Transformer, TransformerSettings
-from lightning_modules.translator import Translator, TranslatorSettings
-from stages.translator_folder import load_translator, save_translator
+from lightning_modules.decoding.translate import Ensemble, log_probabilities
+from lightning_modules.translators.bahdanau.model import Bahdanau, BahdanauSettings
+from lightning_modules.translators.base import Translator, TranslatorSettings
+from lightning_modules.translators.gru.model import GRU, GRUSettings
+from lightning_modules.translators.luong.model import Luong, LuongSettings
+from lightning_modules.translators.transformer.model import Transformer, TransformerSettings
+from model_io.translator import load_translator, save_translator
 
 PROJECT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}

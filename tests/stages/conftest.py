@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from gradus import tracking
+from core import tracking
 
 PROJECT = Path(__file__).parents[2]
 

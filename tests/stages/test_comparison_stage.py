@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from data.comparisons.collection import rankings, read_collection
-from stages import comparisons, layout
+from stages import comparisons
+from stages.framework import layout
 
 RANKING = {"prompt": "p", "responses": ["a", "b"], "ranks": [1, 2], "labeler": "ann"}
 

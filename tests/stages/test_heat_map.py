@@ -8,8 +8,8 @@ import torch
 
 from data.batching import padded
 from data.tokenizer import END
-from lightning_modules.decoding import DecodingSettings, beam_search
-from lightning_modules.luong import Luong, LuongSettings
+from lightning_modules.decoding.translate import DecodingSettings, beam_search
+from lightning_modules.translators.luong.model import Luong, LuongSettings
 from stages.evaluation import heat_map
 
 SOURCE = [5, 6, 7, 8, 9, 10, 11, 12]

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from lightning_modules.trials import Trials
-from stages import layout, long_lag
-from stages.stage import read_json
+from lightning_modules.lstm_1997.trials import Trials
+from stages import long_lag
+from stages.framework import layout
+from stages.framework.stage import read_json
 
 TASK = {"task": "3a", "settings": {"T": 10, "round": 20}, "trials": 2, "sequences": 120}
 
@@ -83,9 +84,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(item: str, monkeypatch: pytest.
 
 
 def test_the_environment_says_how_often_it_saves() -> None:
-    program = (
-        "from stages import fitting, long_lag; print([m.SECONDS_BETWEEN_CHECKPOINTS for m in (fitting, long_lag)])"
-    )
+    program = "from stages import long_lag; from stages.training import fit; print([m.SECONDS_BETWEEN_CHECKPOINTS for m in (fit, long_lag)])"
     environment = {**os.environ, "GRADUS_CHECKPOINT_SECONDS": "7", "PYTHONPATH": str(Path(__file__).parents[2])}
     assert subprocess.check_output([sys.executable, "-c", program], env=environment, text=True) == "[7.0, 7.0]\n"
 

@@ -10,17 +10,18 @@ import torch
 from torch.utils._pytree import tree_flatten
 from transformers import AutoModelForCausalLM, GPT2Config
 
-from data.folders import file_hash
-from gradus.tracking import StageRun
-from lightning_modules.checkpointing import checkpoint_layers
-from lightning_modules.fine_tuning import FineTuning
-from lightning_modules.packed_examples import Group, tree_loader
-from lightning_modules.prefix_training import PrefixTuning
-from lightning_modules.prefix_tuning import build
-from stages import fitting, layout
-from stages.fitting import fit
-from stages.params import VariantSettings, load_params
-from stages.stage import Stage, read_json
+from core.folders import file_hash
+from core.tracking import StageRun
+from lightning_modules.prefix_tuning.fine_tuning import FineTuning
+from lightning_modules.prefix_tuning.gradient_checkpointing import checkpoint_layers
+from lightning_modules.prefix_tuning.module import PrefixTuning
+from lightning_modules.prefix_tuning.prefix import build
+from lightning_modules.shared_prompt.examples import Group, tree_loader
+from stages.framework import layout
+from stages.framework.params import VariantSettings, load_params
+from stages.framework.stage import Stage, read_json
+from stages.training import fit as fitting
+from stages.training.fit import fit
 
 TRAINING = {
     "epochs": 3, "optimizer": "adamw", "learning_rate": 0.02, "schedule": "linear", "warmup_steps": 2, "tokens_per_batch": 90,

@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from data.tokenizer import TokenizerSettings, save_tokenizer, train_tokenizer
-from lightning_modules.language_model import LanguageModelSettings, build_language_model
-from stages import layout, prefix_tuning
-from stages.stage import read_json
+from lightning_modules.language_model.config import LanguageModelSettings, build_language_model
+from stages import prefix_tuning
+from stages.framework import layout
+from stages.framework.stage import read_json
 
 TRAINING = {"epochs": 8, "learning_rate": 0.02, "tokens_per_batch": 200}
 TABLE = {"length": 4, "mlp_input": 8, "mlp_hidden": 8, "training": TRAINING}
@@ -94,11 +95,20 @@ def test_every_kind_learns_and_keeps_what_it_should(task: Path, monkeypatch: pyt
 def test_a_sample_is_the_same_for_the_same_seed_and_a_larger_one_holds_it(task: Path) -> None:
     from functools import partial
 
-    from stages.language_model_folder import load_causal_model
-    from stages.task_examples import read_inputs
+    from data.arrow import read_split
+    from lightning_modules.prefix_tuning.task import read_inputs
+    from model_io.language_model import load_causal_model
 
     _, tokenizer = load_causal_model(layout.BASE_MODEL)
-    read = partial(read_inputs, "s", "train", tokenizer=tokenizer, template="{source}", longest=90)
+    read = partial(
+        read_inputs,
+        "s",
+        read_split(layout.CORPUS, "train"),
+        layout.CORPUS / "train",
+        tokenizer=tokenizer,
+        template="{source}",
+        longest=90,
+    )
 
     def pairs(**options: Any) -> set[tuple[str, tuple[int, ...]]]:
         return {(i.source, tuple(t)) for i in read(**options) for t in i.targets}

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from data.tokenizer import TokenizerSettings, save_tokenizer, train_tokenizer
-from stages import layout, pretraining
+from stages import pretraining
+from stages.framework import layout
 
 
 def test_a_translator_that_cannot_read_what_is_let_through_is_an_error(

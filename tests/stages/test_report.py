@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from stages import plots
 from stages.report import by_source, few_examples, held_out_labelers, render
+from stages.reporting import plots
 
 HOSTILE = "<script>alert('x')</script> & $1 <b>"
 EXAMPLE = {"source": HOSTILE, "output": HOSTILE, "references": [HOSTILE]}

@@ -13,11 +13,12 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from data.comparisons.collection import write_collection
 from data.comparisons.ranking import Ranking
 from data.tokenizer import TokenizerSettings, save_tokenizer, train_tokenizer
-from lightning_modules.language_model import LanguageModelSettings, build_language_model
-from stages import layout, reward_model
-from stages.params import load_params
-from stages.reward_folder import load_reward_model
-from stages.stage import read_json
+from lightning_modules.language_model.config import LanguageModelSettings, build_language_model
+from model_io.reward_model import load_reward_model
+from stages import reward_model
+from stages.framework import layout
+from stages.framework.params import load_params
+from stages.framework.stage import read_json
 
 VARIANTS: dict[str, Any] = {
     "paper": {},

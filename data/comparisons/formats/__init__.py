@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from data.errors import InputError
+from core.errors import InputError
 
 AUTO = "auto"  # not a module: canonical records as they are
 
@@ -39,7 +39,7 @@ def names() -> list[str]:
 def get(name: str) -> Format:
     """The format called `name`. Raises InputError, with the nearest name, when there is none."""
     if name not in names():
-        from data.settings import nearest  # not above: pydantic is slow to import, and `--help` lists the formats
+        from core.config import nearest  # not above: pydantic is slow to import, and `--help` lists the formats
 
         raise InputError(f"format {name!r} is unknown - {nearest(name, [AUTO, *names()])}")
     return cast(Format, importlib.import_module(f"{__name__}.{name}"))

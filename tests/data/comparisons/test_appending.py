@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from core.errors import InputError
 from data.comparisons import collection
 from data.comparisons.appending import append_rankings, appending
 from data.comparisons.collection import rankings, read_collection, write_collection
 from data.comparisons.ranking import Ranking
-from data.errors import InputError
 
 Contents = Callable[[Path], dict[str, str]]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import datasets
 import pytest
 
+from core.errors import InputError
 from data.comparisons import collection
 from data.comparisons.collection import rankings, read_collection, write_collection
 from data.comparisons.ranking import Ranking, content_key
-from data.errors import InputError
 
 
 def test_storing_loses_nothing(tmp_path: Path, make: Callable[..., Ranking]) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from core.errors import InputError
 from data.comparisons.columns import Columns, parse_columns, ranks_of_scores
 from data.comparisons.ranking import ranking
-from data.errors import InputError
 
 
 def read(columns: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:

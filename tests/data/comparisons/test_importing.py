@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from core.errors import InputError
 from data.comparisons import collection, formats, importing
 from data.comparisons.appending import append_rankings
 from data.comparisons.collection import rankings, read_collection
@@ -20,7 +21,6 @@ from data.comparisons.importing import Source, check_rankings, import_rankings, 
 from data.comparisons.joining import Place
 from data.comparisons.ranking import Ranking
 from data.comparisons.records import Problem
-from data.errors import InputError
 
 Contents = Callable[[Path], dict[str, str]]
 

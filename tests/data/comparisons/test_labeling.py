@@ -8,13 +8,13 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner
 
+from core.errors import InputError
 from data.comparisons.collection import rankings as stored
 from data.comparisons.collection import read_collection
 from data.comparisons.formats.label_studio import rankings
 from data.comparisons.importing import Source, import_rankings
 from data.comparisons.labeling import Template, labeling_config, tasks, write_tasks
 from data.comparisons.ranking import Ranking, ranking
-from data.errors import InputError
 from gradus.cli import app
 
 

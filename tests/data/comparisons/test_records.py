@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from core.errors import InputError
 from data.comparisons import records
 from data.comparisons.records import Problem, Records
-from data.errors import InputError
 
 
 def read(path: Path, content: bytes) -> list[tuple[int, Any]]:

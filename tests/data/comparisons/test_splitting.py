@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.errors import InputError
 from data.comparisons.collection import read_collection, write_collection
 from data.comparisons.ranking import Ranking
 from data.comparisons.splitting import labeler_folds, split_by_prompt
-from data.errors import InputError
 
 Make = Callable[..., Ranking]
 

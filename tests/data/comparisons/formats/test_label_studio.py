@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from core.errors import InputError
 from data.comparisons.collection import rankings as collection_rankings
 from data.comparisons.collection import read_collection
 from data.comparisons.formats.label_studio import rankings
 from data.comparisons.importing import Source, check_rankings, import_rankings, read
 from data.comparisons.ranking import Ranking, ranking
-from data.errors import InputError
 from gradus.comparisons import app
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -1,0 +1,1 @@
+"""What all other packages use: errors, configs, folders, tracking, progress, processes."""

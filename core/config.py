@@ -1,0 +1,67 @@
+"""Settings are typed, validated, and stand beside what they configure; this is what they have in common."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from core.errors import InputError
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """`common` with what `own` changes, mapping by mapping."""
+    both = {
+        k: merged(common[k], v) for k, v in own.items() if isinstance(v, Mapping) and isinstance(common.get(k), Mapping)
+    }
+    return {**common, **own, **both}
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A hint for a misspelt name: the nearest known one, or all of them when none is near."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(known))}"
+
+
+def validated(model: type[S], values: Mapping[str, Any] | None, where: str) -> S:
+    """`values` as `model`; raises InputError that names every wrong key as `where: key`, what was found, and what is known."""
+    try:
+        return model.model_validate(values or {})
+    except ValidationError as error:
+        raise InputError("\n".join(_explain(model, e, where) for e in error.errors())) from None
+
+
+def _explain(model: type[BaseModel], error: Any, where: str) -> str:
+    path = [str(part) for part in error["loc"]]
+    key = ".".join(path)
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key '{key}' - {nearest(path[-1], _known_keys(model, path[:-1]))}"
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, InputError):  # it says where and what by itself
+        return str(cause)
+    if error["type"] == "missing":
+        return f"{where}: key '{key}' is missing"
+    return f"{where}: {key or 'value'}: {error['msg']} (found {error.get('input')!r})"
+
+
+def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
+    """Field names of the settings at `path` inside `model` (of the last settings on the way where the path leaves them)."""
+    inner: Any = model
+    for part in path:
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            field = next((f for name, f in inner.model_fields.items() if part == (f.alias or name)), None)
+            inner = field.annotation if field else None
+        elif get_origin(inner) is dict:  # the part is a key of a mapping to settings
+            inner = get_args(inner)[1]
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            model = inner
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -1,0 +1,122 @@
+"""Translators of any architectures as one: the mean of their probabilities, piece by piece.
+
+As Sutskever et al. (2014, table 1), whose members had one architecture, and Luong et al. (2015, 4.2), whose members differed in
+attention and dropout. All that is needed is that they share a vocabulary. A single translator is an ensemble of one: every way of
+decoding is written once.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.errors import InputError
+from data.tokenizer import BEGIN, PAD
+from lightning_modules.training.config import Precision
+from lightning_modules.training.precision import has_bf16
+from lightning_modules.translators.base import Memory, State, Translator, right_padded
+
+NO_CONTINUATION = [PAD, BEGIN]  # they get none of the probability
+
+
+class Prediction(NamedTuple):
+    """What an ensemble says of the next piece of R hypotheses."""
+
+    log_p: Tensor  # (R, V)
+    attention: Tensor | None  # (R, A, S), of the A members that have attention; None where none has
+    states: list[State]
+
+
+class Ensemble:
+    """M translators with V types each; a sentence's rows and order are the same in all of them.
+
+    Raises InputError when they cannot share a vocabulary.
+    """
+
+    def __init__(self, models: Sequence[Translator]) -> None:
+        self.models = list(models)
+        sizes = [m.output[0].shape[0] for m in self.models]
+        if len(set(sizes)) != 1:
+            raise InputError(f"an ensemble needs one vocabulary: its members have {', '.join(map(str, sizes))} types.")
+
+    @classmethod
+    def of(cls, model: "Translator | Ensemble") -> "Ensemble":
+        return model if isinstance(model, Ensemble) else cls([model])
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.models[0].parameters()).device
+
+    @property
+    def longest_source(self) -> int | None:
+        """The most source pieces, without the end piece, that all members can read; None is any number."""
+        limits = [m.longest_source for m in self.models if m.longest_source is not None]
+        return min(limits) if limits else None
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Members as they are used, not trained, and afterwards as they were."""
+        modes = [m.training for m in self.models]
+        for model in self.models:
+            model.eval()
+        try:
+            yield
+        finally:
+            for model, training in zip(self.models, modes, strict=True):
+                model.train(training)
+
+    def products_in(self, precision: Precision) -> torch.autocast:
+        """Within it products of matrices are taken in `precision`, states and sums in single; in single where the device has no bf16."""
+        device = self.device.type
+        return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16" and has_bf16(device))
+
+    def begin(self, source: Tensor, beams: int) -> tuple[list[Memory], list[State]]:
+        """The encoded source (B, S), padded on either side, and the states before the first target piece, `beams` rows for each sentence."""
+        source = right_padded(source)
+        memories = [m.encode(source) for m in self.models]
+        return memories, [m.start(memory, beams) for m, memory in zip(self.models, memories, strict=True)]
+
+    def step(self, memories: list[Memory], states: list[State], previous: Tensor) -> Prediction:
+        """One target position; `previous` (R,) are the pieces before it."""
+        members = zip(self.models, memories, states, strict=True)
+        steps = [m.step(memory, state, previous) for m, memory, state in members]
+        attentions = [s.attention for s in steps if s.attention is not None]
+        log_p = self.mean([log_softmax(m, s.features) for m, s in zip(self.models, steps, strict=True)])
+        return Prediction(log_p, torch.stack(attentions, 1) if attentions else None, [s.state for s in steps])
+
+    def mean(self, log_p: list[Tensor]) -> Tensor:
+        """The log of the members' mean probability."""
+        return log_p[0] if len(log_p) == 1 else torch.logsumexp(torch.stack(log_p), 0) - math.log(len(log_p))
+
+    @property
+    def attends(self) -> bool:
+        """Whether any member has attention."""
+        return any(m.aligned_step for m in self.models)
+
+    def alignment(self, attention: np.ndarray, step: str = "predicted") -> np.ndarray:
+        """The weights (T, S) that belong to each target piece, from those of all steps, (T + 1, A, S).
+
+        Step t reads y_{t-1} and predicts y_t; the weights of the step that read y_t are row t + 1. Which of them its weights align, each
+        architecture's paper says (`aligned_step`, with step "paper"); trained models align what they predict (docs/translation.md).
+        """
+        ways = [m.aligned_step if step == "paper" else step for m in self.models if m.aligned_step]
+        rows = [attention[1:, a] if way == "input" else attention[:-1, a] for a, way in enumerate(ways)]
+        return np.stack(rows).mean(0)
+
+
+def select(parts: list[dict[str, Tensor]], rows: Tensor) -> list[dict[str, Tensor]]:
+    """The given rows of memories or states."""
+    return [{name: tensor.index_select(0, rows) for name, tensor in part.items()} for part in parts]
+
+
+def log_softmax(model: Translator, features: Tensor) -> Tensor:
+    """(N, V) log p of the next piece after features (N, d)."""
+    weight, bias = model.output
+    scores = torch.nn.functional.linear(features, weight, bias).float()
+    for piece in NO_CONTINUATION:  # several times faster than both at once
+        scores[:, piece] = -torch.inf
+    return torch.log_softmax(scores, -1, out=scores)  # in place: fresh memory of this size costs as much as the sum

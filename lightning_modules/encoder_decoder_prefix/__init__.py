@@ -1,0 +1,1 @@
+"""Prefix-tuning of encoder-decoders: our translators, and pretrained ones of `transformers`."""

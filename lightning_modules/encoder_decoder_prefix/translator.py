@@ -1,0 +1,177 @@
+"""Prefixes of an encoder-decoder (Li & Liang 2021, 4.2 and 6.2): before the source in the encoder, before the target in the decoder, and
+before the source where the decoder looks at it.
+
+`EncoderDecoderPrefix` is what is trained. `PrefixedTransformer` reads it into this project's Transformer; `transformers_prefix.py` into the
+encoder-decoders of `transformers`.
+
+Real words as a start: a bidirectional encoder's words would see the source, too, and be other activations with each; here they are read
+alone, by the encoder and then by the decoder. So at step 0 the model does what it would do if it read the words before source and target, and they
+saw nothing but themselves.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from data.tokenizer import PAD
+from lightning_modules.prefix_tuning.prefix import key_values
+from lightning_modules.prefix_tuning.projection import PrefixSettings, Reparametrised
+from lightning_modules.training.config import OptimizationSettings
+from lightning_modules.training.likelihood import MaximumLikelihood
+from lightning_modules.translators.base import Memory, State, Step
+from lightning_modules.translators.module import cross_entropy
+from lightning_modules.translators.transformer.model import (
+    Attention,
+    DecoderLayer,
+    EncoderLayer,
+    Transformer,
+    fused_attention,
+)
+
+PARTS = ("encoder", "cross", "decoder")
+
+
+class PartShape(NamedTuple):
+    """Attentions of one part: how many, and their heads."""
+
+    layers: int
+    heads: int
+    size: int
+
+
+class EncoderDecoderPrefix(nn.Module):
+    """Keys and values of `length` positions for every attention of an encoder-decoder; each part has a P, and an MLP, of its own."""
+
+    def __init__(
+        self, shapes: Mapping[str, PartShape], settings: PrefixSettings, initial: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """`initial`: for each of PARTS (length, layers * 2 * heads * size)."""
+        super().__init__()
+        self.shapes, self.length, self.dropout = dict(shapes), settings.length, nn.Dropout(settings.dropout)
+        self.parts = nn.ModuleDict(
+            {
+                part: Reparametrised(layers * 2 * heads * size, settings, initial[part] if initial else None)
+                for part, (layers, heads, size) in self.shapes.items()
+            }
+        )
+
+    def flat(self) -> dict[str, Tensor]:
+        """P of each part: all that is kept after training."""
+        return {part: cast(Reparametrised, table).flat() for part, table in self.parts.items()}
+
+    def key_values(self) -> dict[str, list[tuple[Tensor, Tensor]]]:
+        """Keys and values (heads, L, size) of each part's layers, after dropout."""
+        return {part: key_values(self.dropout(flat), self.shapes[part]) for part, flat in self.flat().items()}
+
+
+class PrefixedTransformer(Transformer):
+    """A Transformer that reads a prefix; it shares the base's layers. Positions of source and target follow the prefix's."""
+
+    def __init__(self, base: Transformer, prefix: EncoderDecoderPrefix) -> None:
+        nn.Module.__init__(self)
+        self.settings = base.settings
+        for name, module in base.named_children():
+            self.add_module(name, module)
+        self.prefix = prefix
+
+    def encode(self, source: Tensor) -> Memory:
+        visible = source != PAD
+        seen = self._seen(visible)[:, None, None]
+        x = self.embed(source, first=self.prefix.length)
+        for module, trained in zip(self.encoder, self.prefix.key_values()["encoder"], strict=True):
+            layer = cast(EncoderLayer, module)
+            x = layer.residual(0, x, partial(_attend_own, layer.attention, trained=trained, mask=seen))
+            x = layer.residual(1, x, layer.feed_forward)
+        return {"states": self.encoder_norm(x), "visible": visible}
+
+    def decode(self, memory: Memory, target: Tensor) -> Tensor:
+        states, length, width = memory["states"], self.prefix.length, target.shape[1]
+        seen = self._seen(memory["visible"])[:, None, None]
+        place = torch.arange(length + width, device=target.device)
+        causal = place <= length + torch.arange(width, device=target.device)[:, None]
+        x, trained = self.embed(target, first=length), self.prefix.key_values()
+        for layer, own, cross in zip(self._decoder_layers(), trained["decoder"], trained["cross"], strict=True):
+            x = layer.residual(0, x, partial(_attend_own, layer.attention, trained=own, mask=causal))
+            x = layer.residual(2, x, partial(_attend, layer.cross, memory=states, trained=cross, mask=seen))
+            x = layer.residual(1, x, layer.feed_forward)
+        return self.decoder_norm(x)
+
+    def start(self, memory: Memory, beams: int) -> State:
+        state, trained = super().start(memory, beams), self.prefix.key_values()
+        sentences = len(memory["states"])
+        for i, (own, cross) in enumerate(zip(trained["decoder"], trained["cross"], strict=True)):
+            for name, k, x in zip(("keys", "values"), own, cross, strict=True):
+                state[f"{name}{i}"] = k.expand(sentences * beams, -1, -1, -1)
+                memory[f"{name}{i}"] = torch.cat([x.expand(sentences, -1, -1, -1), memory[f"{name}{i}"]], 2)
+        memory["visible"] = self._seen(memory["visible"])
+        return state
+
+    def step(self, memory: Memory, state: State, previous: Tensor) -> Step:
+        features, attention, state = super().step(memory, state, previous)
+        return Step(features, None if attention is None else attention[:, self.prefix.length :], state)
+
+    def _seen(self, visible: Tensor) -> Tensor:
+        """(B, L + S) of (B, S)."""
+        return torch.cat([visible.new_ones(len(visible), self.prefix.length), visible], 1)
+
+
+def _attend(attention: Attention, y: Tensor, memory: Tensor, trained: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+    """As `Attention.forward`, with trained keys and values before those of `memory`."""
+    both = zip(trained, attention.keys_values(memory), strict=True)
+    keys, values = (torch.cat([own.expand(len(y), -1, -1, -1), read], 2) for own, read in both)
+    return attention.merge(fused_attention(attention.queries(y), keys, values, mask))
+
+
+def _attend_own(attention: Attention, y: Tensor, trained: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+    return _attend(attention, y, y, trained, mask)
+
+
+def transformer_shapes(base: Transformer) -> dict[str, PartShape]:
+    """Attentions of this project's Transformer."""
+    s = base.settings
+    return dict.fromkeys(PARTS, PartShape(s.layers, s.heads, s.d_model // s.heads))
+
+
+@torch.no_grad()
+def transformer_activations(base: Transformer, words: Tensor) -> dict[str, Tensor]:
+    """The keys and values of words (L,), read alone by encoder and decoder, in the layout of `EncoderDecoderPrefix.flat`."""
+    read: dict[str, list[Tensor]] = {part: [] for part in PARTS}
+    hooks = []
+    for part, attention in _attentions(base):
+
+        def keep(_: nn.Module, __: Any, found: Tensor, into: list[Tensor] = read[part]) -> None:
+            into.append(found[0].cpu())  # (L, 2 * d): keys, then values, each with its heads one after the other
+
+        hooks.append(attention.key_value.register_forward_hook(keep))
+    training, text = base.training, words[None].to(next(base.parameters()).device)
+    base.eval()(text, text)
+    base.train(training)
+    for hook in hooks:
+        hook.remove()
+    return {part: torch.cat(layers, 1) for part, layers in read.items()}
+
+
+def _attentions(base: Transformer) -> list[tuple[str, Attention]]:
+    encoder = [("encoder", cast(EncoderLayer, layer).attention) for layer in base.encoder]
+    decoder = [cast(DecoderLayer, layer) for layer in base.decoder]
+    return [*encoder, *(("cross", d.cross) for d in decoder), *(("decoder", d.attention) for d in decoder)]
+
+
+class TransformerPrefixTuning(MaximumLikelihood):
+    """Cross entropy of the target on a frozen Transformer; checkpoints hold the prefix alone."""
+
+    def __init__(
+        self, base: Transformer, prefix: EncoderDecoderPrefix, settings: OptimizationSettings, steps_per_epoch: int
+    ) -> None:
+        super().__init__(prefix, settings, steps_per_epoch)
+        self.prefixed = (PrefixedTransformer(base.requires_grad_(False).eval(), prefix),)
+
+    def on_fit_start(self) -> None:
+        self.prefixed[0].to(self.device)
+
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
+        """Of `source` (B, S) and `target` (B, T) as `data.loaders.translation_loader` makes them."""
+        return cross_entropy(self.prefixed[0], batch)

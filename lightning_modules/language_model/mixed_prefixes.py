@@ -1,0 +1,117 @@
+"""Many prefixes in one batch: every row names its own.
+
+Prefixes are filled up to the longest; what is filled up is masked, and a row's positions follow its own prefix, so a row gets what it would get
+with its prefix alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from core.config import nearest
+from core.errors import InputError
+from lightning_modules.prefix_tuning.prefix import (
+    Adapter,
+    EmbeddingPrompt,
+    NoPrefix,
+    activations,
+    cache_shape,
+    key_values,
+)
+from lightning_modules.shared_prompt import attention as packing
+
+
+class MixedPrefixes:
+    """Trained prefixes of one base by name. Embedding-only ones become the keys and values that the base makes of their vectors."""
+
+    def __init__(self, base: PreTrainedModel, adapters: Mapping[str, Adapter]) -> None:
+        """Raises InputError on an infix: it does not stand where the others do."""
+        infixes = [name for name, adapter in adapters.items() if adapter.infix]
+        if infixes or not adapters:
+            raise InputError(
+                f"{', '.join(infixes) or 'no prefix'}: only prefixes go into a mixed batch, and at least one."
+            )
+        self.base, self.names = base, list(adapters)
+        layers, heads, size = cache_shape(base)
+        flats = [_flat(base, adapter).view(-1, layers * 2 * heads * size) for adapter in adapters.values()]
+        self.lengths = torch.tensor([len(flat) for flat in flats], device=base.device)
+        longest = int(self.lengths.max())
+        # On the left, next to the text: as `transformers` pads.
+        filled = [torch.cat([flat.new_zeros(longest - len(flat), flat.shape[1]), flat]) for flat in flats]
+        both = [key_values(flat.to(base.device), (layers, heads, size)) for flat in filled]
+        self.layers = [
+            (torch.stack([own[i][0] for own in both]), torch.stack([own[i][1] for own in both])) for i in range(layers)
+        ]
+
+    def choose(self, names: Sequence[str]) -> Tensor:
+        """(rows,) which prefix each row has.
+
+        Raises:
+            InputError: a name is unknown; says which row's.
+        """
+        for row, name in enumerate(names, start=1):
+            if name not in self.names:
+                raise InputError(f"row {row}: unknown prefix '{name}' - {nearest(name, self.names)}")
+        return torch.tensor([self.names.index(name) for name in names], device=self.base.device)
+
+    def prefixes(self, names: Sequence[str]) -> packing.Prefixes:
+        """For packed trees, one name for each."""
+        return packing.Prefixes(self.layers, self.lengths, self.choose(names))
+
+    def rows(self, names: Sequence[str]) -> "RowPrefixes":
+        """For the rows of a batch, padded, one name for each."""
+        return RowPrefixes(self, self.choose(names))
+
+
+class RowPrefixes:
+    """The prefixes of a batch's rows, of which `chosen` (B,) has each row's number."""
+
+    def __init__(self, mixed: MixedPrefixes, chosen: Tensor) -> None:
+        self.mixed, self.chosen = mixed, chosen
+
+    def of_rows(self, rows: Sequence[int]) -> Self:
+        """See `prefix_tuning.Prompting`."""
+        return type(self)(self.mixed, self.chosen[torch.tensor(rows, dtype=torch.long, device=self.chosen.device)])
+
+    def inputs(self, base: PreTrainedModel, text: Tensor, mask: Tensor, beams: int) -> dict[str, Any]:
+        """See `prefix_tuning.Prompting`."""
+        past, trained = self._cache(beams)
+        return {
+            # Stand-ins for what is in the cache, never read.
+            "input_ids": torch.cat([torch.ones_like(trained), text], 1),
+            "attention_mask": torch.cat([trained, mask], 1),
+            "past_key_values": past,
+        }
+
+    def states(self, text: Tensor) -> Tensor:
+        """(B, T, d) last hidden states of `text` (B, T), padded on the right, each row after its prefix."""
+        past, trained = self._cache(1)
+        found = self.mixed.base.base_model(
+            text,
+            past_key_values=past,
+            attention_mask=torch.cat([trained, torch.ones_like(text)], 1),
+            position_ids=trained.sum(1, keepdim=True) + torch.arange(text.shape[1], device=text.device),
+            use_cache=True,
+        )
+        states: Tensor = found.last_hidden_state
+        return states
+
+    def _cache(self, copies: int) -> tuple[DynamicCache, Tensor]:
+        """The key/value cache of rows, each `copies` times, and (B, L) 1 where it holds a prefix."""
+        longest = self.mixed.layers[0][0].shape[2]
+        place = torch.arange(longest, device=self.chosen.device)
+        mask = (place >= longest - self.mixed.lengths[self.chosen][:, None]).long()
+        rows = self.chosen.repeat_interleave(copies)
+        return DynamicCache(ddp_cache_data=[(k[rows], v[rows]) for k, v in self.mixed.layers]), mask
+
+
+@torch.no_grad()
+def _flat(base: PreTrainedModel, adapter: Adapter) -> Tensor:
+    if isinstance(adapter, EmbeddingPrompt):
+        return activations(base, adapter.flat()).to(base.device)
+    return (
+        adapter.flat().detach().to(base.device) if not isinstance(adapter, NoPrefix) else torch.zeros(0).to(base.device)
+    )

@@ -1,0 +1,1 @@
+"""The LSTM of 1997 and its long-lag trials."""

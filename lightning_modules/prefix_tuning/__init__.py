@@ -1,0 +1,1 @@
+"""Prefix-tuning (Li & Liang 2021), its variants and what it is compared with."""

@@ -1,0 +1,53 @@
+"""What prefix-tuning is compared with (Li & Liang 2021, 5.2): all of the base learns ("full"), or its uppermost layers ("top", FT-TOP2)."""
+
+from typing import Any, cast
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from core.errors import InputError
+from lightning_modules.prefix_tuning.module import target_loss
+from lightning_modules.prefix_tuning.prefix import NoPrefix
+from lightning_modules.shared_prompt.examples import ExampleBatch
+from lightning_modules.training.config import OptimizationSettings
+from lightning_modules.training.likelihood import MaximumLikelihood
+
+
+class FineTuning(MaximumLikelihood):
+    """Cross entropy of the target only, on the base's own weights; checkpoints hold those that learn."""
+
+    def __init__(
+        self,
+        base: PreTrainedModel,
+        settings: OptimizationSettings,
+        steps_per_epoch: int,
+        top_layers: int | None = None,
+    ) -> None:
+        """`top_layers` learn and nothing else does; None: all weights."""
+        super().__init__(base.requires_grad_(True).train(), settings, steps_per_epoch)
+        self.strict_loading = False
+        self.adapter = NoPrefix()
+        if top_layers is not None:
+            train_only_top_layers(base, top_layers)
+
+    def loss(self, batch: ExampleBatch) -> tuple[Any, int]:
+        return target_loss(cast(PreTrainedModel, self.trained), self.adapter, batch)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves out what is frozen: it comes from the base again."""
+        for name, p in self.named_parameters(remove_duplicate=False):
+            if not p.requires_grad:
+                checkpoint["state_dict"].pop(name, None)
+
+
+def train_only_top_layers(base: PreTrainedModel, layers: int) -> None:
+    """Freezes all but the `layers` uppermost layers: embeddings, norms and the output layer too.
+
+    Raises:
+        InputError: the base has fewer layers.
+    """
+    stack = next(m for m in base.base_model.modules() if isinstance(m, nn.ModuleList))
+    if layers > len(stack):
+        raise InputError(f"top_layers: {layers}, but the base has {len(stack)} layers.")
+    base.requires_grad_(False)
+    stack[len(stack) - layers :].requires_grad_(True)

@@ -1,0 +1,77 @@
+"""The training of a prefix or of one of its ablations (`prefix_tuning.py`): the loss is that of the target, the base is frozen."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from data.batching import TokenBudgetLoader, padded
+from lightning_modules.language_model.module import next_piece_loss
+from lightning_modules.prefix_tuning.prefix import Adapter
+from lightning_modules.shared_prompt import attention as packing
+from lightning_modules.shared_prompt.examples import ExampleBatch
+from lightning_modules.training.config import OptimizationSettings
+from lightning_modules.training.likelihood import MaximumLikelihood
+from lightning_modules.training.output_loss import projected_cross_entropy
+
+
+class PrefixTuning(MaximumLikelihood):
+    """Cross entropy of the target only; the base is frozen and stays outside the module, so checkpoints hold the prefix alone."""
+
+    def __init__(
+        self, base: PreTrainedModel, adapter: Adapter, settings: OptimizationSettings, steps_per_epoch: int
+    ) -> None:
+        super().__init__(adapter, settings, steps_per_epoch)
+        self.base = (base.requires_grad_(False).eval(),)
+
+    @property
+    def adapter(self) -> Adapter:
+        return cast(Adapter, self.trained)
+
+    def on_fit_start(self) -> None:
+        self.base[0].to(self.device)
+
+    def loss(self, batch: ExampleBatch | dict[str, Tensor]) -> tuple[Tensor, int]:
+        """Summed cross entropy of the target pieces, and their number."""
+        return target_loss(self.base[0], self.adapter, batch)
+
+
+def target_loss(base: PreTrainedModel, adapter: Adapter, batch: ExampleBatch | dict[str, Tensor]) -> tuple[Tensor, int]:
+    """Summed cross entropy of the target pieces, and their number.
+
+    A batch of `tree_loader` prepares the base for packing; `packing.release` it before it generates. One of `example_loader` is for bases that
+    packing refuses.
+    """
+    layer = base.get_output_embeddings()
+    if isinstance(batch, ExampleBatch):
+        states = adapter.packed_states(packing.prepare(base), batch)
+        features = states.index_select(0, batch.predicting)
+        bias = getattr(layer, "bias", None)
+        return projected_cross_entropy(features, layer.weight, bias, batch.targets), len(features)
+    return next_piece_loss(adapter.states(base, batch["text"]), layer, batch["text"], batch["counted"])
+
+
+def example_loader(
+    examples: Sequence[tuple[list[int], list[int]]],
+    budget: int,
+    *,
+    shuffle: bool = True,
+    seed: int = 0,
+    share: tuple[int, int] = (0, 1),
+) -> TokenBudgetLoader:
+    """Batches of (prompt, target) piece ids: `text` (B, T) and `counted` (B, T), True on target pieces."""
+
+    def collate(indices: np.ndarray) -> dict[str, Tensor]:
+        chosen = [examples[i] for i in indices]
+        text = padded([prompt + target for prompt, target in chosen])
+        position = torch.arange(text.shape[1])
+        start = torch.tensor([[len(prompt)] for prompt, _ in chosen])
+        end = torch.tensor([[len(prompt) + len(target)] for prompt, target in chosen])
+        return {"text": text, "counted": (position >= start) & (position < end)}
+
+    return TokenBudgetLoader(
+        np.array([len(p) + len(t) for p, t in examples]), collate, budget, shuffle=shuffle, seed=seed, share=share
+    )

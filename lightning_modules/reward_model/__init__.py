@@ -1,0 +1,1 @@
+"""The reward model of InstructGPT (Ouyang et al. 2022)."""

@@ -1,0 +1,211 @@
+"""The reward model trained on whole rankings (Ouyang et al. 2022, InstructGPT, 3.5).
+
+All comparisons of a ranking are one batch element, and its prompt is read once for all its responses (`packing.py`).
+Options beside the paper's method, all off unless named: `ties: soft`, `margin`, `centering`, `loss: plackett_luce`, and
+`mode: pairs_shuffled`, which is what the paper warns of.
+
+Differences from the paper: the body is whatever language model is given.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from data.batching import ResumableLoader
+from data.comparisons.encoding import Group
+from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, Prefix
+from lightning_modules.reward_model.loss import PAPERS_LOSS, LossSettings, ranking_loss
+from lightning_modules.shared_prompt import attention as packing
+from lightning_modules.training.config import OptimizationSettings
+from lightning_modules.training.optimization import clip, optimization
+from metrics.rankings import accuracy, compare, log_loss
+
+
+@dataclass(frozen=True)
+class GroupBatch:
+    """G groups of at most K responses. R is the number of responses in all of them."""
+
+    trees: packing.Trees  # prompts and their responses
+    place: Tensor  # (R,) where a response stands in the flattened (G, K)
+    ranks: Tensor  # (G, K), 0 where there is no response or it is not ranked
+    weight: Tensor  # (G,)
+
+    def to(self, device: torch.device) -> "GroupBatch":
+        return GroupBatch(self.trees.to(device), self.place.to(device), self.ranks.to(device), self.weight.to(device))
+
+
+def batch_groups(groups: Sequence[Group]) -> GroupBatch:
+    """Packs every prompt once and every response once after it; `ranks` and `place` say which belong together."""
+    most = max(len(g.responses) for g in groups)
+    ranks = torch.zeros(len(groups), most, dtype=torch.long)
+    for i, group in enumerate(groups):
+        ranks[i, : len(group.ranks)] = torch.tensor(group.ranks)
+    place = torch.cat([i * most + torch.arange(len(g.responses)) for i, g in enumerate(groups)])
+    weight = torch.tensor([g.weight for g in groups])
+    return GroupBatch(packing.pack([(g.prompt, g.responses) for g in groups]), place, ranks, weight)
+
+
+class GroupLoader(ResumableLoader):
+    """Updates of `groups_per_update` random groups, each cut into batches of at most `budget` pieces.
+
+    Inside an update groups are sorted by size, so that what attention pads is little. The last update of an epoch may be smaller.
+    """
+
+    def __init__(
+        self, groups: Sequence[Group], groups_per_update: int, budget: int, *, shuffle: bool = True, seed: int = 0
+    ) -> None:
+        super().__init__(self._update, shuffle, seed)
+        self.groups, self.size, self.budget = groups, groups_per_update, budget
+
+    def __len__(self) -> int:
+        return -(-len(self.groups) // self.size)
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        count = len(self.groups)
+        order = np.random.default_rng([self.seed, epoch]).permutation(count) if self.shuffle else np.arange(count)
+        return [order[start : start + self.size] for start in range(0, count, self.size)]
+
+    def _update(self, chosen: np.ndarray) -> list[GroupBatch]:
+        return [batch_groups(part) for part in within_budget([self.groups[i] for i in chosen], self.budget)]
+
+
+def within_budget(groups: Sequence[Group], budget: int) -> Iterator[list[Group]]:
+    """The groups by size, cut where one more would bring a part above `budget` pieces."""
+    part: list[Group] = []
+    pieces = 0
+    for group in sorted(groups, key=len):
+        if part and pieces + len(group) > budget:
+            yield part
+            part, pieces = [], 0
+        part.append(group)
+        pieces += len(group)
+    if part:
+        yield part
+
+
+def pairs(groups: Sequence[Group]) -> list[Group]:
+    """Every strict comparison as a group of its own: the data points that the paper advises against (3.5)."""
+    return [
+        Group(g.prompt, [better, worse], [i, j], g.weight)
+        for g in groups
+        for better, i in zip(g.responses, g.ranks, strict=True)
+        for worse, j in zip(g.responses, g.ranks, strict=True)
+        if 0 < i < j
+    ]
+
+
+class RewardModel(pl.LightningModule):
+    """A language model's body and a scalar head, trained on whole rankings.
+
+    An update takes the mean over its groups; it is forwarded in parts that fit the budget of pieces, and their gradients add up.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        settings: OptimizationSettings,
+        updates_per_epoch: int,
+        loss: LossSettings = PAPERS_LOSS,
+        adapter: Adapter | None = None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.strict_loading = False  # checkpoints hold what learns, see `on_save_checkpoint`
+        self.model = packing.prepare(model)
+        self.adapter = adapter or NoPrefix()
+        self.settings, self.updates_per_epoch, self.loss_settings = settings, updates_per_epoch, loss
+        self.collected: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def train(self, mode: bool = True) -> "RewardModel":
+        """Training mode; what a prefix adapts stays in evaluation mode, without its dropout: it is frozen."""
+        super().train(mode)
+        if not isinstance(self.adapter, NoPrefix):
+            self.model.eval()
+        return self
+
+    def group_rewards(self, batch: GroupBatch) -> Tensor:
+        """(G, K) rewards, each response forwarded once; zero where there is no response."""
+        found = rewards(self.model, batch.trees, self.adapter)
+        return found.new_zeros(batch.ranks.numel()).index_put((batch.place,), found).view_as(batch.ranks)
+
+    def training_step(self, update: list[GroupBatch], batch_idx: int) -> dict[str, Any]:
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        groups = sum(len(batch.ranks) for batch in update)
+        total = torch.zeros((), device=self.device)
+        for batch in update:
+            losses = ranking_loss(self.group_rewards(batch), batch.ranks, self.loss_settings)
+            loss = (batch.weight * losses).sum() / groups
+            self.manual_backward(loss)
+            total += loss.detach()
+        clip(self.parameters(), self.settings)
+        optimizer.step()
+        scheduler: Any = self.lr_schedulers()
+        scheduler.step()
+        return {"loss": total, "train_loss": total, "tokens": sum(batch.trees.pieces.numel() for batch in update)}
+
+    def validation_step(self, update: list[GroupBatch], batch_idx: int) -> None:
+        for batch in update:
+            self.collected.append((self.group_rewards(batch).cpu().numpy(), batch.ranks.cpu().numpy()))
+
+    def on_validation_epoch_end(self) -> None:
+        differences = np.concatenate([compare(r, ranks).difference for r, ranks in self.collected])
+        self.collected = []
+        self.log_dict({"validation_accuracy": accuracy(differences), "validation_loss": log_loss(differences)})
+
+    def configure_optimizers(self) -> Any:
+        return optimization(self.parameters(), self.settings, self.updates_per_epoch)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves out what is frozen: it comes from the body again."""
+        for name, p in self.named_parameters():
+            if not p.requires_grad:
+                checkpoint["state_dict"].pop(name, None)
+
+
+def rewards(model: PreTrainedModel, trees: packing.Trees, adapter: Adapter | None = None) -> Tensor:
+    """(R,) the scalar head's value at the last piece of each response, in float32.
+
+    `model` is a sequence classification model with one label, prepared for packing: the scalar head takes the place of the
+    unembedding.
+    """
+    prefixes = adapter.prefixes() if isinstance(adapter, Prefix) else None
+    states = packing.states(model.base_model, trees, prefixes)
+    last = states[trees.ends()].float()
+    with torch.autocast(last.device.type, enabled=False):  # half precision would round differences of rewards away
+        scores: Tensor = model.get_submodule("score")(last)
+    return scores.squeeze(1)
+
+
+@torch.inference_mode()
+def score(
+    model: PreTrainedModel,
+    groups: Sequence[tuple[list[int], list[list[int]]]],
+    budget: int,
+    adapter: Adapter | None = None,
+) -> list[np.ndarray]:
+    """Rewards (K,) of the responses of each (prompt, responses), in order, a budget of pieces at a time."""
+    cases = [Group(prompt, responses, []) for prompt, responses in groups]
+    found: list[np.ndarray] = [np.zeros(0)] * len(cases)
+    order = {id(case): i for i, case in enumerate(cases)}
+    for part in within_budget(cases, budget):
+        trees = packing.pack([(case.prompt, case.responses) for case in part]).to(model.device)
+        values = rewards(model, trees, adapter).cpu().numpy()
+        ends = np.cumsum([len(case.responses) for case in part])
+        for case, own in zip(part, np.split(values, ends[:-1]), strict=True):
+            found[order[id(case)]] = own
+    return found
+
+
+def train_only_top(model: PreTrainedModel, layers: int) -> None:
+    """Freezes the embeddings and all but the `layers` uppermost layers; the final norm and the scalar head learn too."""
+    stack = next(m for m in model.base_model.modules() if isinstance(m, nn.ModuleList))
+    frozen = [*stack[: max(0, len(stack) - layers)], *(m for m in model.modules() if isinstance(m, nn.Embedding))]
+    for module in frozen:
+        module.requires_grad_(False)

@@ -1,0 +1,1 @@
+"""A prompt is read once for all its continuations."""

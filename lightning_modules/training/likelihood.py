@@ -1,0 +1,61 @@
+"""Maximum likelihood, as translators, language models and prefixes are all trained."""
+
+from abc import abstractmethod
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from lightning_modules.training.config import OptimizationSettings
+from lightning_modules.training.optimization import clip, optimization
+
+
+class MaximumLikelihood(pl.LightningModule):
+    """Minimises the mean cross entropy of the pieces to predict; validation gives its exponential, the perplexity."""
+
+    def __init__(
+        self, trained: nn.Module, settings: OptimizationSettings, steps_per_epoch: int, width: int = 1
+    ) -> None:
+        """`trained` has the parameters to optimize; `width` is d_model, for the schedule "noam"."""
+        super().__init__()
+        self.trained, self.settings, self.steps_per_epoch, self.width = trained, settings, steps_per_epoch, width
+        self.validation_loss = MeanMetric()
+
+    @abstractmethod
+    def loss(self, batch: Any) -> tuple[Tensor, int]:
+        """Summed cross entropy of a batch, and the number of pieces in the sum."""
+
+    def divisor(self, batch: Any, tokens: int) -> int:
+        """What a batch's summed loss is divided by for its gradient: the number of pieces in the sum."""
+        return tokens
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        """The mean loss; of n processes that share a batch, n times this one's part of it, as they take the mean of gradients."""
+        loss, tokens = self.loss(batch)
+        divisor, processes = self.divisor(batch, tokens), 1
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            processes, totals = torch.distributed.get_world_size(), torch.tensor([tokens, divisor], device=self.device)
+            torch.distributed.all_reduce(totals)
+            tokens, divisor = totals.tolist()
+        return {
+            "loss": loss * processes / divisor,
+            "train_loss": loss.detach() * processes / tokens,  # a piece's, whatever the gradient is of
+            "tokens": tokens,
+        }
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        loss, tokens = self.loss(batch)
+        self.validation_loss.update(loss / tokens, weight=tokens)
+
+    def on_validation_epoch_end(self) -> None:
+        loss = self.validation_loss.compute()
+        self.validation_loss.reset()
+        self.log_dict({"validation_loss": loss, "validation_perplexity": loss.exp()})
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        clip(self.trained.parameters(), self.settings)
+
+    def configure_optimizers(self) -> Any:
+        return optimization(self.trained.parameters(), self.settings, self.steps_per_epoch, self.width)

@@ -1,0 +1,136 @@
+"""What every translator is: an encoder, a decoder that sees all target pieces at once, and the same decoder step by step.
+
+An architecture is a package beside this file that exports its subclass of `Translator` as `Model`. Nothing else has to know of it:
+`architecture(name)` finds it. What an architecture shares with others is a module beside this file, linked from its folder `uses/`, so
+that DVC sees who depends on it.
+"""
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from core.config import Settings, merged, nearest
+from core.errors import InputError
+from data.tokenizer import PAD
+from lightning_modules.training.config import OptimizationSettings
+
+# Tensors by name, every one with the sentence (Memory) or the hypothesis (State) as its first dimension, so that decoding
+# can pick, repeat and drop rows without knowing what is in them.
+Memory = dict[str, Tensor]
+State = dict[str, Tensor]
+Presets = Mapping[str, Mapping[str, Any]]  # settings by the name of a preset
+
+
+class TranslatorTraining(OptimizationSettings):
+    """How a translator is trained."""
+
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    # What a batch's loss is the mean over. Papers with "sentence" have learning rates and norms for that: a gradient as many
+    # times longer as a sentence has pieces.
+    loss_per: Literal["piece", "sentence"] = "piece"
+
+
+class TranslatorSettings(Settings):
+    """Settings of an architecture: sizes, and its training. Defaults are for small data.
+
+    `preset: NAME` stands for the settings of that name in `presets`, e.g. those of the paper; other keys change them.
+    """
+
+    presets: ClassVar[Presets] = {}
+
+    training: TranslatorTraining = TranslatorTraining()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or "preset" not in values:
+            return values
+        name = str(values["preset"])
+        if name not in cls.presets:
+            raise ValueError(f"unknown preset '{name}' - {nearest(name, list(cls.presets))}")
+        return merged(cls.presets[name], {key: value for key, value in values.items() if key != "preset"})
+
+
+class Step(NamedTuple):
+    """What a decoder gives for one target position of R hypotheses."""
+
+    features: Tensor  # (R, d), input of the output layer
+    attention: Tensor | None  # (R, S), weights over the source; None of a model that has no attention
+    state: State
+
+
+class Translator(nn.Module, ABC):
+    """Base of the encoder-decoder architectures. Shapes: B sentences, S source and T target pieces, V types."""
+
+    Settings: ClassVar[type[TranslatorSettings]]
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """d, the number of features of a target position."""
+
+    @property
+    @abstractmethod
+    def output(self) -> tuple[Tensor, Tensor | None]:
+        """Weight (V, d) and bias (V,) of the output layer."""
+
+    @property
+    def aligned_step(self) -> Literal["predicted", "input"] | None:
+        """Which target piece the attention of a step aligns: the one it predicts, or the one it reads. None: no attention."""
+        return None
+
+    @property
+    def longest_source(self) -> int | None:
+        """The most source pieces, without the end piece, that the model can read; None is any number."""
+        return None
+
+    @abstractmethod
+    def encode(self, source: Tensor) -> Memory:
+        """The encoded source (B, S), padded on the right."""
+
+    @abstractmethod
+    def decode(self, memory: Memory, target: Tensor) -> Tensor:
+        """Features (B, T, d) for the pieces after each of `target` (B, T), which starts with the begin piece."""
+
+    @abstractmethod
+    def start(self, memory: Memory, beams: int) -> State:
+        """The decoder's state before the first target piece, `beams` rows for each sentence."""
+
+    @abstractmethod
+    def step(self, memory: Memory, state: State, previous: Tensor) -> Step:
+        """One target position: `previous` (R,) are the pieces before it, R a multiple of the B sentences in `memory`."""
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """As `decode`, from the source (B, S), padded on either side, and target (B, T), padded on the right."""
+        return self.decode(self.encode(right_padded(source)), target)
+
+
+def architectures() -> list[str]:
+    """Names of all translators: the packages beside this file."""
+    return sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.ispkg)
+
+
+def architecture(name: str, where: str = "architecture") -> type[Translator]:
+    """The translator that the package `name` exports as `Model`. Raises InputError on an unknown name; `where` says who asked."""
+    if name not in architectures():
+        raise InputError(f"{where}: unknown architecture '{name}' - {nearest(name, architectures())}")
+    model: type[Translator] = importlib.import_module(f"lightning_modules.translators.{name}").Model
+    return model
+
+
+def right_padded(pieces: Tensor) -> Tensor:
+    """The same rows (B, S) with all padding on the right, the side from which encoders count positions."""
+    return pieces.gather(1, (pieces == PAD).to(torch.int8).argsort(dim=1, stable=True))
+
+
+def reversal(lengths: Tensor, width: int) -> Tensor:
+    """(B, width) indices that reverse the first `lengths` positions of each row and leave the padding where it is."""
+    position = torch.arange(width, device=lengths.device)
+    return torch.where(position < lengths[:, None], lengths[:, None] - 1 - position, position)

@@ -1,0 +1,185 @@
+"""RNN Encoder-Decoder (Cho et al. 2014). Symbols are the paper's; A is its appendix.
+
+Where the paper leaves a choice:
+- It omits biases "to make the equations less cluttered": here one vector for every gate and candidate, c, h'_0, s' and the
+  output layer.
+- A.1.2 prints the decoder's candidate as tanh(W' e + r' (U' h' + C c)), against eq. 8 and the authors' code (GroundHog), which
+  reset the state alone: here eq. 8 is used in both networks.
+- O_y reads the embedding of y_{t-1}, which makes it a matrix of low rank, as the paper has it of all matrices of words.
+- The rank is 100 in 4.1 and 500 in A.1.2: 4.1 is `paper`.
+
+Differences, as settings: `reset: fused` (`torch.nn.GRU`'s unit: r (U h + b), with a second vector of biases) for `paper`;
+`dropout` (paper: 0), `rank: null` (an output matrix of full rank) and Adam in place of Adadelta, for small data.
+The preset `paper` has the paper's. One vocabulary serves both languages, with an embedding for each.
+
+`decoding.log_probabilities` scores given pairs, as the paper rescores phrases (3.1). Batches are of about equal length and a
+budget of pieces, not 64 random pairs (4.1).
+"""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from data.tokenizer import BEGIN, PAD
+from lightning_modules.training.config import Optimizer
+from lightning_modules.translators import recurrence
+from lightning_modules.translators.base import (
+    Memory,
+    Presets,
+    State,
+    Step,
+    Translator,
+    TranslatorSettings,
+    TranslatorTraining,
+)
+from lightning_modules.translators.gated_unit import GatedUnit
+
+
+class Training(TranslatorTraining):
+    """For small data."""
+
+    learning_rate: float = 1e-3
+    optimizer: Optimizer = "adam"
+    epochs: int = 10
+    clip_norm: float | None = 1.0
+
+
+class GRUSettings(TranslatorSettings):
+    """Sizes (4.1)."""
+
+    embedding: int = Field(default=256, ge=1)  # paper: 100
+    hidden: int = Field(default=256, ge=1)  # n; paper: 1000
+    maxout: int = Field(default=128, ge=1)  # units that take the larger of two; paper: 500
+    rank: int | None = Field(default=None, ge=1)  # of the output matrix G = G_l G_r; paper: 100; null: one matrix G
+    dropout: float = Field(default=0.2, ge=0, lt=1)  # of embeddings and maxout units; paper: 0
+    reset: Literal["paper", "fused"] = "paper"  # h~ = tanh(W x + U (r h)) or tanh(W x + r (U h + b))
+    training: Training = Training()
+
+    presets: ClassVar[Presets] = {
+        "paper": {  # 4.1: its sizes, Adadelta with rho .95 and epsilon 1e-6, batches of 64 phrases (of about 8 pieces)
+            "embedding": 100,
+            "hidden": 1000,
+            "maxout": 500,
+            "rank": 100,
+            "dropout": 0.0,
+            "reset": "paper",
+            "training": {
+                "optimizer": "adadelta",
+                "learning_rate": 1.0,
+                "clip_norm": None,
+                "tokens_per_batch": 64 * 8,
+                "loss_per": "sentence",
+            },
+        }
+    }
+
+
+class GRU(Translator):
+    """One network reads the source into a summary c; another writes the target, reading c at every step."""
+
+    Settings = GRUSettings
+
+    def __init__(self, settings: GRUSettings, vocabulary: int) -> None:
+        super().__init__()
+        self.settings = settings
+        e, n, maxout = settings.embedding, settings.hidden, settings.maxout
+        unit: type[nn.GRU | GatedUnit] = nn.GRU if settings.reset == "fused" else GatedUnit
+        self.source_embedding = nn.Embedding(vocabulary, e)
+        self.target_embedding = nn.Embedding(vocabulary, e, padding_idx=BEGIN)  # e(y_0) = 0
+        self.encoder = unit(e, n)
+        self.decoder = unit(e + n, n)  # its input weights are [W', C], those of the gates likewise
+        self.V = nn.Linear(n, n)
+        self.V_ = nn.Linear(n, n)  # V'
+        self.O_h = nn.Linear(n, 2 * maxout)
+        self.O_y = nn.Linear(e, 2 * maxout, bias=False)
+        self.O_c = nn.Linear(n, 2 * maxout, bias=False)
+        self.G_r = nn.Linear(maxout, settings.rank, bias=False) if settings.rank else None
+        self.G_l = nn.Linear(self.width, vocabulary)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """4.1: normal(0, .01), recurrent matrices orthogonal. Biases, of which it says nothing, are 0."""
+        for name, parameter in self.named_parameters():
+            if name.endswith(("coder.U", "weight_hh_l0")):
+                with torch.no_grad():
+                    for recurrent in parameter.chunk(3):
+                        nn.init.orthogonal_(recurrent)
+            elif parameter.dim() == 1:
+                nn.init.zeros_(parameter)
+            else:
+                nn.init.normal_(parameter, std=0.01)
+        with torch.no_grad():
+            self.target_embedding.weight[BEGIN] = 0
+
+    @property
+    def width(self) -> int:
+        return self.settings.rank or self.settings.maxout
+
+    @property
+    def output(self) -> tuple[Tensor, Tensor]:
+        return self.G_l.weight, self.G_l.bias
+
+    def encode(self, source: Tensor) -> Memory:
+        lengths = (source != PAD).sum(1)
+        packed = pack_padded_sequence(source, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        packed = packed._replace(data=self.dropout(self.source_embedding(packed.data)))
+        states = recurrence.run(self.encoder, packed)[0] if isinstance(self.encoder, nn.GRU) else self.encoder(packed)
+        h, _ = pad_packed_sequence(states, batch_first=True)
+        c = torch.tanh(self.V(h[torch.arange(len(h), device=h.device), lengths - 1]))  # c = tanh(V h_N) (A.1.1)
+        weight, bias = self.input_weights()
+        gates = nn.functional.linear(c, weight[:, self.settings.embedding :], bias)  # C c, C_z c, C_r c
+        return {"c": c, "gates": gates, "readout": self.O_c(c)}
+
+    def input_weights(self) -> tuple[Tensor, Tensor]:
+        """[W', C] of the decoder's gates (3n, e + n) and their biases."""
+        if isinstance(self.decoder, nn.GRU):
+            weight, _, bias, _ = self.decoder.all_weights[0]
+            return weight, bias
+        return self.decoder.W.weight, self.decoder.W.bias
+
+    def decode(self, memory: Memory, target: Tensor) -> Tensor:
+        y = self.dropout(self.target_embedding(target))
+        h = torch.tanh(self.V_(memory["c"]))
+        if isinstance(self.decoder, nn.GRU):
+            repeated = memory["c"][:, None].expand(-1, target.shape[1], -1)
+            states, _ = recurrence.run(self.decoder, torch.cat([y, repeated], -1).transpose(0, 1), h[None])
+        else:
+            gates = (self.share(y) + memory["gates"][:, None]).transpose(0, 1)  # (T, B, 3n)
+            steps, sentences = gates.shape[:2]
+            states = self.decoder.run(gates.flatten(0, 1), h, [sentences] * steps).unflatten(0, (steps, sentences))
+        return self.deep_output(states.transpose(0, 1), y, memory["readout"][:, None])
+
+    def share(self, y: Tensor) -> Tensor:
+        """W' e(y_{t-1}) of all gates: (..., e) -> (..., 3n)."""
+        return nn.functional.linear(y, self.input_weights()[0][:, : self.settings.embedding])
+
+    def deep_output(self, h: Tensor, y: Tensor, c: Tensor) -> Tensor:
+        """G_r s, where s has the larger of each two of s' = O_h h_t + O_y y_{t-1} + O_c c (A.1.2); `c` is O_c c."""
+        s = self.O_h(h) + self.O_y(y) + c
+        s = self.dropout(torch.maximum(s[..., 0::2], s[..., 1::2]))
+        return s if self.G_r is None else self.G_r(s)
+
+    def start(self, memory: Memory, beams: int) -> State:
+        h = torch.tanh(self.V_(memory["c"])).to(self.V_.weight.dtype)  # a state: never in half precision
+        return {"h": h.repeat_interleave(beams, 0)}  # h'_0 = tanh(V' c) (A.1.2)
+
+    def step(self, memory: Memory, state: State, previous: Tensor) -> Step:
+        y, h, decoder = self.target_embedding(previous), state["h"], self.decoder
+        beams = len(previous) // len(memory["c"])
+        gates = self.share(y) + memory["gates"].repeat_interleave(beams, 0)
+        h = fused_step(gates, h, decoder) if isinstance(decoder, nn.GRU) else decoder.step(gates, h)
+        readout = memory["readout"].repeat_interleave(beams, 0)
+        return Step(self.deep_output(h, y, readout), None, {"h": h})
+
+
+def fused_step(gates: Tensor, h: Tensor, unit: nn.GRU) -> Tensor:
+    """The state (R, n) of `torch.nn.GRU` after one step, from the inputs' share (R, 3n) of its gates r, z and candidate."""
+    r, z, candidate = gates.to(h.dtype).chunk(3, 1)
+    _, weight, _, bias = unit.all_weights[0]
+    r_h, z_h, candidate_h = nn.functional.linear(h, weight, bias).to(h.dtype).chunk(3, 1)
+    candidate = torch.tanh(candidate + torch.sigmoid(r + r_h) * candidate_h)
+    return torch.lerp(candidate, h, torch.sigmoid(z + z_h))

@@ -1,0 +1,277 @@
+"""Global and local attention with input feeding (Luong, Pham & Manning 2015).
+
+Where the paper leaves a choice, this does what the authors' code does (github.com/lmthang/nmt.matlab) unless said otherwise:
+
+- `local-m`, `local-p`: source positions count from 0, so p_t = S sigmoid(..) (eq. 9) lies in 0 .. S; the window is
+  floor(p_t) - D .. floor(p_t) + D, cut off at the ends of the sentence, and its centre never beyond the last piece. The
+  Gaussian (eq. 10) has its mean at p_t itself and multiplies the softmax over the window; the products are not normalised again.
+- `location` (eq. 8): the softmax is over the first S rows of W_a h_t. The paper ignores the words of a longer source that W_a
+  has no row for; here a source longer than `max_source_length` is an error.
+
+Differences from the paper: `torch.nn.LSTM` has two bias vectors a layer; the end piece is part of the source and can be
+attended to; source and target share a vocabulary; the gradient is that of the mean over target pieces, unless `loss_per:
+sentence`, as in the preset `paper`. The end
+piece counts as one of the S positions, and a reversed source begins with it; in the authors' code it stands last and is outside.
+`concat` has both parts of the printed W_a to learn; in the paper's runs the source's part was the identity (footnote 15). Dropout
+is on source states, on h_t where it attends and on h~_t before the softmax, the authors' on every LSTM input, the fed h~_t too.
+Local attention masks the scores of the whole sentence instead of gathering a window: one matrix product, and a window is about
+as long as a sentence.
+"""
+
+from typing import ClassVar, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from core.errors import InputError
+from data.tokenizer import PAD
+from lightning_modules.training.config import Optimizer, Schedule
+from lightning_modules.translators import recurrence
+from lightning_modules.translators.base import (
+    Memory,
+    Presets,
+    State,
+    Step,
+    Translator,
+    TranslatorSettings,
+    TranslatorTraining,
+    reversal,
+)
+from lightning_modules.translators.recurrence import fast_tanh
+
+
+class Training(TranslatorTraining):
+    """The paper's (4.1) with dropout."""
+
+    optimizer: Optimizer = "sgd"
+    schedule: Schedule = "halving"
+    learning_rate: float = 1.0
+    halve_after: float = 8
+    epochs: int = 12
+    clip_norm: float | None = 5.0
+
+
+class LuongSettings(TranslatorSettings):
+    """Sizes for small data; the preset `paper` has the paper's."""
+
+    layers: int = Field(default=1, ge=1)
+    embedding: int = Field(default=256, ge=1)
+    hidden: int = Field(default=256, ge=1)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    score: Literal["dot", "general", "concat", "location"] = "general"
+    max_source_length: int = Field(default=65, ge=1)  # score "location": rows of W_a, source pieces with the end piece
+    attention: Literal["global", "local-m", "local-p"] = "global"
+    D: int = Field(default=10, ge=1)  # local: the window is p_t - D .. p_t + D, and sigma = D / 2
+    input_feeding: bool = True
+    reverse_source: bool = True
+    init: float = Field(default=0.1, gt=0)
+    training: Training = Training()
+
+    @model_validator(mode="after")
+    def _location_is_global(self) -> Self:
+        if self.score == "location" and self.attention != "global":
+            raise ValueError(f"score 'location' is for global attention (found attention '{self.attention}')")
+        return self
+
+    presets: ClassVar[Presets] = {
+        "paper": {  # 4.1: 4 layers of 1000 cells, dropout .2, sentences of at most 50 words, batches of about 128
+            "layers": 4,
+            "embedding": 1000,
+            "hidden": 1000,
+            "dropout": 0.2,
+            "init": 0.1,
+            "max_source_length": 51,
+            "training": {"tokens_per_batch": 128 * 25, "loss_per": "sentence"},
+        }
+    }
+
+
+class Luong(Translator):
+    """Stacked LSTM encoder and decoder; the decoder's top state attends to the encoder's."""
+
+    Settings = LuongSettings
+
+    def __init__(self, settings: LuongSettings, vocabulary: int) -> None:
+        super().__init__()
+        self.settings = settings
+        e, h = settings.embedding, settings.hidden
+        self.source_embedding = nn.Embedding(vocabulary, e)
+        self.target_embedding = nn.Embedding(vocabulary, e)
+        self.encoder = nn.LSTM(
+            e, h, settings.layers, batch_first=True, dropout=settings.dropout if settings.layers > 1 else 0
+        )
+        self.decoder = nn.LSTM(
+            e + h * settings.input_feeding,
+            h,
+            settings.layers,
+            batch_first=True,
+            dropout=settings.dropout if settings.layers > 1 else 0,
+        )
+        scored = settings.max_source_length if settings.score == "location" else h
+        self.W_a = nn.Linear(h, scored, bias=False) if settings.score != "dot" else None
+        self.U_a = nn.Linear(h, h, bias=False) if settings.score == "concat" else None
+        self.v_a = nn.Parameter(torch.empty(h)) if settings.score == "concat" else None
+        self.W_p = nn.Linear(h, h, bias=False) if settings.attention == "local-p" else None
+        self.v_p = nn.Parameter(torch.empty(h)) if settings.attention == "local-p" else None
+        self.W_c = nn.Linear(2 * h, h, bias=False)
+        self.W_s = nn.Linear(h, vocabulary, bias=False)
+        self.dropout = nn.Dropout(settings.dropout)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -settings.init, settings.init)
+
+    @property
+    def width(self) -> int:
+        return self.settings.hidden
+
+    @property
+    def output(self) -> tuple[Tensor, None]:
+        return self.W_s.weight, None
+
+    @property
+    def aligned_step(self) -> Literal["predicted", "input"]:
+        """The paper's footnote on alignments (5.3): content-based weights a_t are those of the piece y_{t-1} that step t reads
+        (h_t, just made from it, is compared with the source's states), location-based ones those of y_t, which it predicts.
+        What trained models do is another thing: see docs/translation.md."""
+        return "predicted" if self.settings.score == "location" else "input"
+
+    @property
+    def longest_source(self) -> int | None:
+        return self.settings.max_source_length - 1 if self.settings.score == "location" else None
+
+    def encode(self, source: Tensor) -> Memory:
+        visible = source != PAD
+        lengths = visible.sum(1)
+        if self.settings.score == "location":
+            self.check_length(int(lengths.max()))
+        order = reversal(lengths, source.shape[1]) if self.settings.reverse_source else None
+        embedded = self.dropout(self.source_embedding(source if order is None else source.gather(1, order)))
+        packed = pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        states, (h, c) = recurrence.run(self.encoder, packed)
+        states, _ = pad_packed_sequence(states, batch_first=True, total_length=source.shape[1])
+        if order is not None:  # state s belongs to piece s again
+            states = states.gather(1, order[..., None].expand_as(states))
+        states = self.dropout(states)
+        return {
+            "states": states,
+            "keys": self.keys(states),
+            "visible": visible,
+            "lengths": lengths,
+            "h": h.transpose(0, 1),
+            "c": c.transpose(0, 1),
+        }
+
+    def check_length(self, length: int) -> None:
+        """Raises InputError when W_a has no row for the last of `length` source pieces."""
+        if length > self.settings.max_source_length:
+            raise InputError(
+                f"luong: a source has {length} pieces with its end piece, and the score 'location' is made for at most "
+                f"{self.settings.max_source_length}. Leave such sources out, or train with a larger max_source_length."
+            )
+
+    def keys(self, states: Tensor) -> Tensor:
+        """What a score needs of each source state, computed once for all target positions: (B, S, h)."""
+        return states if self.W_a is None or self.settings.score == "location" else self.W_a(states)
+
+    def attend(self, memory: Memory, h: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """h~ = tanh(W_c [c; h]) (eq. 5) and the weights a_t (B, N, S) of decoder states h (B, N, h), N per sentence.
+
+        t, (B or 1, N), are the target positions of h, counted from 0.
+        """
+        visible = memory["visible"][:, None]
+        gaussian = None
+        if self.settings.attention != "global":
+            s, p = torch.arange(visible.shape[2], device=h.device), self.centers(memory, h, t)[..., None]
+            last = memory["lengths"][:, None, None] - 1
+            visible = visible & ((s - p.detach().floor().minimum(last)).abs() <= self.settings.D)
+            if self.settings.attention == "local-p":
+                gaussian = torch.exp(-2 * ((s - p) / self.settings.D) ** 2)  # sigma = D / 2: -(s - p)^2 / (2 sigma^2)
+        a = self.scores(memory, h).masked_fill(~visible, -torch.inf).softmax(-1)  # eq. 7
+        if gaussian is not None:
+            a = a * gaussian.to(a.dtype)  # eq. 10
+        context = a @ memory["states"]
+        return fast_tanh(self.W_c(torch.cat([context, h], -1))), a
+
+    def scores(self, memory: Memory, h: Tensor) -> Tensor:
+        """score(h_t, h_s) (3.1), (B, N, S)."""
+        keys = memory["keys"]
+        if self.v_a is not None and self.U_a is not None:  # v_a . tanh(W_a [h_s; h_t])
+            return torch.tanh(keys[:, None] + self.U_a(h)[:, :, None]) @ self.v_a
+        if self.settings.score == "location" and self.W_a is not None:  # W_a h_t (eq. 8); padding has no rows
+            scores = nn.functional.linear(h, self.W_a.weight[: keys.shape[1]])
+            return nn.functional.pad(scores, (0, keys.shape[1] - scores.shape[2]))
+        return h @ keys.transpose(1, 2)  # h_t . h_s, or h_t . W_a h_s
+
+    def centers(self, memory: Memory, h: Tensor, t: Tensor) -> Tensor:
+        """p_t, where the window of local attention lies: (B, N), at least in single precision."""
+        if self.v_p is None or self.W_p is None:
+            return t.float().expand(h.shape[:2])  # local-m: t
+        share = torch.sigmoid((torch.tanh(self.W_p(h)) @ self.v_p).float())
+        return memory["lengths"][:, None] * share  # local-p: S sigmoid(v_p . tanh(W_p h_t)) (eq. 9)
+
+    def decode(self, memory: Memory, target: Tensor) -> Tensor:
+        embedded = self.dropout(self.target_embedding(target))
+        if not self.settings.input_feeding:  # no step needs the one before it: all at once
+            before = (memory[name].transpose(0, 1).contiguous() for name in ("h", "c"))
+            h, _ = recurrence.run(self.decoder, embedded, *before)
+            steps = torch.arange(target.shape[1], device=target.device)[None]
+            return self.dropout(self.attend(memory, self.dropout(h), steps)[0])
+        (w_ih, b_ih), (w_hh, b_hh), e = self._weights(0, "ih"), self._weights(0, "hh"), self.settings.embedding
+        # The embedding's share of the bottom layer's gates: one product for all steps, before the loop.
+        inputs = nn.functional.linear(embedded, w_ih[:, :e], b_ih + b_hh)
+        from_h, from_fed = w_hh.t(), w_ih[:, e:].t()
+        state, features = self.start(memory, 1), []
+        for gates in inputs.unbind(1):  # unlike an index, its gradient is not as large as all steps at every step
+            gates = torch.addmm(torch.addmm(gates, state["h"][:, 0], from_h), state["fed"], from_fed)
+            attended, _, state = self.advance(memory, state, gates)
+            features.append(attended)
+        return self.dropout(torch.stack(features, 1))
+
+    def start(self, memory: Memory, beams: int) -> State:
+        rows = {name: memory[name].repeat_interleave(beams, 0) for name in ("h", "c")}  # (R, layers, h)
+        if self.settings.input_feeding:
+            rows["fed"] = torch.zeros_like(rows["h"][:, 0])
+        rows["t"] = torch.zeros(len(rows["h"]), dtype=torch.long, device=rows["h"].device)  # steps taken
+        return rows
+
+    def step(self, memory: Memory, state: State, previous: Tensor) -> Step:
+        x = self.target_embedding(previous)
+        if self.settings.input_feeding:
+            x = torch.cat([x, state["fed"]], 1)  # (3.3)
+        return Step(*self.advance(memory, state, self._gates(0, x, state)))
+
+    def _gates(self, layer: int, x: Tensor, state: State) -> Tensor:
+        """Net inputs (R, 4h) of a layer's gates from its input and its state."""
+        (w_ih, b_ih), (w_hh, b_hh) = self._weights(layer, "ih"), self._weights(layer, "hh")
+        return nn.functional.linear(x, w_ih, b_ih + b_hh) + nn.functional.linear(state["h"][:, layer], w_hh)
+
+    def advance(self, memory: Memory, state: State, gates: Tensor) -> tuple[Tensor, Tensor, State]:
+        """One target position of R rows from the bottom layer's gates: h~ (R, h), weights (R, S), state."""
+        hs: list[Tensor] = []
+        cs: list[Tensor] = []
+        for layer in range(self.settings.layers):
+            if layer:
+                gates = self._gates(layer, self.dropout(hs[-1]), state)
+            h, c = lstm_cell(gates, state["c"][:, layer])
+            hs.append(h)
+            cs.append(c)
+        sentences = memory["visible"].shape[0]
+        top = self.dropout(hs[-1])
+        attended, a = self.attend(memory, top.view(sentences, -1, top.shape[-1]), state["t"].view(sentences, -1))
+        attended, a = attended.reshape_as(top), a.reshape(len(top), -1)
+        new = {"h": torch.stack(hs, 1), "c": torch.stack(cs, 1), "t": state["t"] + 1}
+        if self.settings.input_feeding:
+            new["fed"] = attended
+        return attended, a, new
+
+    def _weights(self, layer: int, kind: str) -> tuple[Tensor, Tensor]:
+        return getattr(self.decoder, f"weight_{kind}_l{layer}"), getattr(self.decoder, f"bias_{kind}_l{layer}")
+
+
+def lstm_cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """(h, c) after one step, from the gates' net inputs (R, 4h) in the order of `torch.nn.LSTM`: i, f, g, o."""
+    single = torch.promote_types(gates.dtype, torch.float32)  # c is a sum over all steps: never in half precision
+    i, f, g, o = gates.to(single).chunk(4, 1)
+    c = torch.addcmul(torch.sigmoid(f) * c, torch.sigmoid(i), fast_tanh(g))
+    return (torch.sigmoid(o) * fast_tanh(c)).to(gates.dtype), c

@@ -1,0 +1,37 @@
+"""How every translator is trained."""
+
+from typing import cast
+
+from torch import Tensor
+
+from data.tokenizer import PAD
+from lightning_modules.training.likelihood import MaximumLikelihood
+from lightning_modules.training.output_loss import projected_cross_entropy
+from lightning_modules.translators.base import Translator, TranslatorTraining
+
+
+class Translation(MaximumLikelihood):
+    """Maximum likelihood of the target given the source, over its pieces and the end piece; label smoothing in training."""
+
+    def __init__(self, model: Translator, settings: TranslatorTraining, steps_per_epoch: int) -> None:
+        super().__init__(model, settings, steps_per_epoch, model.width)
+        self.label_smoothing, self.loss_per = settings.label_smoothing, settings.loss_per
+
+    @property
+    def model(self) -> Translator:
+        return cast(Translator, self.trained)
+
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
+        return cross_entropy(self.model, batch, self.label_smoothing if self.training else 0.0)
+
+    def divisor(self, batch: dict[str, Tensor], tokens: int) -> int:
+        return tokens if self.loss_per == "piece" else len(batch["target"])
+
+
+def cross_entropy(model: Translator, batch: dict[str, Tensor], smoothing: float = 0.0) -> tuple[Tensor, int]:
+    """Summed cross entropy of a batch's target pieces, and their number."""
+    target = batch["target"]
+    real = target[:, 1:] != PAD
+    features = model(batch["source"], target[:, :-1])[real]
+    weight, bias = model.output
+    return projected_cross_entropy(features, weight, bias, target[:, 1:][real], smoothing), len(features)

@@ -1,0 +1,129 @@
+"""Two deep LSTMs, one reading and one writing, with nothing between them but their states (Sutskever, Vinyals & Le 2014).
+
+The encoder reads the source, reversed unless told otherwise (3.3); the decoder starts from the last h and c of all its
+layers, and each step's top h is the softmax layer's input (eq. 1). There is no attention.
+
+Differences from the paper:
+
+- `torch.nn.LSTM` has two bias vectors a layer and no peepholes; the paper's formulation is that of Graves (2013).
+- Source and target share one vocabulary (160,000 and 80,000 words in the paper), and the begin piece is the decoder's first
+  input, where the paper has <EOS>. The source's end piece is read, first when reversed.
+- Gradient scaling (3.4): the paper divides the batch's gradient by its 128 sentences and scales it to norm 5 above that:
+  `loss_per: sentence` in the preset `paper`; without it the division is by the target pieces.
+- Batches have a budget of pieces, not 128 sentences; like the paper's they are of about equal length. 7.5 epochs are 8.
+- `dropout` (Zaremba et al. 2014; between layers, on embeddings and before the softmax) is an option. The paper has none.
+"""
+
+from typing import ClassVar
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from data.tokenizer import PAD
+from lightning_modules.training.config import Optimizer, Schedule
+from lightning_modules.translators import recurrence
+from lightning_modules.translators.base import (
+    Memory,
+    Presets,
+    State,
+    Step,
+    Translator,
+    TranslatorSettings,
+    TranslatorTraining,
+    reversal,
+)
+
+
+class Training(TranslatorTraining):
+    """The paper's (3.4): plain SGD, its rate halved every half epoch after the fifth."""
+
+    optimizer: Optimizer = "sgd"
+    schedule: Schedule = "halving"
+    learning_rate: float = 0.7
+    halve_after: float = 5
+    halve_every: float = 0.5
+    epochs: int = 8
+    clip_norm: float | None = 5.0
+
+
+class Seq2SeqSettings(TranslatorSettings):
+    """Sizes for small data; the preset `paper` has the paper's."""
+
+    layers: int = Field(default=2, ge=1)
+    embedding: int = Field(default=256, ge=1)
+    hidden: int = Field(default=256, ge=1)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    reverse_source: bool = True
+    init: float = Field(default=0.08, gt=0)
+    training: Training = Training()
+
+    presets: ClassVar[Presets] = {
+        "paper": {  # 3.4: 4 layers of 1000 cells, embeddings of 1000, no dropout, batches of about 128 sentences
+            "layers": 4,
+            "embedding": 1000,
+            "hidden": 1000,
+            "dropout": 0.0,
+            "reverse_source": True,
+            "init": 0.08,
+            "training": {"tokens_per_batch": 128 * 25, "loss_per": "sentence"},
+        }
+    }
+
+
+class Seq2Seq(Translator):
+    """p(y_1 .. y_T' | x_1 .. x_T) = prod_t p(y_t | v, y_1 .. y_t-1), v the encoder's last states (eq. 1)."""
+
+    Settings = Seq2SeqSettings
+
+    def __init__(self, settings: Seq2SeqSettings, vocabulary: int) -> None:
+        super().__init__()
+        self.settings = settings
+        e, h, n = settings.embedding, settings.hidden, settings.layers
+        between = settings.dropout if n > 1 else 0
+        self.source_embedding = nn.Embedding(vocabulary, e)
+        self.target_embedding = nn.Embedding(vocabulary, e)
+        self.encoder = nn.LSTM(e, h, n, batch_first=True, dropout=between)
+        self.decoder = nn.LSTM(e, h, n, batch_first=True, dropout=between)
+        self.softmax = nn.Linear(h, vocabulary, bias=False)
+        self.dropout = nn.Dropout(settings.dropout)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -settings.init, settings.init)
+
+    @property
+    def width(self) -> int:
+        return self.settings.hidden
+
+    @property
+    def output(self) -> tuple[Tensor, None]:
+        return self.softmax.weight, None
+
+    def encode(self, source: Tensor) -> Memory:
+        """The last states of all layers: h and c, each (B, layers, h)."""
+        lengths, width = (source != PAD).sum(1), source.shape[1]
+        if self.settings.reverse_source:
+            source = source.gather(1, reversal(lengths, width))
+        embedded = self.dropout(self.source_embedding(source))
+        on_cpu = lengths.cpu()
+        if int(on_cpu.min()) == width:  # a batch of equal lengths needs no packing, which costs time
+            _, (h, c) = recurrence.run(self.encoder, embedded)
+        else:
+            packed = pack_padded_sequence(embedded, on_cpu, batch_first=True, enforce_sorted=False)
+            _, (h, c) = recurrence.run(self.encoder, packed)
+        return {"h": h.transpose(0, 1), "c": c.transpose(0, 1)}
+
+    def decode(self, memory: Memory, target: Tensor) -> Tensor:
+        return self.advance(memory, self.dropout(self.target_embedding(target)))[0]
+
+    def start(self, memory: Memory, beams: int) -> State:
+        return {name: memory[name].repeat_interleave(beams, 0) for name in ("h", "c")}
+
+    def step(self, memory: Memory, state: State, previous: Tensor) -> Step:
+        features, state = self.advance(state, self.dropout(self.target_embedding(previous[:, None])))
+        return Step(features[:, 0], None, state)
+
+    def advance(self, state: State, embedded: Tensor) -> tuple[Tensor, State]:
+        """Features (R, T, h) of T target pieces (R, T, e), all in one call, and the state after them."""
+        before = (state[name].transpose(0, 1).contiguous() for name in ("h", "c"))
+        top, (h, c) = recurrence.run(self.decoder, embedded, *before)
+        return self.dropout(top), {"h": h.transpose(0, 1), "c": c.transpose(0, 1)}

@@ -1,0 +1,265 @@
+"""The Transformer (Vaswani et al. 2017). The presets `base` and `big` are the paper's.
+
+Differences from the paper: batches have a budget of target pieces, and the length of a training is given in epochs; the weights averaged
+at its end are those after whole epochs, not of every ten minutes. `norm: pre` (Xiong et al. 2020) is a named option beside the
+paper's `post`.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from data.tokenizer import PAD
+from lightning_modules.training.config import Optimizer, Schedule
+from lightning_modules.translators.base import (
+    Memory,
+    Presets,
+    State,
+    Step,
+    Translator,
+    TranslatorSettings,
+    TranslatorTraining,
+)
+
+
+class Training(TranslatorTraining):
+    """The paper's (section 5)."""
+
+    optimizer: Optimizer = "adam"
+    schedule: Schedule = "noam"
+    learning_rate: float = 1.0
+    warmup_steps: int = 4000
+    epochs: int = 10
+    label_smoothing: float = 0.1
+    clip_norm: float | None = None
+
+
+class TransformerSettings(TranslatorSettings):
+    """Sizes in the paper's symbols (section 3); values of the paper's base model beside them."""
+
+    layers: int = Field(default=2, ge=1)  # N; paper: 6
+    d_model: int = Field(default=128, ge=2, multiple_of=2)  # paper: 512
+    d_ff: int = Field(default=512, ge=1)  # paper: 2048
+    heads: int = Field(default=4, ge=1)  # h; paper: 8
+    dropout: float = Field(default=0.1, ge=0, lt=1)  # P_drop
+    norm: Literal["post", "pre"] = "post"
+    training: Training = Training()
+
+    presets: ClassVar[Presets] = {  # table 3, 5.1 to 5.3, 6.1; about 25,000 target pieces an update
+        "base": {
+            "layers": 6,
+            "d_model": 512,
+            "d_ff": 2048,
+            "heads": 8,
+            "training": {"tokens_per_batch": 25_000, "averaged": 5, "epochs": 19},  # of WMT 2014: 100,000 updates
+        },
+        "big": {
+            "layers": 6,
+            "d_model": 1024,
+            "d_ff": 4096,
+            "heads": 16,
+            "dropout": 0.3,  # .1 for English to French
+            "training": {"tokens_per_batch": 25_000, "averaged": 20, "epochs": 57},  # 300,000
+        },
+    }
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> "TransformerSettings":
+        if self.d_model % self.heads:
+            raise ValueError(f"d_model ({self.d_model}) must be a multiple of heads ({self.heads})")
+        return self
+
+
+class Transformer(Translator):
+    """Encoder-decoder of attention and position-wise layers; one matrix serves both embeddings and the output (3.4)."""
+
+    Settings = TransformerSettings
+
+    def __init__(self, settings: TransformerSettings, vocabulary: int) -> None:
+        super().__init__()
+        self.settings = settings
+        d, n = settings.d_model, settings.layers
+        self.embedding = nn.Embedding(vocabulary, d)
+        self.encoder = nn.ModuleList(EncoderLayer(settings) for _ in range(n))
+        self.decoder = nn.ModuleList(DecoderLayer(settings) for _ in range(n))
+        # Pre-norm leaves the sum of the layers un-normalised: one more norm ends each stack.
+        self.encoder_norm = nn.LayerNorm(d) if settings.norm == "pre" else nn.Identity()
+        self.decoder_norm = nn.LayerNorm(d) if settings.norm == "pre" else nn.Identity()
+        self.dropout = nn.Dropout(settings.dropout)
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+        nn.init.normal_(self.embedding.weight, std=d**-0.5)
+
+    @property
+    def width(self) -> int:
+        return self.settings.d_model
+
+    @property
+    def output(self) -> tuple[Tensor, None]:
+        return self.embedding.weight, None
+
+    def embed(self, pieces: Tensor, first: int = 0) -> Tensor:
+        """(..., T) -> (..., T, d): embedding times sqrt(d_model) plus the encoding of positions first .. first + T - 1."""
+        d = self.settings.d_model
+        positions = sinusoids(first, pieces.shape[-1], d, self.embedding.weight)
+        return self.dropout(self.embedding(pieces) * math.sqrt(d) + positions)
+
+    @property
+    def aligned_step(self) -> Literal["predicted"]:
+        """As usual: the weights (last layer, mean over heads) are what y_t is predicted from."""
+        return "predicted"
+
+    def encode(self, source: Tensor) -> Memory:
+        visible = source != PAD
+        x = self.embed(source)
+        for layer in self.encoder:
+            x = layer(x, visible[:, None, None])
+        return {"states": self.encoder_norm(x), "visible": visible}
+
+    def decode(self, memory: Memory, target: Tensor) -> Tensor:
+        x = self.embed(target)
+        for layer in self.decoder:
+            # Padding stands at the end, where causal attention keeps it from every position that counts.
+            x = layer(x, memory["states"], memory["visible"][:, None, None])
+        return self.decoder_norm(x)
+
+    def start(self, memory: Memory, beams: int) -> State:
+        # Keys and values of the source are the same at every step: projected once, kept with the sentence.
+        for i, layer in enumerate(self._decoder_layers()):
+            memory[f"keys{i}"], memory[f"values{i}"] = layer.cross.keys_values(memory["states"])
+        rows, s = len(memory["states"]) * beams, self.settings
+        empty = memory["states"].new_empty(rows, s.heads, 0, s.d_model // s.heads)
+        return {f"{name}{i}": empty for name in ("keys", "values") for i in range(s.layers)}
+
+    def _decoder_layers(self) -> Iterator["DecoderLayer"]:
+        return (layer for layer in self.decoder if isinstance(layer, DecoderLayer))
+
+    def step(self, memory: Memory, state: State, previous: Tensor) -> Step:
+        x = self.embed(previous[:, None], first=state["keys0"].shape[2])  # (R, 1, d)
+        new: State = {}
+        for i, layer in enumerate(self._decoder_layers()):
+            past = (state[f"keys{i}"], state[f"values{i}"])
+            source = (memory[f"keys{i}"], memory[f"values{i}"], memory["visible"])
+            x, new[f"keys{i}"], new[f"values{i}"], attention = layer.step(x, past, source)
+        return Step(self.decoder_norm(x)[:, 0], attention, new)
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward, each with a residual connection and layer normalisation (3.1)."""
+
+    def __init__(self, settings: TransformerSettings) -> None:
+        super().__init__()
+        self.attention, self.feed_forward = Attention(settings), feed_forward(settings)
+        self.norms = nn.ModuleList(nn.LayerNorm(settings.d_model) for _ in range(2))
+        self.dropout, self.pre = nn.Dropout(settings.dropout), settings.norm == "pre"
+
+    def residual(self, i: int, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
+        """post: LayerNorm(x + Sublayer(x)), the paper's; pre: x + Sublayer(LayerNorm(x))."""
+        if self.pre:
+            return x + self.dropout(sublayer(self.norms[i](x)))
+        return self.norms[i](x + self.dropout(sublayer(x)))
+
+    def forward(self, x: Tensor, visible: Tensor) -> Tensor:
+        x = self.residual(0, x, lambda y: self.attention(y, y, visible))
+        return self.residual(1, x, self.feed_forward)
+
+
+class DecoderLayer(EncoderLayer):
+    """An encoder layer with attention over the source between its two parts; self-attention sees earlier positions only."""
+
+    def __init__(self, settings: TransformerSettings) -> None:
+        super().__init__(settings)
+        self.cross = Attention(settings)
+        self.norms.append(nn.LayerNorm(settings.d_model))
+
+    def forward(self, x: Tensor, memory: Tensor, visible: Tensor) -> Tensor:  # type: ignore[override]
+        x = self.residual(0, x, lambda y: self.attention(y, y, causal=True))
+        x = self.residual(2, x, lambda y: self.cross(y, memory, visible))
+        return self.residual(1, x, self.feed_forward)
+
+    def step(
+        self, x: Tensor, past: tuple[Tensor, Tensor], source: tuple[Tensor, Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """One position x (R, 1, d) after `past` keys and values; returns it, the keys and values with its own, and its
+        attention (R, S) over the source, the mean over heads."""
+        keys, values, visible = source
+        sentences, length = visible.shape
+        attention = x.new_empty(0)
+
+        def attend_past(y: Tensor) -> Tensor:
+            nonlocal past
+            k, v = self.attention.keys_values(y)
+            past = (torch.cat([past[0], k], 2), torch.cat([past[1], v], 2))
+            q = self.attention.queries(y)
+            return self.attention.merge(fused_attention(q, *past))
+
+        def attend_source(y: Tensor) -> Tensor:
+            nonlocal attention
+            # The hypotheses of a sentence are queries side by side (B, h, beams, d/h): its keys are read once for all.
+            q = self.cross.queries(y.view(sentences, -1, y.shape[-1]))
+            scores = q @ keys.transpose(2, 3) / math.sqrt(q.shape[-1])
+            weights = scores.masked_fill(~visible[:, None, None], -torch.inf).softmax(-1)
+            attention = weights.mean(1).view(-1, length)
+            return self.cross.merge(weights @ values).view_as(y)
+
+        x = self.residual(0, x, attend_past)
+        x = self.residual(2, x, attend_source)
+        x = self.residual(1, x, self.feed_forward)
+        return x, *past, attention
+
+
+class Attention(nn.Module):
+    """MultiHead(Q, K, V) = Concat(head_1 .. head_h) W^O, head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V) (3.2.2); no biases."""
+
+    def __init__(self, settings: TransformerSettings) -> None:
+        super().__init__()
+        d, self.heads = settings.d_model, settings.heads
+        self.query = nn.Linear(d, d, bias=False)  # W^Q of all heads
+        self.key_value = nn.Linear(d, 2 * d, bias=False)  # W^K and W^V of all heads
+        self.out = nn.Linear(d, d, bias=False)  # W^O
+
+    def queries(self, x: Tensor) -> Tensor:
+        return self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, h, T, d/h)
+
+    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        keys, values = self.key_value(x).chunk(2, dim=-1)
+        return tuple(y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (keys, values))
+
+    def merge(self, heads: Tensor) -> Tensor:
+        return self.out(heads.transpose(1, 2).flatten(2))
+
+    def forward(self, x: Tensor, memory: Tensor, visible: Tensor | None = None, causal: bool = False) -> Tensor:
+        keys, values = self.keys_values(memory)
+        return self.merge(fused_attention(self.queries(x), keys, values, visible, causal))
+
+
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None = None, causal: bool = False) -> Tensor:
+    """softmax(q k^T / sqrt(d/h)) v of all heads. A CPU does it in single precision: its kernels for bf16 take several times as long."""
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=visible, is_causal=causal)
+    single = torch.promote_types(q.dtype, torch.float32)
+    with torch.autocast("cpu", enabled=False):
+        found = F.scaled_dot_product_attention(
+            q.to(single), k.to(single), v.to(single), attn_mask=visible, is_causal=causal
+        )
+    return found.to(q.dtype)  # of a model in half precision all is
+
+
+def feed_forward(settings: TransformerSettings) -> nn.Sequential:
+    """FFN(x) = max(0, x W_1 + b_1) W_2 + b_2 (3.3)."""
+    return nn.Sequential(
+        nn.Linear(settings.d_model, settings.d_ff), nn.ReLU(), nn.Linear(settings.d_ff, settings.d_model)
+    )
+
+
+def sinusoids(first: int, count: int, d: int, like: Tensor) -> Tensor:
+    """(count, d): PE(pos, 2i) = sin(pos / 10000^(2i/d)), PE(pos, 2i+1) = cos of the same (3.5)."""
+    position = torch.arange(first, first + count, device=like.device, dtype=torch.float32)[:, None]
+    angle = position * torch.exp(torch.arange(0, d, 2, device=like.device) * (-math.log(10000.0) / d))
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1).to(like.dtype)

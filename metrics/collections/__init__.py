@@ -1,0 +1,1 @@
+"""Comparison collections in numbers, agreement between labelers, and the labeler `reference`."""

@@ -1,0 +1,66 @@
+"""What dvc.yaml declares of a stage: the settings and files its result depends on, read here for tracking, resume and the final check."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from core.folders import content_hash
+
+GRAPH = Path("dvc.yaml")
+
+
+class Dependencies(NamedTuple):
+    """All that a stage's result depends on, at one moment."""
+
+    settings: dict[str, Any]  # by dotted name; None where params.yaml no longer has it
+    digests: dict[str, str]  # content hash by path, of the files and folders that exist
+
+    def differences(self, later: "Dependencies") -> Iterator[str]:
+        """A line for each setting, file and folder that is another one later."""
+        before, after = (dict(_flat(values)) for values in (self.settings, later.settings))
+        for name in sorted(before.keys() | after.keys()):
+            if before.get(name) != after.get(name):
+                yield f"params.yaml: {name} (was {before.get(name)!r}, is {after.get(name)!r})"
+        for path in sorted(self.digests.keys() | later.digests.keys()):
+            if self.digests.get(path) != later.digests.get(path):
+                yield path if path in later.digests else f"{path} (is gone)"
+
+
+def dependencies(stage: str, item: str | None, params: Any) -> Dependencies:
+    """What the stage depends on now, with the settings of `params`."""
+    names, files = declared(stage, item)
+    return Dependencies(
+        {name: value(params, name) for name in names},
+        {str(path): content_hash(path) for path in files if path.exists()},
+    )
+
+
+def declared(stage: str, item: str | None) -> tuple[list[str], list[Path]]:
+    """Parameters (dotted) and dependencies of a stage, with `item` put in where dvc.yaml says `${key}`."""
+    entry = yaml.safe_load(GRAPH.read_text(encoding="utf-8"))["stages"][stage]
+    entry = entry.get("do", entry)
+    names, files = ([text.replace("${key}", item or "") for text in entry.get(kind, [])] for kind in ("params", "deps"))
+    return names, [Path(file) for file in files]
+
+
+def value(params: Any, name: str) -> Any:
+    """The value of a dotted parameter name, as plain data; None of an item that params.yaml does not have."""
+    for part in name.split("."):
+        params = params.get(part) if isinstance(params, Mapping) else getattr(params, part)
+    return _plain(params)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, inner in values.items():
+        if isinstance(inner, Mapping):
+            yield from _flat(inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", inner
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value

@@ -1,0 +1,178 @@
+"""What all stages do alike: settings, tracking, an output that appears when it is finished, errors that teach."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core.errors import InputError
+from core.folders import finished_folder
+from core.process_setup import set_up_process
+from core.processes import share, start_processes
+from core.tracking import StageRun
+from stages.framework import layout
+from stages.framework.dependencies import Dependencies, dependencies, value
+from stages.framework.params import Params, load_params
+
+SECONDS_BETWEEN_CHECKPOINTS = float(os.environ.get("GRADUS_CHECKPOINT_SECONDS", "30"))  # of every stage that trains
+EXIT_INPUT_ERROR = 2
+EXIT_TERMINATED = 143
+
+
+class Stage:
+    """A running stage: its parameters, its unfinished output folder, its MLflow run.
+
+    `item` is the item of a matrix stage, "" elsewhere; `key` a hash of everything that dvc.yaml says the result depends on.
+    """
+
+    def __init__(self, name: str, item: str, params: Params, out: Path, run: StageRun, key: str) -> None:
+        self.name, self.item, self.params, self.out, self.run, self.key = name, item, params, out, run, key
+        self.when_done: list[Callable[[], None]] = []  # called when the output is in its place
+
+    def write_json(self, name: str, values: Any) -> None:
+        """Writes a file of the output."""
+        (self.out / name).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def summarise(self, values: dict[str, Any]) -> None:
+        """Writes what the stage measured, to its output and to tracking, and prints it."""
+        self.write_json(layout.SUMMARY, values)
+        self.run.summary(values)
+        self.run.artifact(self.out / layout.SUMMARY)
+        print(f"{self.name}: " + "  ".join(_facts(values)), flush=True)
+
+
+@contextlib.contextmanager
+def stage(name: str, out: Path, items: str | None = None, *, in_processes: bool = False) -> Iterator[Stage]:
+    """Runs the body of the stage `name` of dvc.yaml, which makes the folder `out`.
+
+    A matrix stage names the parameter whose keys are its `items`; which one it is, is the command line's first argument, and
+    it makes the folder `out/ITEM`. The output appears only if the body ends well. An InputError is printed without a
+    traceback; exit code 2. The same stage runs once at a time: a second process waits.
+
+    A result is recorded only if all it depends on is at the end what it was at the start: DVC records the settings and files that
+    are there when a stage ends. If they differ, the stage fails, names them, and keeps its checkpoint for when the change is undone.
+
+    Of several processes that share the work (`core/processes.py`) the first is the stage; what the others write, print and track
+    goes nowhere. `in_processes` says that the stage can run so.
+    """
+    set_up_process()
+    if in_processes:
+        start_processes(name)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    run: StageRun | None = None
+    succeeded, first = False, share().rank == 0
+    full_name = name
+    try:
+        if share().of > 1 and not in_processes:
+            raise InputError("this stage runs in one process: start it without torchrun.")
+        params = load_params()
+        item = _item(name, value(params, items)) if items else ""
+        full_name, out = (f"{name}@{item}", out / item) if items else (name, out)
+        started_from = dependencies(name, item, params)
+        with _only_one(full_name) if first else _silence():
+            run = StageRun(full_name, tracked=first)
+            run.parameters({"seed": params.seed, **started_from.settings})
+            run.inputs(
+                {
+                    path: digest
+                    for path, digest in started_from.digests.items()
+                    if Path(path).parts[0] in (str(layout.ARTIFACTS), str(layout.LABELED))
+                }
+            )
+            out_folder = finished_folder(out, layout.WORK / "partial") if first else tempfile.TemporaryDirectory()
+            with out_folder as folder:
+                this = Stage(full_name, item, params, Path(folder), run, _key(started_from))
+                yield this
+                if first:
+                    _check_unchanged(name, item, started_from)
+            for call in this.when_done if first else []:
+                call()
+            succeeded = True
+    except InputError as error:
+        print(f"{full_name}: error: {error}", file=sys.stderr, flush=True)
+        sys.exit(EXIT_INPUT_ERROR)
+    except SystemExit as ended:  # Lightning answers SIGTERM with an exit that has no code
+        sys.exit(ended.code or EXIT_TERMINATED)
+    finally:
+        if run:
+            run.finish(succeeded)
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file that another stage wrote. Raises InputError when it is missing."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such file. Run the stage that makes it first: dvc repro, or gradus run."
+        ) from None
+
+
+def _key(started_from: Dependencies) -> str:
+    text = json.dumps([started_from.settings, started_from.digests, torch.__version__], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _check_unchanged(name: str, item: str, started_from: Dependencies) -> None:
+    """Raises InputError when what the stage depends on is no longer what it started from."""
+    try:
+        differences = list(started_from.differences(dependencies(name, item, load_params())))
+    except InputError as error:  # params.yaml is wrong by now
+        differences = [str(error)]
+    if differences:
+        raise InputError(
+            "changed while the stage ran, so its result is not recorded:\n"
+            + "".join(f"  {difference}\n" for difference in differences)
+            + "Run it again for the new state. If you undo the change first, a training continues from its checkpoint."
+        )
+
+
+def _item(name: str, known: Any) -> str:
+    given = sys.argv[1] if len(sys.argv) > 1 else ""
+    if given not in known:
+        raise InputError(f"no item {given!r}: python -m stages.{name} ITEM, with one of {', '.join(known)}")
+    return given
+
+
+@contextlib.contextmanager
+def _only_one(name: str) -> Iterator[None]:
+    """Holds the stage's lock. A dvc that was killed may have left its stage running: its output must not mix with ours."""
+    path = layout.WORK / "locks" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            print(f"{name}: waits for process {lock.read().strip() or '?'}, which is running this stage", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
+
+
+def _facts(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, found in values.items():
+        if isinstance(found, dict):
+            yield from _facts(found, f"{prefix}{key}.")
+        elif isinstance(found, float):
+            yield f"{prefix}{key} {found:,.4g}"
+        elif isinstance(found, int):
+            yield f"{prefix}{key} {found:,}"

@@ -1,0 +1,1 @@
+"""What the report shows: plots and its page."""

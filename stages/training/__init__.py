@@ -1,0 +1,1 @@
+"""Training with Lightning inside a stage."""

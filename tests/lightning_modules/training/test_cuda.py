@@ -1,0 +1,89 @@
+"""What a GPU computes against what the CPU does, for every model; skipped where there is none."""
+
+import copy
+
+import pytest
+import torch
+from test_packed_examples import ADAPTERS, CONFIGS, END, groups
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from lightning_modules.decoding.translate import DecodingSettings, beam_search
+from lightning_modules.language_model.generation import GenerationSettings, write
+from lightning_modules.prefix_tuning.module import target_loss
+from lightning_modules.prefix_tuning.prefix import PrefixSettings, build
+from lightning_modules.shared_prompt.examples import batch_examples
+from lightning_modules.translators.base import Translator
+from lightning_modules.translators.module import cross_entropy
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@pytest.fixture(autouse=True)
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products in single precision: by default cuDNN's recurrences round their factors."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+def gradients(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad.cpu() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_translator_learns_the_same(translator: Translator, batch: dict[str, Tensor], half: bool) -> None:
+    expected, _ = cross_entropy(translator, batch)
+    expected.backward()
+    on_gpu = copy.deepcopy(translator).cuda()
+    on_gpu.zero_grad()
+    for part in on_gpu.modules():
+        if isinstance(part, nn.RNNBase):  # cuDNN gives gradients only in training, which here has no dropout
+            part.training, part.dropout = True, 0.0
+    with torch.autocast("cuda", torch.bfloat16, enabled=half):
+        found, _ = cross_entropy(on_gpu, {side: ids.cuda() for side, ids in batch.items()})
+    found.backward()
+    assert found.item() == pytest.approx(expected.item(), rel=0.02 if half else 1e-5)
+    others = gradients(on_gpu)
+    for name, gradient in gradients(translator).items():
+        if half:
+            assert others[name].isfinite().all(), name
+        else:
+            torch.testing.assert_close(others[name], gradient, rtol=1e-3, atol=1e-4)
+
+
+def test_a_translator_writes_the_same(translator: Translator, batch: dict[str, Tensor]) -> None:
+    settings = DecodingSettings(beam=3, extra_pieces=3)
+    expected = beam_search(translator, batch["source"], settings)
+    found = beam_search(translator.cuda(), batch["source"].cuda(), settings)
+    for one, other in zip(expected, found, strict=True):
+        assert other[0].pieces == one[0].pieces
+        assert other[0].score == pytest.approx(one[0].score, abs=1e-4)
+
+
+@pytest.fixture(params=CONFIGS)
+def base(request: pytest.FixtureRequest) -> PreTrainedModel:
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(copy.deepcopy(CONFIGS[request.param])).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_an_adapter_learns_and_writes_the_same(base: PreTrainedModel, adapter: str, half: bool) -> None:
+    kind, settings = ADAPTERS[adapter]
+    made = build(kind, base, PrefixSettings(length=3, **settings), [5, 6, 7]).eval()
+    examples, prompts = batch_examples(groups(), made.layout()), [list(prompt) for prompt, _ in groups()]
+    searching = GenerationSettings(beam=3, max_pieces=6)
+    expected, _ = target_loss(base, made, examples)
+    expected.backward()
+    written = write(base, made, prompts, END, searching, batch=4)
+    on_gpu = copy.deepcopy(made).cuda()
+    on_gpu.zero_grad()
+    with torch.autocast("cuda", torch.bfloat16, enabled=half):
+        found, _ = target_loss(base.cuda(), on_gpu, examples.to(torch.device("cuda")))
+    found.backward()
+    assert found.item() == pytest.approx(expected.item(), rel=0.03 if half else 1e-5)
+    others = gradients(on_gpu)
+    for name, gradient in gradients(made).items():
+        likeness = nn.functional.cosine_similarity(others[name].flatten(), gradient.flatten(), dim=0)
+        assert likeness > (0.95 if half else 0.9999), name
+    if not half:
+        assert write(base, on_gpu, prompts, END, searching, batch=4) == written

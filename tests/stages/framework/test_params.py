@@ -1,0 +1,136 @@
+"""params.yaml: every mistake is named with its key and a remedy."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from core.errors import InputError
+from stages.framework.params import Params, load_params
+
+WRONG = {
+    "an unknown section": (
+        lambda p: p.update(reward_modle={}),
+        r"unknown key 'reward_modle' - did you mean 'reward_models'\?",
+    ),
+    "an unknown key": (
+        lambda p: p["language_model"]["training"].update(lerning_rate=1),
+        r"unknown key 'language_model\.training\.lerning_rate' - did you mean 'learning_rate'\?",
+    ),
+    "a wrong type": (
+        lambda p: p["tokenizer"].update(vocabulary="many"),
+        r"tokenizer\.vocabulary: .*integer.* \(found 'many'\)",
+    ),
+    "an unknown architecture": (
+        lambda p: p["pretraining"]["architectures"].update(transfromer={}),
+        r"params\.yaml: pretraining\.architectures: unknown architecture 'transfromer' - did you mean 'transformer'\?",
+    ),
+    "a wrong key of an architecture": (
+        lambda p: p["pretraining"]["architectures"].update(luong={"hiden": 3}),
+        r"params\.yaml: pretraining\.architectures\.luong: unknown key 'hiden' - did you mean 'hidden'\?",
+    ),
+    "an unknown corpus": (
+        lambda p: p.update(corpus={"name": "multi30"}),
+        r"params\.yaml: corpus: name: unknown corpus 'multi30' - did you mean 'multi30k'\?",
+    ),
+    "no corpus name": (lambda p: p.update(corpus={}), r"unknown corpus None - known: e2e"),
+    "a missing section": (lambda p: p.pop("encoding"), r"key 'encoding' is missing"),
+    "a wrong key that reward models have in common": (
+        lambda p: p["reward_models"]["common"]["training"].update(lerning_rate=1),
+        r"params\.yaml: reward_models\.common: unknown key 'training\.lerning_rate' - did you mean 'learning_rate'\?",
+    ),
+    "a wrong value of a reward model": (
+        lambda p: p["reward_models"]["variants"].update(paper={"loss": {"ties": "kept"}}),
+        r"params\.yaml: reward_models\.variants\.paper: loss\.ties: .*'dropped' or 'soft'.* \(found 'kept'\)",
+    ),
+    "a fold that is not there": (
+        lambda p: p["reward_models"]["variants"].update(paper={"held_out_labelers": {"fold": 6, "folds": 5}}),
+        r"fold 6 of 5 folds",
+    ),
+    "a field that rankings have not": (
+        lambda p: p["reward_models"]["common"].update(template="{prompt} {labeler}"),
+        r"must contain \{prompt\} or \{reference\} and no other field",
+    ),
+    "a template without its place": (
+        lambda p: p["prefix_tuning"].update(template="x"),
+        r"the template must contain \{source\}",
+    ),
+    "another field in the template": (lambda p: p["prefix_tuning"].update(template="{source} {x}"), r"no other field"),
+    "an unknown long-lag task": (
+        lambda p: p["long_lag"]["tasks"].update(x={"task": "2d"}),
+        r"params\.yaml: long_lag\.tasks\.x: unknown task '2d'",
+    ),
+    "a wrong setting of a long-lag task": (
+        lambda p: p["long_lag"]["tasks"].update(x={"task": "2c", "settings": {"lag": 3}}),
+        r"unknown key 'lag'",
+    ),
+    "steps for the variant that has none": (
+        lambda p: p["long_lag"]["tasks"].update(x={"task": "2a", "variant": "forget_gate"}),
+        r"'forget_gate' learns a sequence at a time: settings: \{update: sequence\}",
+    ),
+    "a wrong change of a long-lag task's network": (
+        lambda p: p["long_lag"]["tasks"].update(x={"task": "3a", "settings": {"network": {"block": 3}}}),
+        r"params\.yaml: long_lag\.tasks\.x\.3a: unknown key 'network\.block' - did you mean 'blocks'\?",
+    ),
+    "a change of the network that the variant does not have": (
+        lambda p: p["long_lag"]["tasks"].update(
+            x={"task": "3a", "variant": "forget_gate", "settings": {"network": {"g": [-1, 1], "initial": 0.2}}}
+        ),
+        r"x: settings: network: g: no use in the variant 'forget_gate'",
+    ),
+    "a wrong key in a mapping": (
+        lambda p: p["prefix_tuning"]["variants"]["prefix"].update(lenght=3),
+        r"unknown key 'prefix_tuning\.variants\.prefix\.lenght' - did you mean 'length'\?",
+    ),
+    "a name that is no name": (
+        lambda p: p["prefix_tuning"]["variants"].update({"a; touch x": {"kind": "none"}}),
+        r"pattern",
+    ),
+    "heads that do not divide": (
+        lambda p: p["pretraining"]["architectures"]["transformer"].update(heads=5),
+        r"must be a multiple of heads",
+    ),
+    "no epochs": (lambda p: p["language_model"]["training"].update(epochs=0), r"epochs: .*greater than or equal to 1"),
+    "no beam": (lambda p: p["evaluation"]["decoding"].update(beam=0), r"beam: .*greater than or equal to 1"),
+    "shares that leave nothing": (lambda p: p["corpus"].update(prompts=0.9, test=0.2), r"the rest is for training"),
+    "no slots": (lambda p: p["pipeline"].update(slots=0), r"pipeline\.slots: .*greater than or equal to 1"),
+}
+
+
+@pytest.fixture
+def params() -> Any:
+    return yaml.safe_load((Path(__file__).parents[3] / "params.yaml").read_text())
+
+
+def test_the_projects_own_are_valid() -> None:
+    assert isinstance(load_params(Path(__file__).parents[3] / "params.yaml"), Params)
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_mistake_is_named(case: str, params: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    change, message = WRONG[case]
+    change(params)
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(InputError, match=message):
+        load_params()
+
+
+def test_a_file_that_is_missing_or_no_yaml(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        load_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("a: [1")
+    with pytest.raises(InputError, match="not YAML"):
+        load_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("- 1")
+    with pytest.raises(InputError, match="sections expected, found list"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_reward_models_inherit_what_they_have_in_common(params: Any) -> None:
+    params["reward_models"]["variants"]["other"] = {"mode": "pairs_shuffled", "training": {"epochs": 7}}
+    found = Params.model_validate(params).reward_models.variants
+    assert found["other"].training.epochs == 7
+    assert found["other"].training.learning_rate == found["paper"].training.learning_rate == 0.0003
+    assert (found["other"].mode, found["paper"].mode) == ("pairs_shuffled", "grouped")
