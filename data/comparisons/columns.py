@@ -5,29 +5,41 @@
 {prompt: question, responses: [a, b, c], ranks: [ra, rb, rc]}    one column for each response
 {..., labeler: meta.annotator}                                   inside a nested column
 {..., labeler: =gpt-4}                                           a text of its own instead of a column
+
+Prompt and responses may be lists of messages, in the shapes that TRL and the hub have (https://huggingface.co/docs/trl/dataset_formats).
+Such a response ends with its own message, by "assistant". The turns before that are one of
+
+- none: it answers the prompt
+- the prompt's messages, or the last of them: it repeats what it answers
+- the prompt's messages and further turns, or these turns alone, which then belong to the conversation
+- the whole conversation, where the prompt is a text, or there is none
+
+All responses of a row must answer the same conversation, and a text beside it must say no more than it does. The row is refused where
+anything would be lost.
 """
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from itertools import zip_longest
+from typing import Any, NamedTuple
 
 from pydantic import model_validator
 
 from core.config import Settings, validated
 from core.errors import InputError
-from data.comparisons.chats import Cell, chat
+from data.comparisons.ranking import Message, read_messages, written_out
 
 UNKNOWN = "unknown"  # the labeler where no column names one
+_ASSISTANT, _USER, _SYSTEM = "assistant", "user", "system"
 _LISTS = ("responses", "ranks", "scores", "systems", "messages")
 
 
 class Columns(Settings):
     """Which column, or columns, each field of a ranking is read from."""
 
-    # The prompt and each response are a text or a list of messages: `chats` says how the lists are one conversation.
-    prompt: str | None = None
+    prompt: str | None = None  # a text, or a list of messages, as each of the responses
     messages: str | None = None
     responses: str | list[str] | None = None
     ranks: str | list[str] | None = None
@@ -63,14 +75,14 @@ class Columns(Settings):
         """The values of the one canonical record in a row.
 
         Raises:
-            ValueError: a column is missing, a value is wrong, or messages cannot all be kept (see `chats`).
+            ValueError: a column is missing, a value is wrong, or messages cannot all be kept.
         """
         values = {name: _read(record, source) for name, source in self if source is not None}
         values.setdefault("labeler", UNKNOWN)
         if isinstance(values.get("messages"), str):
             values["messages"] = _listed(values["messages"], "messages")
-        prompt, messages = (Cell(str(getattr(self, name)), values.pop(name, None)) for name in ("prompt", "messages"))
-        values |= chat(prompt, messages, self._responses(values))
+        prompt, messages = (_Cell(str(getattr(self, name)), values.pop(name, None)) for name in ("prompt", "messages"))
+        values |= _chat(prompt, messages, self._responses(values))
         if self.scores is not None:
             values["ranks"] = ranks_of_scores(_listed(values.pop("scores"), "scores"))
         elif self.ranks is not None:
@@ -84,15 +96,15 @@ class Columns(Settings):
             values["time"] = values["time"].isoformat()
         yield values
 
-    def _responses(self, values: dict[str, Any]) -> list[Cell]:
+    def _responses(self, values: dict[str, Any]) -> list["_Cell"]:
         """Takes the responses out of `values`; those of a pair leave their ranks there."""
         if self.chosen is not None:
             values["ranks"] = [1, 2]
-            return [Cell(str(getattr(self, name)), values.pop(name)) for name in ("chosen", "rejected")]
+            return [_Cell(str(getattr(self, name)), values.pop(name)) for name in ("chosen", "rejected")]
         responses = _listed(values.pop("responses"), "responses")
         if isinstance(self.responses, list):
-            return [Cell(*cell) for cell in zip(self.responses, responses, strict=True)]
-        return [Cell(f"{self.responses}.{i}", value) for i, value in enumerate(responses)]
+            return [_Cell(*cell) for cell in zip(self.responses, responses, strict=True)]
+        return [_Cell(f"{self.responses}.{i}", value) for i, value in enumerate(responses)]
 
 
 def parse_columns(text: str) -> Columns:
@@ -175,3 +187,96 @@ def _number(value: Any) -> float:
     if not math.isfinite(number):
         raise ValueError(f"scores: a finite number expected (found {value!r})")
     return number
+
+
+class _Cell(NamedTuple):
+    """A value of a row, with the name of its column, for errors."""
+
+    column: str
+    value: Any
+
+
+class _Answer(NamedTuple):
+    column: str
+    conversation: list[Message]  # that it answers
+    text: Any
+
+
+def _chat(prompt: _Cell, messages: _Cell, responses: Sequence[_Cell]) -> dict[str, Any]:
+    """The `messages` of a row, or else its `prompt`, and its `responses` as texts.
+
+    A prompt or response that is neither a text nor a list is handed on: the validation of the record refuses it.
+    """
+    asked = _asked(messages, prompt)
+    answers = [_answer(cell, asked) for cell in responses]
+    for answer in answers[1:]:
+        _check_same(answers[0], answer)
+    values: dict[str, Any] = {"responses": [answer.text for answer in answers]}
+    conversation = answers[0].conversation if answers else asked
+    if conversation:
+        values["messages"] = conversation
+    if conversation and isinstance(prompt.value, str):
+        _check_text(prompt, conversation)
+    elif prompt.value is not None and not isinstance(prompt.value, list):
+        values["prompt"] = prompt.value
+    return values
+
+
+def _asked(messages: _Cell, prompt: _Cell) -> list[Message]:
+    """The messages that the row itself has as its prompt; none where that is a text."""
+    chats = [read_messages(messages.value, messages.column)] if messages.value is not None else []
+    if isinstance(prompt.value, list):
+        chats.append(read_messages(prompt.value, prompt.column))
+    if len(chats) == 2 and chats[0] != chats[1]:
+        raise ValueError(
+            f"{messages.column} and {prompt.column}: different messages found, one conversation expected: leave one column out"
+        )
+    return chats[0] if chats else []
+
+
+def _answer(cell: _Cell, asked: list[Message]) -> _Answer:
+    if not isinstance(cell.value, list):
+        return _Answer(cell.column, asked, cell.value)
+    turns = read_messages(cell.value, cell.column)
+    if not turns or turns[-1].role != _ASSISTANT:
+        raise ValueError(
+            f"{cell.column}: the last message is {_shown(turns[-1] if turns else None)}, a response by 'assistant' expected"
+        )
+    return _Answer(cell.column, _conversation(cell.column, turns[:-1], asked), turns[-1].content)
+
+
+def _conversation(column: str, before: list[Message], asked: list[Message]) -> list[Message]:
+    if before[: len(asked)] == asked:
+        return before
+    if before == asked[len(asked) - len(before) :]:
+        return asked
+    if before[0] == asked[0] or before[0].role in (asked[-1].role, _SYSTEM):  # no turn that follows the prompt's last
+        raise ValueError(
+            f"{column}: the first message is {_shown(before[0])}, the prompt's messages ({_shown(asked[0])}, ...) or a reply to them "
+            "expected: leave the prompt's column out where these are the whole conversation"
+        )
+    return [*asked, *before]
+
+
+def _check_same(first: _Answer, other: _Answer) -> None:
+    for i, (one, two) in enumerate(zip_longest(first.conversation, other.conversation)):
+        if one != two:
+            raise ValueError(
+                f"{first.column} and {other.column} answer different messages: message {i} of the conversation is {_shown(one)} and "
+                f"{_shown(two)}, the same turns before the last expected"
+            )
+
+
+def _check_text(prompt: _Cell, conversation: list[Message]) -> None:
+    """A text may be the conversation written out, or the question in it; the conversation is kept."""
+    question = next((message for message in reversed(conversation) if message.role == _USER), None)
+    known = [written_out(conversation), *([question.content] if question else [])]
+    if prompt.value.strip() not in [text.strip() for text in known]:
+        raise ValueError(
+            f"{prompt.column}: {prompt.value[:40]!r} found, the last message by 'user' expected ({_shown(question)}), or all messages "
+            "written out: leave this column out where the messages are the whole conversation"
+        )
+
+
+def _shown(message: Message | None) -> str:
+    return repr(f"{message.role}: {message.content}"[:40]) if message else "missing"
