@@ -1,7 +1,7 @@
 """`gradus translate` beside the beam search that it runs: `python -m benchmarks.translate_command [--model FOLDER]`, after `make run`.
 
 The test sentences of artifacts/corpus, one a line, through the command's pipes while it stays open; and the same sentences as piece ids through
-`lightning_modules.decoding.translate.translate`, sorted, in its batches (`search`) and in batches of 64 as in `benchmarks.translation` (`search_64`).
+`lightning_modules.decoding.translation.translate`, sorted, in its batches (`search`) and in batches of 64 as in `benchmarks.translation` (`search_64`).
 Beam 5, two threads; the three take turns, starting libraries is not counted. What the command costs beside the search is tokenizing, reading,
 writing and seeing 1,024 lines at a time.
 
@@ -26,7 +26,7 @@ import torch
 from core.process_setup import set_up_process
 from data.arrow import read_split
 from data.tokenizer import encode
-from lightning_modules.decoding.translate import DecodingSettings, translate
+from lightning_modules.decoding.translation import DecodingSettings, translate
 from model_io.translator import load_translator
 
 set_up_process()

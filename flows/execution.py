@@ -54,7 +54,7 @@ class Execution:
     def log_headlines(self) -> None:
         """Gives the parent run the headline metrics of all stages that are up to date, whether they ran now or before."""
         for stage in self.up_to_date():
-            summary = self.graph.output[stage] / "summary.json"
+            summary = self.graph.output.get(stage, Path()) / "summary.json"
             if summary.is_file():
                 tracking.log_headlines(self.parent, stage, json.loads(summary.read_text(encoding="utf-8")))
 

@@ -169,7 +169,7 @@ def translate(
         from core.config import validated
         from gradus import translating
         from gradus.input_lines import line_groups, standard_input
-        from lightning_modules.decoding.translate import DecodingSettings
+        from lightning_modules.decoding.translation import DecodingSettings
 
         options = {
             "method": "sample" if samples else "beam", "beam": beam, "n_best": n_best, "coverage_penalty": coverage_penalty,

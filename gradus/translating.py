@@ -13,7 +13,7 @@ from core.errors import InputError
 from data.tokenizer import FILE, decode, encode, unknown_piece
 from data.word_alignment import Source, read_dictionary, target_words, with_known_words, word_alignment
 from gradus.input_lines import Line
-from lightning_modules.decoding.translate import DecodingSettings, Ensemble, Hypothesis, translate
+from lightning_modules.decoding.translation import DecodingSettings, Ensemble, Hypothesis, translate
 from lightning_modules.training.precision import has_bf16
 from model_io.translator import load_translator
 

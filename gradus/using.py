@@ -15,7 +15,7 @@ from data.comparisons.importing import Source, import_rankings
 from data.tokenizer import encode
 from gradus.input_lines import Line
 from gradus.translating import load_ensemble
-from lightning_modules.decoding.translate import log_probabilities
+from lightning_modules.decoding.translation import log_probabilities
 from metrics.collections.agreement import agreement
 from metrics.rankings import compare, evaluate, padded
 from model_io.files import CONFIG, read_config

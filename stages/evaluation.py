@@ -9,7 +9,7 @@ from core.progress import Progress
 from data.arrow import read_split, references_by_source
 from data.batching import padded
 from data.tokenizer import BEGIN, END, decode, encode
-from lightning_modules.decoding.translate import alignment, translate
+from lightning_modules.decoding.translation import alignment, translate
 from metrics.bleu_chrf import corpus_scores, tokenised_bleu
 from model_io.translator import load_translator
 from stages.framework import layout

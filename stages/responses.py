@@ -7,7 +7,7 @@ import datasets
 from core.progress import Progress
 from data.arrow import read_split, references_by_source
 from data.tokenizer import decode, encode
-from lightning_modules.decoding.translate import DecodingSettings, translate
+from lightning_modules.decoding.translation import DecodingSettings, translate
 from model_io.translator import load_translator
 from stages.framework import layout
 from stages.framework.stage import stage

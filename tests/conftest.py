@@ -1,11 +1,16 @@
 """What several tests need."""
 
 import gzip
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from core import tracking
+from data.comparisons.ranking import Ranking
 from data.tokenizer import BEGIN, END, PAD
 from lightning_modules.translators.bahdanau.model import Bahdanau, BahdanauSettings
 from lightning_modules.translators.base import Translator
@@ -14,6 +19,7 @@ from lightning_modules.translators.luong.model import Luong, LuongSettings
 from lightning_modules.translators.seq2seq.model import Seq2Seq, Seq2SeqSettings
 from lightning_modules.translators.transformer.model import Transformer, TransformerSettings
 
+PROJECT = Path(__file__).parents[1]
 VOCABULARY = 30
 torch.set_num_threads(1)  # models of tests are small: threads would only wait for each other
 
@@ -123,3 +129,39 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (root / "e2e" / f"{name}.csv.gz").write_bytes(gzip.compress(("mr,ref\n" + rows).encode()))
     monkeypatch.setenv("GRADUS_DATA", str(root))
     return root
+
+
+@pytest.fixture(scope="session")
+def empty_tracking(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty data base, made once: migrations take seconds."""
+    from mlflow import MlflowClient  # a second, which most tests need not wait for
+
+    folder = tmp_path_factory.mktemp("tracking")
+    MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def project(empty_tracking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working directory, with this project's params.yaml and an empty MLflow data base."""
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(PROJECT / name, tmp_path / name)
+    (tmp_path / "tracking").mkdir()
+    shutil.copy(empty_tracking, tmp_path / "tracking" / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv(tracking.PARENT_VARIABLE, raising=False)
+    tracking.client.cache_clear()
+    yield tmp_path
+    tracking.client.cache_clear()
+
+
+@pytest.fixture
+def good() -> dict[str, Any]:
+    return {"prompt": "p", "responses": ["a", "b", "c"], "ranks": [1, 2, 2], "labeler": "ann", "origin": "test"}
+
+
+@pytest.fixture
+def make(good: dict[str, Any]) -> Callable[..., Ranking]:
+    """The good record with changes."""
+    return lambda **changes: Ranking(**{**good, **changes})

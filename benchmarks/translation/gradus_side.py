@@ -13,7 +13,7 @@ from benchmarks.translation.turns import Turns
 from core.process_setup import set_up_process
 from data.batching import padded
 from data.tokenizer import END, PAD
-from lightning_modules.decoding.translate import DecodingSettings, beam_search
+from lightning_modules.decoding.translation import DecodingSettings, beam_search
 from lightning_modules.translators.base import Translator, TranslatorSettings, architecture
 
 set_up_process()

@@ -25,7 +25,7 @@ from data.tokenizer import TokenizerSettings, encode, load_tokenizer, save_token
 from gradus import using
 from gradus.cli import app
 from gradus.input_lines import Line
-from lightning_modules.decoding.translate import Ensemble, log_probabilities
+from lightning_modules.decoding.translation import Ensemble, log_probabilities
 from lightning_modules.translators.bahdanau.model import Bahdanau, BahdanauSettings
 from lightning_modules.translators.base import Translator, TranslatorSettings
 from lightning_modules.translators.gru.model import GRU, GRUSettings

@@ -22,7 +22,7 @@ from lightning_modules.encoder_decoder_prefix.translator import (
     PrefixedTransformer,
     transformer_shapes,
 )
-from lightning_modules.encoder_decoder_prefix.translator import pretrained as transformers_prefix
+from lightning_modules.encoder_decoder_prefix import pretrained
 from lightning_modules.prefix_tuning.projection import PrefixSettings
 from lightning_modules.translators.transformer.model import Transformer, TransformerSettings
 from model_io.encoder_decoder_prefix import load_encoder_decoder_prefix, save_encoder_decoder_prefix
@@ -95,7 +95,7 @@ def test_a_prefix_of_transformers_is_loaded_as_it_was(name: str, tmp_path: Path)
     torch.manual_seed(0)
     base = MODELS[name]().eval()
     base.save_pretrained(tmp_path / "base")
-    prefix = EncoderDecoderPrefix(transformers_prefix.shapes(base), SETTINGS).eval()
+    prefix = EncoderDecoderPrefix(pretrained.shapes(base), SETTINGS).eval()
     save_encoder_decoder_prefix(tmp_path / "prefix", prefix, tmp_path / "base")
     again = type(base).from_pretrained(tmp_path / "base").eval()
     loaded = load_encoder_decoder_prefix(tmp_path / "prefix", again, tmp_path / "base")
@@ -103,7 +103,7 @@ def test_a_prefix_of_transformers_is_loaded_as_it_was(name: str, tmp_path: Path)
     @torch.no_grad()
     def logits(model: PreTrainedModel, own: EncoderDecoderPrefix | None) -> torch.Tensor:
         if own:
-            transformers_prefix.attach(model, own)
+            pretrained.attach(model, own)
         found: torch.Tensor = model(input_ids=SOURCE, decoder_input_ids=TARGET, use_cache=False).logits
         return found
 

@@ -8,7 +8,7 @@ import torch
 
 from data.batching import padded
 from data.tokenizer import END
-from lightning_modules.decoding.translate import DecodingSettings, beam_search
+from lightning_modules.decoding.translation import DecodingSettings, beam_search
 from lightning_modules.translators.luong.model import Luong, LuongSettings
 from stages.evaluation import heat_map
 

@@ -1,24 +1,10 @@
-"""A record that is right, and ways to look at folders."""
+"""A way to look at folders."""
 
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-from data.comparisons.ranking import Ranking
-
-
-@pytest.fixture
-def good() -> dict[str, Any]:
-    return {"prompt": "p", "responses": ["a", "b", "c"], "ranks": [1, 2, 2], "labeler": "ann", "origin": "test"}
-
-
-@pytest.fixture
-def make(good: dict[str, Any]) -> Callable[..., Ranking]:
-    """The good record with changes."""
-    return lambda **changes: Ranking(**{**good, **changes})
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import torch
 from core.errors import InputError
 from data.batching import padded
 from data.tokenizer import BEGIN, END, PAD
-from lightning_modules.decoding.translate import (
+from lightning_modules.decoding.translation import (
     DecodingSettings,
     Hypothesis,
     alignment,
@@ -23,7 +23,7 @@ from lightning_modules.decoding.translate import (
     sample,
     translate,
 )
-from lightning_modules.decoding.translate import translate as decoding
+from lightning_modules.decoding import translation as decoding
 from lightning_modules.translators.base import Translator
 from lightning_modules.translators.gru.model import GRU
 from lightning_modules.translators.seq2seq.model import Seq2Seq

@@ -9,7 +9,7 @@ import torch
 from core.errors import InputError
 from data.batching import padded
 from data.tokenizer import BEGIN, END, PAD
-from lightning_modules.decoding.translate import (
+from lightning_modules.decoding.translation import (
     DecodingSettings,
     Ensemble,
     Hypothesis,

@@ -14,7 +14,7 @@ from transformers import BartConfig, BartForConditionalGeneration, PreTrainedMod
 from core.errors import InputError
 from data.batching import padded
 from data.tokenizer import BEGIN, END
-from lightning_modules.decoding.translate import DecodingSettings, translate
+from lightning_modules.decoding.translation import DecodingSettings, translate
 from lightning_modules.encoder_decoder_prefix import pretrained
 from lightning_modules.encoder_decoder_prefix.translator import (
     PARTS,

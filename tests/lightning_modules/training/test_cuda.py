@@ -4,17 +4,17 @@ import copy
 
 import pytest
 import torch
-from test_packed_examples import ADAPTERS, CONFIGS, END, groups
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from lightning_modules.decoding.translate import DecodingSettings, beam_search
+from lightning_modules.decoding.translation import DecodingSettings, beam_search
 from lightning_modules.language_model.generation import GenerationSettings, write
 from lightning_modules.prefix_tuning.module import target_loss
 from lightning_modules.prefix_tuning.prefix import PrefixSettings, build
 from lightning_modules.shared_prompt.examples import batch_examples
 from lightning_modules.translators.base import Translator
 from lightning_modules.translators.module import cross_entropy
+from tests.lightning_modules.shared_prompt.test_examples import ADAPTERS, CONFIGS, END, groups
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

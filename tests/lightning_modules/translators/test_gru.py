@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from data.tokenizer import BEGIN, END, PAD
-from lightning_modules.decoding.translate import log_probabilities
+from lightning_modules.decoding.translation import log_probabilities
 from lightning_modules.translators.gru.model import GRU, GRUSettings
 from lightning_modules.translators.module import cross_entropy
 

@@ -11,7 +11,7 @@ from core.config import validated
 from core.errors import InputError
 from data.batching import padded
 from data.tokenizer import BEGIN, END, PAD
-from lightning_modules.decoding.translate import DecodingSettings, alignment, translate
+from lightning_modules.decoding.translation import DecodingSettings, alignment, translate
 from lightning_modules.translators.luong.model import Luong, LuongSettings, lstm_cell, reversal
 from lightning_modules.translators.module import cross_entropy
 

@@ -4,11 +4,11 @@ import copy
 
 import pytest
 import torch
-from test_lstm import Written
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from lightning_modules.translators import recurrence
+from tests.lightning_modules.lstm_1997.test_lstm import Written
 
 
 def packed(lengths: list[int], width: int = 6) -> PackedSequence:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from data.batching import padded
 from data.tokenizer import BEGIN, END, PAD
-from lightning_modules.decoding.translate import DecodingSettings, alignment, translate
+from lightning_modules.decoding.translation import DecodingSettings, alignment, translate
 from lightning_modules.training.optimization import optimization
 from lightning_modules.translators.module import Translation, cross_entropy
 from lightning_modules.translators.seq2seq.model import Seq2Seq, Seq2SeqSettings
