@@ -2,7 +2,6 @@
 
 import asyncio
 import importlib
-import os
 import subprocess
 import sys
 import time
@@ -49,22 +48,18 @@ def run(name: str) -> int:
 def serve_uis(mlflow_port: int, prefect_port: int) -> int:
     """Runs both servers until one ends or Ctrl-C."""
     tracking.experiment()  # makes or migrates the data base before a server opens it
-    environment = {
-        **os.environ,
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    }
     servers = {
         f"MLflow   http://{HOST}:{mlflow_port}": [
             "mlflow", "server", "--backend-store-uri", tracking.uri(), "--host", HOST, "--port", str(mlflow_port), "--workers", "1",
         ],
-        f"Prefect  http://{HOST}:{prefect_port}": ["prefect", "server", "start", "--host", HOST, "--port", str(prefect_port)],
+        f"Prefect  http://{HOST}:{prefect_port}": [
+            "uvicorn", "--factory", "flows.server:create_app", "--host", HOST, "--port", str(prefect_port), "--log-level", "warning",
+        ],
     }  # fmt: skip
     log = tracking.FOLDER / "ui.log"
     with open(log, "wb") as output:
         running = [
-            subprocess.Popen([sys.executable, "-m", *command], stdout=output, stderr=output, env=environment)
+            subprocess.Popen([sys.executable, "-m", *command], stdout=output, stderr=output)
             for command in servers.values()
         ]
         try:
