@@ -1,7 +1,8 @@
 """`gradus translate` beside the beam search that it runs: `python -m benchmarks.translate_command [--model FOLDER]`, after `make run`.
 
-The test sentences of artifacts/corpus, one a line, through the command's pipes while it stays open; and the same sentences as piece ids through
-`lightning_modules.decoding.translation.translate`, sorted, in its batches (`search`) and in batches of 64 as in `benchmarks.translation` (`search_64`).
+The test sentences of artifacts/corpus, one a line, through the command's pipes while it stays open; and the same sentences as piece ids
+through `lightning_modules.decoding.translation.translate`, sorted, in its batches (`search`) and in batches of 64 as in
+`benchmarks.translation` (`search_64`).
 Beam 5, two threads; the three take turns, starting libraries is not counted. What the command costs beside the search is tokenizing, reading,
 writing and seeing 1,024 lines at a time.
 
