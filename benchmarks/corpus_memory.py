@@ -16,9 +16,9 @@ from benchmarks import memory
 from core.process_setup import set_up_process
 from data import corpora
 from data.arrow import read_split
-from data.encoding import EncodingSettings, write_encoded
+from data.encoding import EncodingConfig, write_encoded
 from data.splits import write_splits
-from data.tokenizer import TokenizerSettings, train_tokenizer
+from data.tokenizer import TokenizerConfig, train_tokenizer
 
 set_up_process()
 
@@ -48,9 +48,9 @@ def measure(size: int) -> dict[str, float]:
         write_splits(corpora.settings({"name": "parallel_text", "train_files": files}, "benchmark"), folder / "corpus")
         split = time.monotonic()
         some = read_split(folder / "corpus", "train").select(range(5000))
-        tokenizer = train_tokenizer(some["source"], TokenizerSettings())
+        tokenizer = train_tokenizer(some["source"], TokenizerConfig())
         trained = time.monotonic()
-        write_encoded(folder / "corpus", tokenizer, EncodingSettings(max_pieces=100), folder / "encoded")
+        write_encoded(folder / "corpus", tokenizer, EncodingConfig(max_length=100), folder / "encoded")
         encoded = time.monotonic()
     return {
         "peak_anonymous_mb": peak[0],

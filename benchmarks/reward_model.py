@@ -1,6 +1,6 @@
 """Training a reward model on rankings, beside TRL: `GRADUS_DATA=... python -m benchmarks.reward_model [CASE ...]`.
 
-Same body (6 layers, 256 wide), same kind of rankings and pieces, float32, AdamW, as many groups in every update, each measurement in a process of
+Same body (6 layers, 256 wide), same kind of rankings and tokens, float32, AdamW, as many groups in every update, each measurement in a process of
 its own, all in one run. Systems:
 
 - `packed`: this project; the prompt is read once for all its responses.
@@ -36,11 +36,11 @@ from data.batching import padded
 from data.comparisons.collection import read_collection
 from data.comparisons.encoding import Frame, Group, groups
 from data.comparisons.importing import Source, import_rankings
-from data.tokenizer import BEGIN, END, PAD, SEPARATOR, TokenizerSettings, train_tokenizer
-from lightning_modules.reward_model.loss import Training, ranking_loss
+from data.tokenizer import BEGIN, END, PAD, SEPARATOR, TokenizerConfig, train_tokenizer
+from lightning_modules.reward_model.loss import RewardTrainingConfig, ranking_loss
 from lightning_modules.reward_model.module import (
-    GroupLoader,
-    RewardModel,
+    RankingLoader,
+    RewardModelModule,
     batch_groups,
     pairs,
     rewards,
@@ -51,7 +51,7 @@ set_up_process()
 
 VOCABULARY = 8000
 PAIRS_AT_ONCE = 8  # TRL's default
-CASES = {  # groups in an update, updates of packed and one_forward, of trl; pieces that ours forwards at once
+CASES = {  # groups in an update, updates of packed and one_forward, of trl; tokens that ours forwards at once
     "k9_p128_r64": (4, 8, 3, 8192),
     "k9_p400_r50": (4, 8, 3, 8192),
     "wmt15": (32, 8, 3, 1024),
@@ -105,8 +105,8 @@ def _groups(case: str, folder: Path) -> list[Group]:
     prompt, response = (int(part[1:]) for part in case.split("_")[1:])
 
     def text(length: int) -> list[int]:
-        pieces: list[int] = random.integers(4, VOCABULARY, length).tolist()
-        return pieces
+        tokens: list[int] = random.integers(4, VOCABULARY, length).tolist()
+        return tokens
 
     return [
         Group(text(prompt), [text(response) for _ in range(9)], random.permutation(np.arange(1, 10)).tolist())
@@ -121,7 +121,7 @@ def _wmt15(folder: Path) -> list[Group]:
     import_rankings([Source(source=str(source / "rankings.jsonl.gz"), format="wmt")], folder / "rankings")
     rows = read_collection(folder / "rankings")
     texts = [text for row in rows.select(range(2000)) for text in (row["prompt"], row["reference"], *row["responses"])]
-    tokenizer = train_tokenizer(texts, TokenizerSettings(vocabulary=VOCABULARY))
+    tokenizer = train_tokenizer(texts, TokenizerConfig(vocab_size=VOCABULARY))
     found, _ = groups(rows, tokenizer, Frame(TEMPLATE, [BEGIN], [SEPARATOR], [END]))
     return [g for g in found if len(set(g.ranks)) > 1]
 
@@ -161,11 +161,11 @@ def measure(system: str, case: str, groups: list[Group]) -> dict[str, float]:
     }
 
 
-def _packed_loss(module: RewardModel, batch: Any) -> torch.Tensor:
+def _packed_loss(module: RewardModelModule, batch: Any) -> torch.Tensor:
     return ranking_loss(module.group_rewards(batch), batch.ranks)
 
 
-def _one_forward_loss(module: RewardModel, batch: Any) -> torch.Tensor:
+def _one_forward_loss(module: RewardModelModule, batch: Any) -> torch.Tensor:
     """Every response behind its prompt in a padded row; `batch` is (rows, place, ranks)."""
     texts, place, ranks = batch
     values = module.model(texts, attention_mask=(texts != PAD).long()).logits.squeeze(1)
@@ -178,10 +178,12 @@ def _rows(group_list: Sequence[Group]) -> tuple[torch.Tensor, torch.Tensor, torc
     return padded([g.prompt + r for g in group_list for r in g.responses]), batch.place, batch.ranks
 
 
-def _ours(groups: list[Group], size: int, budget: int, loss: Callable[[RewardModel, Any], torch.Tensor]) -> list[float]:
-    """Seconds of each update. Both of our systems take the same loop; rows are batched by the same budget of pieces."""
+def _ours(
+    groups: list[Group], size: int, budget: int, loss: Callable[[RewardModelModule, Any], torch.Tensor]
+) -> list[float]:
+    """Seconds of each update. Both of our systems take the same loop; rows are batched by the same budget of tokens."""
     separate = loss is _one_forward_loss
-    module = RewardModel(_model(), Training(), len(groups) // size)
+    module = RewardModelModule(_model(), RewardTrainingConfig(), len(groups) // size)
     if separate:
         packing.release(module.model)
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-5)
@@ -191,7 +193,7 @@ def _ours(groups: list[Group], size: int, budget: int, loss: Callable[[RewardMod
         chosen = sorted(groups[start : start + size], key=len)
         optimizer.zero_grad()
         for part in (
-            _parts(chosen, budget) if separate else next(iter(GroupLoader(chosen, size, budget, shuffle=False)))
+            _parts(chosen, budget) if separate else next(iter(RankingLoader(chosen, size, budget, shuffle=False)))
         ):
             (loss(module, part).sum() / size).backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
@@ -236,7 +238,7 @@ def _trl(groups: list[Group], size: int) -> list[float]:
             gradient_checkpointing=False, save_strategy="no", logging_strategy="no", use_cpu=True, disable_tqdm=True,
         )  # fmt: skip
         tokenizer = PreTrainedTokenizerFast(
-            tokenizer_object=train_tokenizer(["a"], TokenizerSettings(vocabulary=260)),
+            tokenizer_object=train_tokenizer(["a"], TokenizerConfig(vocab_size=260)),
             pad_token="<pad>",
             eos_token="</s>",
         )

@@ -1,6 +1,6 @@
 """`gradus translate` beside the beam search that it runs: `python -m benchmarks.translate_command [--model FOLDER]`, after `make run`.
 
-The test sentences of artifacts/corpus, one a line, through the command's pipes while it stays open; and the same sentences as piece ids
+The test sentences of artifacts/corpus, one a line, through the command's pipes while it stays open; and the same sentences as token ids
 through `lightning_modules.decoding.translation.translate`, sorted, in its batches (`search`) and in batches of 64 as in
 `benchmarks.translation` (`search_64`).
 Beam 5, two threads; the three take turns, starting libraries is not counted. What the command costs beside the search is tokenizing, reading,
@@ -27,7 +27,7 @@ import torch
 from core.process_setup import set_up_process
 from data.arrow import read_split
 from data.tokenizer import encode
-from lightning_modules.decoding.translation import DecodingSettings, translate
+from lightning_modules.decoding.translation import DecodingConfig, translate
 from model_io.translator import load_translator
 
 set_up_process()
@@ -47,22 +47,22 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     sentences = [" ".join(text.split()) for text in read_split(given.corpus, "test")["source"]]
     model, tokenizer, _ = load_translator(given.model)
-    settings = DecodingSettings(method="beam", beam=BEAM)
-    pieces = sorted(encode(tokenizer, sentences), key=len)
+    settings = DecodingConfig(method="beam", beam_size=BEAM)
+    tokens = sorted(encode(tokenizer, sentences), key=len)
     command = Command(given.model, sentences)
 
     def search(batch: int) -> float:
         started = time.perf_counter()
-        found = [h for i in range(0, len(pieces), batch) for h in translate(model, pieces[i : i + batch], settings)]
+        found = [h for i in range(0, len(tokens), batch) for h in translate(model, tokens[i : i + batch], settings)]
         assert len(found) == len(sentences)
         return time.perf_counter() - started
 
     sides: dict[str, Callable[[], float]] = {
         "command": command.turn,
-        "search": partial(search, len(pieces)),
+        "search": partial(search, len(tokens)),
         "search_64": partial(search, BATCH),
     }
-    list(translate(model, pieces[:BATCH], settings))  # libraries warm up
+    list(translate(model, tokens[:BATCH], settings))  # libraries warm up
     turns: list[dict[str, float]] = []
     for _ in range(given.turns):
         turns.append({side: len(sentences) / measured() for side, measured in sides.items()})
@@ -79,7 +79,7 @@ class Command:
     """A `gradus translate` that waits for lines."""
 
     def __init__(self, model: Path, sentences: list[str]) -> None:
-        command = [sys.executable, "-m", "gradus.cli", "translate", "--model", str(model), "--beam", str(BEAM)]
+        command = [sys.executable, "-m", "gradus.cli", "translate", "--model", str(model), "--beam-size", str(BEAM)]
         environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS)}
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         self.sentences = sentences

@@ -7,9 +7,10 @@ from typing import Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from core.errors import InputError
+from core.format_1 import new_key, new_value
 
 
-class Settings(BaseModel):
+class Config(BaseModel):
     """Base of all settings: immutable, unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,6 +44,11 @@ def validated(model: type[S], values: Mapping[str, Any] | None, where: str) -> S
 def _explain(model: type[BaseModel], error: Any, where: str) -> str:
     path = [str(part) for part in error["loc"]]
     key = ".".join(path)
+    section = ".".join([*filter(None, [where.partition(": ")[2]]), *path[:-1]])
+    if renamed := new_key(section, path[-1]) if path else None:
+        return f"{where}: key '{key}' is called '{renamed}' now"
+    if renamed := new_value(f"{section}.{path[-1]}" if path else "", error.get("input")):
+        return f"{where}: {key}: {error['input']!r} is called {renamed!r} now"
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown key '{key}' - {nearest(path[-1], _known_keys(model, path[:-1]))}"
     cause = error.get("ctx", {}).get("error")

@@ -9,6 +9,7 @@ from ruamel.yaml import YAML, YAMLError
 
 from core.config import nearest
 from core.errors import InputError
+from core.format_1 import FORMAT, converted, format_of
 
 FOLDER = Path("experiments")
 PARAMS = Path("params.yaml")
@@ -67,8 +68,10 @@ def rendered(name: str) -> str:
     if name == DEFAULT:
         return text
     path = FOLDER / f"{name}.yaml"
-    base = load(text, FOLDER / f"{DEFAULT}.yaml")
-    _override(base, load(path.read_text(encoding="utf-8"), path))
+    base, values = load(text, FOLDER / f"{DEFAULT}.yaml"), load(path.read_text(encoding="utf-8"), path)
+    if format_of(values, str(path)) < FORMAT:
+        values = {**converted(values), "format": FORMAT}
+    _override(base, values)
     out = io.StringIO()
     _yaml.dump(base, out)
     return (

@@ -5,17 +5,17 @@ from pathlib import Path
 import yaml
 from pydantic import Field
 
-from core.config import Settings, validated
+from core.config import Config, validated
 
 
-class PipelineSettings(Settings):
+class PipelineConfig(Config):
     """How flows run stages."""
 
     slots: int = Field(default=2, ge=1)  # stages side by side; on a machine with GPUs, their number
     timeout_minutes: float = Field(default=240, gt=0)  # of one stage
 
 
-def load_settings(path: Path = Path("params.yaml")) -> PipelineSettings:
+def load_settings(path: Path = Path("params.yaml")) -> PipelineConfig:
     """The section `pipeline`; raises InputError on wrong keys."""
     values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    return validated(PipelineSettings, values.get("pipeline"), f"{path}: pipeline")
+    return validated(PipelineConfig, values.get("pipeline"), f"{path}: pipeline")

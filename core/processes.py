@@ -1,6 +1,6 @@
 """A stage in several processes, one a device: `GRADUS_PROCESSES=2`, or `torchrun --nproc-per-node 2 -m stages.NAME ITEM`.
 
-The processes share each batch, and learn what one would have learned: the loss is the mean over the pieces of all. The first
+The processes share each batch, and learn what one would have learned: the loss is the mean over the tokens of all. The first
 is the stage; the others only compute.
 """
 

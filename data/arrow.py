@@ -42,7 +42,7 @@ def read_split(folder: Path, name: str) -> datasets.Dataset:
     return datasets.load_from_disk(str(path))
 
 
-def piece_counts(rows: datasets.Dataset, column: str) -> np.ndarray:
+def token_counts(rows: datasets.Dataset, column: str) -> np.ndarray:
     """(rows,) lengths of the lists in a column, read from their offsets without touching what is in them."""
     return np.concatenate(
         [np.diff(chunk.offsets.to_numpy()) for chunk in chunks(rows, column)] or [np.zeros(0, np.int64)]

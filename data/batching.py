@@ -107,7 +107,7 @@ def _boundaries(lengths: np.ndarray, secondary: np.ndarray, rows: np.ndarray, bu
 
 
 def padded(rows: list[list[int]] | list[np.ndarray], left: bool = False) -> Tensor:
-    """(rows, longest) piece ids, filled up with PAD on the right (or left)."""
+    """(rows, longest) token ids, filled up with PAD on the right (or left)."""
     lengths = np.fromiter((len(r) for r in rows), np.int64, len(rows))
     width = int(lengths.max(initial=0))
     mask = np.arange(width) < lengths[:, None]
@@ -119,7 +119,7 @@ def padded(rows: list[list[int]] | list[np.ndarray], left: bool = False) -> Tens
 
 
 class BalancedLoader(ResumableLoader):
-    """Random batches of nearly the same number of pieces, all within a budget; nothing is padded.
+    """Random batches of nearly the same number of tokens, all within a budget; nothing is padded.
 
     Sizes, rounded up to a 64th of the budget, are dealt out once, the largest first and each to the emptiest batch. Each epoch shuffles
     the items of the same rounded size among their places, so that batches are of other items and their number stays. An item above
@@ -128,7 +128,7 @@ class BalancedLoader(ResumableLoader):
 
     def __init__(
         self,
-        sizes: np.ndarray,  # (items,) pieces of each, at least 1
+        sizes: np.ndarray,  # (items,) tokens of each, at least 1
         collate: Callable[[np.ndarray], Any],  # indices -> batch
         budget: int,
         *,

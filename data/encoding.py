@@ -1,4 +1,4 @@
-"""Encoded sets: pairs as piece ids, ready to batch."""
+"""Encoded sets: pairs as token ids, ready to batch."""
 
 import math
 import tempfile
@@ -10,9 +10,9 @@ import numpy as np
 from pydantic import Field
 from tokenizers import Tokenizer
 
-from core.config import Settings
+from core.config import Config
 from core.errors import InputError
-from data.arrow import chunks, piece_counts, read_split
+from data.arrow import chunks, read_split, token_counts
 from data.splits import SPLITS
 from data.tokenizer import END, encode
 
@@ -21,17 +21,17 @@ _FEATURES = datasets.Features(
 )
 
 
-class EncodingSettings(Settings):
+class EncodingConfig(Config):
     """Settings of the stage `encoding`."""
 
-    max_pieces: int = Field(default=64, ge=1)  # pairs with a longer side are left out, and counted
+    max_length: int = Field(default=64, ge=1)  # pairs with a longer side are left out, and counted
 
 
-def write_encoded(corpus: Path, tokenizer: Tokenizer, settings: EncodingSettings, folder: Path) -> dict[str, Any]:
-    """Encodes every split of `corpus` into `folder` (columns source, target: piece ids, without special pieces).
+def write_encoded(corpus: Path, tokenizer: Tokenizer, settings: EncodingConfig, folder: Path) -> dict[str, Any]:
+    """Encodes every split of `corpus` into `folder` (columns source, target: token ids, without special tokens).
 
     Returns counts per split and the perplexity on the validation targets of a unigram model of the training targets: what
-    a model reaches that knows how frequent pieces are and nothing else.
+    a model reaches that knows how frequent tokens are and nothing else.
     """
     summary: dict[str, Any] = {}
     counts: dict[str, np.ndarray] = {}
@@ -45,26 +45,26 @@ def write_encoded(corpus: Path, tokenizer: Tokenizer, settings: EncodingSettings
                 features=_FEATURES,
                 cache_file_name=f"{cache}/encoded.arrow",
             )
-            lengths = np.maximum(piece_counts(encoded, "source"), piece_counts(encoded, "target"))
-            short = np.flatnonzero((lengths <= settings.max_pieces) & (lengths > 0))
+            lengths = np.maximum(token_counts(encoded, "source"), token_counts(encoded, "target"))
+            short = np.flatnonzero((lengths <= settings.max_length) & (lengths > 0))
             if not len(short):
                 raise InputError(
-                    f"encoding: no pair of '{name}' has at most {settings.max_pieces} pieces. Raise encoding.max_pieces in params.yaml."
+                    f"encoding: no pair of '{name}' has at most {settings.max_length} tokens. Raise encoding.max_length in params.yaml."
                 )
             encoded.select(short).save_to_disk(folder / name)
         kept = read_split(folder, name)
-        counts[name] = piece_frequencies(kept, "target", tokenizer.get_vocab_size())
+        counts[name] = token_frequencies(kept, "target", tokenizer.get_vocab_size())
         summary[name] = {
             "pairs": len(kept),
             "too_long": len(rows) - len(kept),
-            "target_pieces": int(counts[name].sum()),
+            "target_tokens": int(counts[name].sum()),
         }
     summary["unigram_perplexity"] = unigram_perplexity(counts["train"], counts["validation"])
     return summary
 
 
-def piece_frequencies(rows: datasets.Dataset, column: str, vocabulary: int) -> np.ndarray:
-    """(vocabulary,) how often each piece stands in the column, with one end piece for each row."""
+def token_frequencies(rows: datasets.Dataset, column: str, vocabulary: int) -> np.ndarray:
+    """(vocabulary,) how often each token stands in the column, with one end token for each row."""
     total = np.zeros(vocabulary, np.int64)
     for chunk in chunks(rows, column):
         total += np.bincount(chunk.flatten().to_numpy(), minlength=vocabulary)

@@ -4,7 +4,7 @@ import datasets
 import numpy as np
 from torch import Tensor
 
-from data.arrow import piece_counts
+from data.arrow import token_counts
 from data.batching import TokenBudgetLoader, padded
 from data.tokenizer import BEGIN, END, SEPARATOR
 
@@ -12,7 +12,7 @@ from data.tokenizer import BEGIN, END, SEPARATOR
 def translation_loader(
     rows: datasets.Dataset, budget: int, *, shuffle: bool = True, seed: int = 0, share: tuple[int, int] = (0, 1)
 ) -> TokenBudgetLoader:
-    """Batches of an encoded set: a dictionary of source (B, S) with its end piece, and target (B, T) as [begin] pieces [end].
+    """Batches of an encoded set: a dictionary of source (B, S) with its end token, and target (B, T) as [begin] tokens [end].
 
     `budget` counts padded target cells.
     """
@@ -24,12 +24,12 @@ def translation_loader(
         target = [[BEGIN, *ids, END] for ids in columns.column("target").to_pylist()]
         return {"source": padded(source), "target": padded(target)}
 
-    lengths = piece_counts(rows, "target") + 1
+    lengths = token_counts(rows, "target") + 1
     return TokenBudgetLoader(
         lengths,
         collate,
         budget,
-        secondary=piece_counts(rows, "source"),
+        secondary=token_counts(rows, "source"),
         shuffle=shuffle,
         seed=seed,
         share=share,
@@ -47,7 +47,7 @@ def causal_loader(
         pairs = zip(columns.column("source").to_pylist(), columns.column("target").to_pylist(), strict=True)
         return padded([causal_text(source, target) for source, target in pairs])
 
-    lengths = piece_counts(rows, "source") + piece_counts(rows, "target") + 3
+    lengths = token_counts(rows, "source") + token_counts(rows, "target") + 3
     return TokenBudgetLoader(lengths, collate, budget, shuffle=shuffle, seed=seed, share=share)
 
 

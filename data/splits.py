@@ -11,12 +11,12 @@ import numpy as np
 
 from core.errors import InputError
 from data.arrow import stored_rows
-from data.corpora import CorpusSettings, Pair, read_pairs
+from data.corpora import CorpusConfig, Pair, read_pairs
 
 SPLITS = ("train", "prompts", "validation", "test")
 
 
-def write_splits(corpus: CorpusSettings, folder: Path) -> dict[str, Any]:
+def write_splits(corpus: CorpusConfig, folder: Path) -> dict[str, Any]:
     """Writes the corpus' pairs as one Arrow folder per split (columns document, source, target); returns counts.
 
     Pairs stream to disk, so memory stays flat as a corpus grows (9 bytes a pair are kept). A document lies in one split.
@@ -69,7 +69,7 @@ _FEATURES = datasets.Features(
 )
 
 
-def _rows(corpus: CorpusSettings) -> Iterator[dict[str, Any]]:
+def _rows(corpus: CorpusConfig) -> Iterator[dict[str, Any]]:
     empty = True
     for pair in read_pairs(corpus):
         empty = False
@@ -84,7 +84,7 @@ def _rows(corpus: CorpusSettings) -> Iterator[dict[str, Any]]:
         raise InputError(f"corpus '{corpus.name}': it holds no pair of non-empty texts.")
 
 
-def place(pair: Pair, corpus: CorpusSettings) -> str:
+def place(pair: Pair, corpus: CorpusConfig) -> str:
     """The split of a pair: the official one if it has one, else by a hash of its document, the same on every machine.
 
     Prompts for responses, and the splits that the corpus lacks, are taken out of what would be training text.

@@ -7,35 +7,35 @@ from typing import Literal
 from pydantic import Field, model_validator
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from core.config import Settings
+from core.config import Config
 from core.errors import InputError
 
-# Pieces with a meaning of their own, at ids 0..3 in every vocabulary trained here.
+# Tokens with a meaning of their own, at ids 0..3 in every vocabulary trained here.
 PAD, BEGIN, END, SEPARATOR = range(4)
 SPECIAL = ("<pad>", "<s>", "</s>", "<sep>")
 FILE = "tokenizer.json"
 UNKNOWN = "▁<unk>"  # any word that a vocabulary of words lacks; ▁ stands for the space before it
 
 
-class TokenizerSettings(Settings):
+class TokenizerConfig(Config):
     """Settings of the stage `tokenizer`."""
 
     kind: Literal["bpe", "words"] = (
         "bpe"  # "words": the most frequent ones, all others unknown, as the first papers did
     )
-    vocabulary: int = Field(
+    vocab_size: int = Field(
         default=4000, ge=6
-    )  # pieces, the four special ones and 256 bytes (or the unknown word) included
+    )  # tokens, the four special ones and 256 bytes (or the unknown word) included
     min_frequency: int = Field(default=2, ge=1)  # a merge, or a word, must occur this often
 
     @model_validator(mode="after")
-    def _has_all_bytes(self) -> "TokenizerSettings":
-        if self.kind == "bpe" and self.vocabulary < 260:
-            raise ValueError(f"vocabulary ({self.vocabulary}) must be 260 or more: 256 bytes and 4 special pieces")
+    def _has_all_bytes(self) -> "TokenizerConfig":
+        if self.kind == "bpe" and self.vocab_size < 260:
+            raise ValueError(f"vocab_size ({self.vocab_size}) must be 260 or more: 256 bytes and 4 special tokens")
         return self
 
 
-def train_tokenizer(texts: Iterable[str], settings: TokenizerSettings) -> Tokenizer:
+def train_tokenizer(texts: Iterable[str], settings: TokenizerConfig) -> Tokenizer:
     """BPE (Sennrich et al. 2016) over bytes, with no unknown words, where decoding restores the text; or a vocabulary of words."""
     if settings.kind == "words":
         return _train_words(texts, settings)
@@ -43,7 +43,7 @@ def train_tokenizer(texts: Iterable[str], settings: TokenizerSettings) -> Tokeni
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=settings.vocabulary,
+        vocab_size=settings.vocab_size,
         min_frequency=settings.min_frequency,
         special_tokens=list(SPECIAL),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
@@ -53,7 +53,7 @@ def train_tokenizer(texts: Iterable[str], settings: TokenizerSettings) -> Tokeni
     return tokenizer
 
 
-def _train_words(texts: Iterable[str], settings: TokenizerSettings) -> Tokenizer:
+def _train_words(texts: Iterable[str], settings: TokenizerConfig) -> Tokenizer:
     """Words and punctuation marks, with the space before them (▁) as part of them, so decoding sets spaces right."""
 
     def words(model: models.WordLevel) -> Tokenizer:
@@ -66,20 +66,20 @@ def _train_words(texts: Iterable[str], settings: TokenizerSettings) -> Tokenizer
 
     counted = words(models.WordLevel())
     trainer = trainers.WordLevelTrainer(
-        vocab_size=settings.vocabulary,
+        vocab_size=settings.vocab_size,
         min_frequency=settings.min_frequency,
         special_tokens=[*SPECIAL, UNKNOWN],
         show_progress=False,
     )
     counted.train_from_iterator(texts, trainer)
-    # Anew, because the unknown word is none of the special pieces, which decoding leaves out: a reader sees it.
+    # Anew, because the unknown word is none of the special tokens, which decoding leaves out: a reader sees it.
     tokenizer = words(models.WordLevel(counted.get_vocab(), unk_token=UNKNOWN))
     tokenizer.add_special_tokens(list(SPECIAL))
     return tokenizer
 
 
-def unknown_piece(tokenizer: Tokenizer) -> int | None:
-    """The id of the piece that stands for what the vocabulary lacks; None of a vocabulary that can write everything."""
+def unknown_token(tokenizer: Tokenizer) -> int | None:
+    """The id of the token that stands for what the vocabulary lacks; None of a vocabulary that can write everything."""
     name = tokenizer.model.unk_token
     return None if name is None else tokenizer.token_to_id(name)
 
@@ -109,11 +109,11 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 
 def encode(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
-    """Piece ids of each text, without special pieces; text that spells one (`</s>`) is text, not a command."""
+    """Token ids of each text, without special tokens; text that spells one (`</s>`) is text, not a command."""
     tokenizer.encode_special_tokens = True
     return [e.ids for e in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
 
 def decode(tokenizer: Tokenizer, rows: list[list[int]]) -> list[str]:
-    """Texts of piece ids; special pieces are left out."""
+    """Texts of token ids; special tokens are left out."""
     return [text.strip() for text in tokenizer.decode_batch(rows, skip_special_tokens=True)]

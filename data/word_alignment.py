@@ -1,4 +1,4 @@
-"""Pieces as words: which word a piece belongs to, word alignments, and words for pieces that stand for unknown ones."""
+"""Tokens as words: which word a token belongs to, word alignments, and words for tokens that stand for unknown ones."""
 
 import re
 from collections.abc import Mapping
@@ -8,14 +8,14 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from core.errors import InputError
-from data.tokenizer import unknown_piece
+from data.tokenizer import unknown_token
 
 
 class Source:
-    """A source text, of whose pieces a model reads the first `most`, as words.
+    """A source text, of whose tokens a model reads the first `most`, as words.
 
     Attributes:
-        words: for each piece that is read the index of its word, words being what stands between spaces.
+        words: for each token that is read the index of its word, words being what stands between spaces.
     """
 
     def __init__(self, tokenizer: Tokenizer, text: str, most: int) -> None:
@@ -24,23 +24,23 @@ class Source:
         begins = [word.start() for word in re.finditer(r"\S+", text[: max(ends, default=0)])]
         self.words: list[int] = np.maximum(np.searchsorted(begins, ends) - 1, 0).tolist()
 
-    def word(self, piece: int) -> str:
-        """What the tokenizer took for a word before it cut it into pieces: the one that `piece` is of."""
-        start, end = self._encoding.word_to_chars(self._encoding.token_to_word(piece))
+    def word(self, token: int) -> str:
+        """What the tokenizer took for a word before it cut it into tokens: the one that `token` is of."""
+        start, end = self._encoding.word_to_chars(self._encoding.token_to_word(token))
         return self.text[start:end].strip()
 
 
-def target_words(tokenizer: Tokenizer, pieces: list[int]) -> list[int]:
-    """For each of `pieces` the index of its word in their decoded text."""
-    return [max(len(text.split()) - 1, 0) for text in _beginnings(tokenizer, pieces)]
+def target_words(tokenizer: Tokenizer, tokens: list[int]) -> list[int]:
+    """For each of `tokens` the index of its word in their decoded text."""
+    return [max(len(text.split()) - 1, 0) for text in _beginnings(tokenizer, tokens)]
 
 
 def word_alignment(weights: np.ndarray, source: list[int], target: list[int]) -> list[tuple[int, int]]:
     """(source word, target word) for each target word: the source word with the largest sum of weights.
 
     Args:
-        weights: (T, S), the weights of each target piece over the source pieces and the end piece, which is no word.
-        source: (S - 1,) and target: (T,), the word of each piece.
+        weights: (T, S), the weights of each target token over the source tokens and the end token, which is no word.
+        source: (S - 1,) and target: (T,), the word of each token.
     """
     if not source or not target:
         return []
@@ -50,19 +50,19 @@ def word_alignment(weights: np.ndarray, source: list[int], target: list[int]) ->
 
 
 def with_known_words(
-    tokenizer: Tokenizer, source: Source, pieces: list[int], weights: np.ndarray, dictionary: Mapping[str, str]
+    tokenizer: Tokenizer, source: Source, tokens: list[int], weights: np.ndarray, dictionary: Mapping[str, str]
 ) -> str:
-    """The text of `pieces` with a word for every unknown piece: the aligned source word, or its entry in `dictionary`.
+    """The text of `tokens` with a word for every unknown token: the aligned source word, or its entry in `dictionary`.
 
     Jean et al. (2015, 4.1), Luong et al. (2015, 4.2). A source word is what the tokenizer takes for one (`Source.word`).
     `weights`, (T, S), as in `word_alignment`; which step's they are is up to the model.
     """
-    unknown, texts = unknown_piece(tokenizer), _beginnings(tokenizer, pieces)
+    unknown, texts = unknown_token(tokenizer), _beginnings(tokenizer, tokens)
     read = min(len(source.words), weights.shape[1] - 1)  # the model may not have read all of the source
     written = ""
     for t, (before, text) in enumerate(zip(["", *texts], texts, strict=False)):
         added = text[len(before) :]
-        if pieces[t] == unknown and read:
+        if tokens[t] == unknown and read:
             word = source.word(int(weights[t, :read].argmax()))
             added = added[: len(added) - len(added.lstrip())] + dictionary.get(word, word)
         written += added
@@ -87,9 +87,9 @@ def read_dictionary(path: Path) -> dict[str, str]:
     return found
 
 
-def _beginnings(tokenizer: Tokenizer, pieces: list[int]) -> list[str]:
-    """The text as far as each piece; a piece's own text depends on those before it (spaces, bytes of one letter)."""
-    return tokenizer.decode_batch([pieces[:t] for t in range(1, len(pieces) + 1)], skip_special_tokens=True)
+def _beginnings(tokenizer: Tokenizer, tokens: list[int]) -> list[str]:
+    """The text as far as each token; a token's own text depends on those before it (spaces, bytes of one letter)."""
+    return tokenizer.decode_batch([tokens[:t] for t in range(1, len(tokens) + 1)], skip_special_tokens=True)
 
 
 def _encoding(tokenizer: Tokenizer, text: str):  # type: ignore[no-untyped-def]  # tokenizers.Encoding has no stub

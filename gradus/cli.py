@@ -33,7 +33,7 @@ app.add_typer(comparisons.app, name="comparisons")
 app.add_typer(prefixes.app, name="prefix")
 
 RANKED_TOGETHER = 64  # lines at most
-TRANSLATED_TOGETHER = 1024  # at most: sorted by length, in batches of a number of pieces
+TRANSLATED_TOGETHER = 1024  # at most: sorted by length, in batches of a number of tokens
 
 
 @app.command()
@@ -97,17 +97,22 @@ def translate(
             "architectures that share a tokenizer."
         ),
     ],
-    beam: Annotated[int | None, typer.Option(min=1, show_default="5", help="Beam width; 1 is greedy search.")] = None,
-    length_penalty: Annotated[
+    beam_size: Annotated[
+        int | None, typer.Option(min=1, show_default="5", help="Beam width; 1 is greedy search.")
+    ] = None,
+    beam_alpha: Annotated[
         float | None,
-        typer.Option(show_default="0.6", help="Alpha of Wu et al. (2016): above 0 favours longer translations."),
+        typer.Option(
+            show_default="0.6",
+            help="Length normalisation: hypotheses are ranked by log P / ((5 + length) / 6) ^ this (Wu et al. 2016).",
+        ),
     ] = None,
     coverage_penalty: Annotated[
         float,
-        typer.Option(min=0, help="Beta of Wu et al. (2016): favours translations that attend to every source piece."),
+        typer.Option(min=0, help="Beta of Wu et al. (2016): favours translations that attend to every source token."),
     ] = 0.0,
     n_best: Annotated[
-        int, typer.Option(min=1, help="Hypotheses a line, as tab-separated score and text, at most --beam.")
+        int, typer.Option(min=1, help="Hypotheses a line, as tab-separated score and text, at most --beam-size.")
     ] = 1,
     samples: Annotated[
         bool, typer.Option("--sample", metavar="", help="Draw --n-best samples instead of beam search.")
@@ -123,14 +128,14 @@ def translate(
         str | None,
         typer.Option(
             show_default="predicted",
-            help="Of --alignments and --replace-unknown: the step whose weights count, `predicted` (that predicted the piece), `input` (that "
+            help="Of --alignments and --replace-unknown: the step whose weights count, `predicted` (that predicted the token), `input` (that "
             "read it), or `paper` (as the model's paper says).",
         ),
     ] = None,
     as_json: Annotated[
         bool,
         typer.Option(
-            "--json", metavar="", help="A JSON object a line; with --alignments also pieces and all attention weights."
+            "--json", metavar="", help="A JSON object a line; with --alignments also tokens and all attention weights."
         ),
     ] = False,
     replace_unknown: Annotated[
@@ -141,45 +146,49 @@ def translate(
         Path | None,
         typer.Option(help="For --replace-unknown: lines of source word, tab, translation to write instead."),
     ] = None,
-    max_pieces: Annotated[int, typer.Option(min=1, help="Pieces of a line that are read.")] = 256,
+    max_length: Annotated[int, typer.Option(min=1, help="Tokens of a line that are read.")] = 256,
     precision: Annotated[
-        str, typer.Option(help="Of products of matrices: `single`, or `bf16`, faster where CPU or GPU have it.")
-    ] = "single",
+        str, typer.Option(help="Of products of matrices: `32-true`, or `bf16-mixed`, faster where CPU or GPU have it.")
+    ] = "32-true",
 ) -> None:
     """Translate standard input, one sentence a line; every line gives one line (or --n-best lines) in the same order.
 
     Output comes as soon as there is input: lines that are there together are decoded together, and none is waited for.
 
     A line is never lost: an empty one gives an empty one, bytes that are not UTF-8 are read as U+FFFD, and of a line with more
-    than --max-pieces pieces (or what the model can read) the rest is left out. Standard error names such lines.
+    than --max-length tokens (or what the model can read) the rest is left out. Standard error names such lines.
 
     Example: `echo "In the beginning God created the heaven and the earth." | gradus translate --model artifacts/translators/transformer`
     """
     with taught_errors():
-        searching = {"--beam": beam, "--length-penalty": length_penalty, "--coverage-penalty": coverage_penalty or None}
+        searching = {
+            "--beam-size": beam_size,
+            "--beam-alpha": beam_alpha,
+            "--coverage-penalty": coverage_penalty or None,
+        }
         if samples and (given := [name for name, value in searching.items() if value is not None]):
             raise InputError(f"{given[0]} is for beam search: leave it out with --sample.")
         if seed is not None and not samples:
             raise InputError("--seed is for --sample: give both, or leave it out; beam search draws nothing.")
         if aligned_step and not (alignments or replace_unknown):
             raise InputError("--aligned-step is for --alignments and --replace-unknown: give one, or leave it out.")
-        beam = 5 if beam is None else beam
-        if n_best > beam and not samples:
-            raise InputError(f"--n-best {n_best} needs --beam {n_best} or more (found {beam}).")
+        beam_size = 5 if beam_size is None else beam_size
+        if n_best > beam_size and not samples:
+            raise InputError(f"--n-best {n_best} needs --beam-size {n_best} or more (found {beam_size}).")
         from core.config import validated
         from gradus import translating
         from gradus.input_lines import line_groups, standard_input
-        from lightning_modules.decoding.translation import DecodingSettings
+        from lightning_modules.decoding.translation import DecodingConfig
 
         options = {
-            "method": "sample" if samples else "beam", "beam": beam, "n_best": n_best, "coverage_penalty": coverage_penalty,
-            "length_penalty": 0.6 if length_penalty is None else length_penalty, "seed": seed or 0,
+            "method": "sample" if samples else "beam", "beam_size": beam_size, "n_best": n_best, "coverage_penalty": coverage_penalty,
+            "beam_alpha": 0.6 if beam_alpha is None else beam_alpha, "seed": seed or 0,
             "alignments": alignments or replace_unknown, "aligned_step": aligned_step or "predicted",
             "precision": precision,
         }  # fmt: skip
-        settings = validated(DecodingSettings, options, "options")
+        settings = validated(DecodingConfig, options, "options")
         wanted = translating.wanted(as_json, alignments, replace_unknown, dictionary)
-        translated = translating.TranslatedLines(model, settings, wanted, max_pieces, partial(typer.echo, err=True))
+        translated = translating.TranslatedLines(model, settings, wanted, max_length, partial(typer.echo, err=True))
         for lines in translated(line_groups(standard_input(), TRANSLATED_TOGETHER)):
             typer.echo("\n".join(lines).encode())
 
@@ -194,8 +203,8 @@ def generate(
             "the name of its prefix and a tab, and lines of all of them are written in one batch."
         ),
     ] = [],  # noqa: B006 - typer copies it
-    max_pieces: Annotated[int, typer.Option(min=1, help="Longest continuation.")] = 64,
-    beam: Annotated[int, typer.Option(min=1, help="Beam width; 1 is greedy search.")] = 1,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest continuation.")] = 64,
+    beam_size: Annotated[int, typer.Option(min=1, help="Beam width; 1 is greedy search.")] = 1,
     length_penalty: Annotated[
         float | None,
         typer.Option(
@@ -211,7 +220,7 @@ def generate(
     ] = None,
     top_p: Annotated[
         float | None,
-        typer.Option(show_default="1", help="Of --sample: draw from the fewest pieces of this probability."),
+        typer.Option(show_default="1", help="Of --sample: draw from the fewest tokens of this probability."),
     ] = None,
     seed: Annotated[int | None, typer.Option(show_default="0", help="Of --sample.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Most lines written together; no result depends on it.")] = 16,
@@ -221,22 +230,22 @@ def generate(
     Output comes as soon as there is input. A line that is too long, or names an unknown prefix, ends it with an error that names the
     line; the lines before it are written first.
 
-    Example: `echo "Jesus wept." | gradus generate --model artifacts/base_model --prefix artifacts/prefix_tuning/prefix --beam 5 --length-penalty .9`
+    Example: `echo "Jesus wept." | gradus generate --model artifacts/base_model --prefix artifacts/prefix_tuning/prefix --beam-size 5`
     """
     from gradus.generating import ContinuedLines, named_prefixes
     from gradus.input_lines import line_groups, standard_input
 
     with taught_errors():
-        if samples and beam > 1:
-            raise InputError(f"--sample draws without a beam: leave out --beam {beam}.")
+        if samples and beam_size > 1:
+            raise InputError(f"--sample draws without a beam: leave out --beam-size {beam_size}.")
         drawing = {"temperature": temperature, "top_p": top_p, "seed": seed}
         given = {name: value for name, value in drawing.items() if value is not None}
         if given and not samples:
             raise InputError(f"--{next(iter(given)).replace('_', '-')} is for --sample: give both, or leave it out.")
-        if length_penalty is not None and beam == 1:
-            raise InputError("--length-penalty ranks hypotheses of a beam: give --beam, or leave it out.")
+        if length_penalty is not None and beam_size == 1:
+            raise InputError("--length-penalty ranks hypotheses of a beam: give --beam-size, or leave it out.")
         settings = {
-            "method": "sample" if samples else "beam", "beam": beam, "max_pieces": max_pieces,
+            "method": "sample" if samples else "beam", "beam_size": beam_size, "max_new_tokens": max_new_tokens,
             "length_penalty": 1.0 if length_penalty is None else length_penalty, **given,
         }  # fmt: skip
         continued = ContinuedLines(model, named_prefixes(prefix), settings, partial(typer.echo, err=True))

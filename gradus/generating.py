@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from core.config import nearest, validated
 from core.errors import InputError
 from gradus.input_lines import Line
-from lightning_modules.language_model.generation import GenerationSettings, write
+from lightning_modules.language_model.generation import GenerateConfig, generate
 from lightning_modules.language_model.mixed_prefixes import MixedPrefixes
-from lightning_modules.language_model.prompts import end_piece, prompts
+from lightning_modules.language_model.prompts import end_token, prompts
 from lightning_modules.prefix_tuning.prefix import NoPrefix, Prompting, context
 from model_io.language_model import load_causal_model
 from model_io.prefix import SavedPrefix, load_prefix
@@ -18,10 +18,10 @@ ONLY = ""  # the name of a prefix that lines do not name
 
 
 class Prompt(NamedTuple):
-    """A line as the model reads it: after which prefix, and its pieces; none for an empty line."""
+    """A line as the model reads it: after which prefix, and its tokens; none for an empty line."""
 
     prefix: str
-    pieces: list[int]
+    tokens: list[int]
 
 
 class ContinuedLines:
@@ -30,20 +30,20 @@ class ContinuedLines:
     Args:
         folder: of the language model.
         prefixes: by name, a folder each: lines are then `NAME<tab>text`. Under the name `ONLY` one for all lines; or none.
-        options: those of `GenerationSettings`.
-        warn: told of every line that was not read as it stands, and in the end of how many outputs `max_pieces` has cut.
+        options: those of `GenerateConfig`.
+        warn: told of every line that was not read as it stands, and in the end of how many outputs `max_new_tokens` has cut.
 
     Raises:
-        InputError: an option is wrong, the model has no end piece, a prefix is of another base, or leaves no room for text.
+        InputError: an option is wrong, the model has no end token, a prefix is of another base, or leaves no room for text.
     """
 
     def __init__(
         self, folder: Path, prefixes: Mapping[str, Path], options: dict[str, Any], warn: Callable[[str], Any]
     ) -> None:
         self.folder, self.warn = folder, warn
-        self.settings = validated(GenerationSettings, options, "options")
+        self.settings = validated(GenerateConfig, options, "options")
         self.model, self.tokenizer = load_causal_model(folder)
-        self.end = end_piece(self.tokenizer, folder)
+        self.end = end_token(self.tokenizer, folder)
         self.model.requires_grad_(False)
         self.saved = {name: load_prefix(path, self.model, folder) for name, path in prefixes.items()} or {
             ONLY: SavedPrefix(NoPrefix(), "{source}", "none")
@@ -51,10 +51,10 @@ class ContinuedLines:
         self.context = context(self.model)
         self.virtual = {name: len(saved.adapter.flat()) for name, saved in self.saved.items()}
         most = max(self.virtual.values())
-        if self.context and most + 1 + self.settings.max_pieces > self.context:
+        if self.context and most + 1 + self.settings.max_new_tokens > self.context:
             raise InputError(
-                f"a prefix of {most} positions and {self.settings.max_pieces} pieces to write leave no room for an input in the "
-                f"{self.context} positions of {folder}: lower --max-pieces."
+                f"a prefix of {most} positions and {self.settings.max_new_tokens} tokens to write leave no room for an input in the "
+                f"{self.context} positions of {folder}: lower --max-new-tokens."
             )
         adapters = {name: saved.adapter for name, saved in self.saved.items()}
         self.mixed = None if ONLY in adapters else MixedPrefixes(self.model, adapters)
@@ -82,9 +82,9 @@ class ContinuedLines:
             if wrong:
                 break
         if self.cut:
-            most = self.settings.max_pieces
+            most = self.settings.max_new_tokens
             self.warn(
-                f"{self.cut} of {self.outputs} outputs are cut after {most} pieces (--max-pieces): no end piece came before."
+                f"{self.cut} of {self.outputs} outputs are cut after {most} tokens (--max-new-tokens): no end token came before."
             )
         if wrong:
             raise wrong
@@ -101,34 +101,34 @@ class ContinuedLines:
                 raise InputError(f"{where}: unknown prefix '{name}' - {nearest(name, list(self.saved))}")
         if not (text := text.strip()):
             return Prompt(name, [])
-        (pieces,) = prompts(self.tokenizer, self.saved[name].template, [text])
+        (tokens,) = prompts(self.tokenizer, self.saved[name].template, [text])
         if self.context:
-            virtual, most = self.virtual[name], self.settings.max_pieces
-            if len(pieces) > (allowed := self.context - virtual - most):
+            virtual, most = self.virtual[name], self.settings.max_new_tokens
+            if len(tokens) > (allowed := self.context - virtual - most):
                 raise InputError(
-                    f"{where}: {len(pieces)} pieces with its template, but {self.folder} takes {allowed}: its {self.context} positions "
-                    f"less {virtual} of the prefix and {most} to write (--max-pieces)."
+                    f"{where}: {len(tokens)} tokens with its template, but {self.folder} takes {allowed}: its {self.context} positions "
+                    f"less {virtual} of the prefix and {most} to write (--max-new-tokens)."
                 )
-        return Prompt(name, pieces)
+        return Prompt(name, tokens)
 
     def _written(self, prompts: list[Prompt], numbers: list[int]) -> Iterator[str]:
-        full = [i for i, prompt in enumerate(prompts) if prompt.pieces]
+        full = [i for i, prompt in enumerate(prompts) if prompt.tokens]
         if not full:
             yield from [""] * len(prompts)
             return
         names = [prompts[i].prefix for i in full]
         adapter: Prompting = self.mixed.rows(names) if self.mixed else self.saved[ONLY].adapter
-        found = write(
+        found = generate(
             self.model,
             adapter,
-            [prompts[i].pieces for i in full],
+            [prompts[i].tokens for i in full],
             self.end,
             self.settings,
             batch=len(numbers),
             rows=[numbers[i] for i in full],
         )
         self.outputs += len(found)
-        self.cut += sum(len(pieces) == self.settings.max_pieces for pieces in found)
+        self.cut += sum(len(tokens) == self.settings.max_new_tokens for tokens in found)
         written = dict(zip(full, self.tokenizer.batch_decode(found, skip_special_tokens=True), strict=True))
         yield from (" ".join(written.get(i, "").split()) for i in range(len(prompts)))
 

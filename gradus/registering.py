@@ -73,7 +73,9 @@ def _prefix(folder: Path) -> dict[str, Any]:
         "signature": ModelSignature(
             inputs=Schema([ColSpec(DataType.string, "source")]),
             outputs=Schema([ColSpec(DataType.string)]),
-            params=ParamSchema([ParamSpec("max_pieces", DataType.long, 64), ParamSpec("beam", DataType.long, 1)]),
+            params=ParamSchema(
+                [ParamSpec("max_new_tokens", DataType.long, 64), ParamSpec("beam_size", DataType.long, 1)]
+            ),
         ),
     }
 

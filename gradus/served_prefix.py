@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, Gene
 
 
 class ServedPrefix(PythonModel):
-    """Continuations of rows with the column `source`; the parameters are `max_pieces` and `beam`."""
+    """Continuations of rows with the column `source`; the parameters are `max_new_tokens` and `beam_size`."""
 
     def load_context(self, context: Any) -> None:
         folder = Path(context.artifacts["prefix"])
@@ -50,33 +50,33 @@ class ServedPrefix(PythonModel):
     def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> list[str]:
         """What `gradus generate` writes for the rows as lines. Raises ValueError, before any is written, where one is no text or is too long."""
         given = params or {}
-        beam, most = int(given.get("beam", 1)), int(given.get("max_pieces", 64))
+        beam, most = int(given.get("beam_size", 1)), int(given.get("max_new_tokens", 64))
         prompts = self._prompts(model_input["source"], most)
         return [self._continuation(prompt, beam, most) if prompt else "" for prompt in prompts]
 
     def _prompts(self, sources: Iterable[Any], most: int) -> list[list[int]]:
-        """The pieces of each row with its template; none for an empty row."""
+        """The tokens of each row with its template; none for an empty row."""
         config, virtual = self.model.config.get_text_config(), self.layers.shape[4]
         positions = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
         allowed = positions - virtual - most if positions else None
         if allowed is not None and allowed < 1:
             raise ValueError(
-                f"a prefix of {virtual} positions and {most} pieces to write leave no room for an input in the {positions} positions of "
-                "the base: lower max_pieces."
+                f"a prefix of {virtual} positions and {most} tokens to write leave no room for an input in the {positions} positions of "
+                "the base: lower max_new_tokens."
             )
         prompts: list[list[int]] = []
         for number, source in enumerate(sources, start=1):
             if not isinstance(source, str):
                 raise ValueError(f"row {number}: source is {source!r}: a text expected, which may be empty.")
             text = self.settings["template"].format(source=source.strip()) if source.strip() else ""
-            # A source that spells a special piece is text; a template that does means it.
-            pieces = self.tokenizer(text, split_special_tokens=self.split)["input_ids"] if text else []
-            if allowed is not None and len(pieces) > allowed:
+            # A source that spells a special token is text; a template that does means it.
+            tokens = self.tokenizer(text, split_special_tokens=self.split)["input_ids"] if text else []
+            if allowed is not None and len(tokens) > allowed:
                 raise ValueError(
-                    f"row {number}: {len(pieces)} pieces with its template, but the base takes {allowed}: its {positions} positions less "
-                    f"{virtual} of the prefix and {most} to write (max_pieces)."
+                    f"row {number}: {len(tokens)} tokens with its template, but the base takes {allowed}: its {positions} positions less "
+                    f"{virtual} of the prefix and {most} to write (max_new_tokens)."
                 )
-            prompts.append(pieces)
+            prompts.append(tokens)
         return prompts
 
     def _continuation(self, prompt: list[int], beam: int, most: int) -> str:

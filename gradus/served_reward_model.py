@@ -37,7 +37,7 @@ class ServedRewardModel(PythonModel):
         for start in range(0, len(order), ROWS_AT_ONCE):
             chosen = order[start : start + ROWS_AT_ONCE]
             prompts, responses = zip(*(texts[i] for i in chosen), strict=True)
-            batch = self._pieces(prompts, responses, padding=True, return_tensors="pt")
+            batch = self._tokens(prompts, responses, padding=True, return_tensors="pt")
             for i, value in zip(chosen, self.model(**batch).logits[:, 0].tolist(), strict=True):
                 found[i] = value + self.settings["bias"]
         return found
@@ -53,16 +53,16 @@ class ServedRewardModel(PythonModel):
                     raise ValueError(f"row {number}: {column} is {found!r}: a text expected.")
         texts = [(template.format(prompt=r["prompt"], reference=r.get("reference")), r["response"]) for r in rows]
         longest = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        pieces = self._pieces(*zip(*texts, strict=True))["input_ids"] if texts else []
-        for number, ids in enumerate(pieces, start=1):
+        tokens = self._tokens(*zip(*texts, strict=True))["input_ids"] if texts else []
+        for number, ids in enumerate(tokens, start=1):
             if longest and len(ids) > longest:
                 raise ValueError(
-                    f"row {number}: prompt and response have {len(ids):,} pieces; this model reads at most {longest:,}."
+                    f"row {number}: prompt and response have {len(ids):,} tokens; this model reads at most {longest:,}."
                 )
         return texts
 
-    def _pieces(self, prompts: Sequence[str], responses: Sequence[str], **options: Any) -> Any:
-        """Text that spells a special piece is text."""
+    def _tokens(self, prompts: Sequence[str], responses: Sequence[str], **options: Any) -> Any:
+        """Text that spells a special token is text."""
         return self.tokenizer(list(prompts), list(responses), split_special_tokens=True, **options)
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from core.errors import InputError
-from data.tokenizer import FILE, decode, encode, unknown_piece
+from data.tokenizer import FILE, decode, encode, unknown_token
 from data.word_alignment import Source, read_dictionary, target_words, with_known_words, word_alignment
 from gradus.input_lines import Line
-from lightning_modules.decoding.translation import DecodingSettings, Ensemble, Hypothesis, translate
+from lightning_modules.decoding.translation import DecodingConfig, Ensemble, Hypothesis, translate
 from lightning_modules.training.precision import has_bf16
 from model_io.translator import load_translator
 
@@ -32,7 +32,7 @@ class TranslatedLines:
     """One model or an ensemble, ready to translate lines.
 
     Args:
-        longest: pieces of a source that are read; less where a model has a limit of its own.
+        longest: tokens of a source that are read; less where a model has a limit of its own.
         warn: told of every line that was not read as it stands.
 
     Raises:
@@ -40,19 +40,19 @@ class TranslatedLines:
     """
 
     def __init__(
-        self, folders: list[Path], settings: DecodingSettings, wanted: Wanted, longest: int, warn: Callable[[str], Any]
+        self, folders: list[Path], settings: DecodingConfig, wanted: Wanted, longest: int, warn: Callable[[str], Any]
     ) -> None:
         self.ensemble, self.tokenizer = load_ensemble(folders)
         self.settings, self.wanted, self.warn = settings, wanted, warn
         self.longest = min(longest, self.ensemble.longest_source or longest)
         names = ", ".join(map(str, folders))
-        if settings.precision == "bf16" and not has_bf16(self.ensemble.device.type):
+        if settings.precision == "bf16-mixed" and not has_bf16(self.ensemble.device.type):
             warn("--precision bf16: not on this device, products are taken in single precision.")
         if settings.alignments and not self.ensemble.attends:
             raise InputError(f"{names}: no attention, so no alignments to show or to replace unknown words by.")
         if settings.coverage_penalty and not self.ensemble.attends:
             raise InputError(f"{names}: no attention, so no coverage to penalise. Leave out --coverage-penalty.")
-        if wanted.replace_unknown and unknown_piece(self.tokenizer) is None:
+        if wanted.replace_unknown and unknown_token(self.tokenizer) is None:
             raise InputError(
                 f"{names}: the tokenizer can write every word, so none is unknown. Leave out --replace-unknown; "
                 f"`tokenizer: {{kind: words}}` in params.yaml makes a vocabulary that has unknown words."
@@ -61,47 +61,47 @@ class TranslatedLines:
     def __call__(self, groups: Iterable[list[Line]]) -> Iterator[list[str]]:
         """For each line what is written for it: `n_best` lines of text, or one JSON object. Groups stay in order."""
         for lines in groups:
-            pieces = encode(self.tokenizer, [line.text.strip() for line in lines])
-            problems = [self._problem(line, len(ids)) for line, ids in zip(lines, pieces, strict=True)]
-            pieces = [ids[: self.longest] for ids in pieces]
+            tokens = encode(self.tokenizer, [line.text.strip() for line in lines])
+            problems = [self._problem(line, len(ids)) for line, ids in zip(lines, tokens, strict=True)]
+            tokens = [ids[: self.longest] for ids in tokens]
             answers = {  # made as they are found: no more than a batch's weights are held at one time
-                i: self._answer(lines[i].text, problems[i], pieces[i], found)
-                for i, found in translate(self.ensemble, pieces, self.settings)
+                i: self._answer(lines[i].text, problems[i], tokens[i], found)
+                for i, found in translate(self.ensemble, tokens, self.settings)
             }
             yield from (answers[i] for i in range(len(lines)))
 
-    def _answer(self, text: str, problem: str | None, pieces: list[int], found: list[Hypothesis]) -> list[str]:
-        source = Source(self.tokenizer, text.strip(), len(pieces)) if self.settings.alignments else None
-        written = [self._written(source, pieces, h) for h in found]
+    def _answer(self, text: str, problem: str | None, tokens: list[int], found: list[Hypothesis]) -> list[str]:
+        source = Source(self.tokenizer, text.strip(), len(tokens)) if self.settings.alignments else None
+        written = [self._written(source, tokens, h) for h in found]
         if self.wanted.json:
             return [json.dumps({"source": text, "problem": problem, "translations": written}, ensure_ascii=False)]
         count = self.settings.n_best
         padded = (written + [written[-1]] * count)[:count]  # an empty line has one hypothesis
         return ["\t".join(self._columns(w)) for w in padded]
 
-    def _problem(self, line: Line, pieces: int) -> str | None:
+    def _problem(self, line: Line, tokens: int) -> str | None:
         problems = [line.problem] if line.problem else []
-        if pieces > self.longest:
-            problems.append(f"{pieces:,} pieces, of which the first {self.longest} were read")
+        if tokens > self.longest:
+            problems.append(f"{tokens:,} tokens, of which the first {self.longest} were read")
         problem = "; ".join(problems) or None
         if problem:
             self.warn(f"standard input, line {line.number}: {problem}.")
         return problem
 
-    def _written(self, source: Source | None, source_pieces: list[int], h: Hypothesis) -> dict[str, Any]:
+    def _written(self, source: Source | None, source_tokens: list[int], h: Hypothesis) -> dict[str, Any]:
         """Text and score of a hypothesis; with alignments, (source word, target word) and the weights of all steps."""
         if source and self.wanted.replace_unknown and h.alignment is not None:
-            text = with_known_words(self.tokenizer, source, h.pieces, h.alignment, self.wanted.dictionary)
+            text = with_known_words(self.tokenizer, source, h.tokens, h.alignment, self.wanted.dictionary)
         else:
-            (text,) = decode(self.tokenizer, [h.pieces])
+            (text,) = decode(self.tokenizer, [h.tokens])
         written: dict[str, Any] = {"text": " ".join(text.split()), "score": round(h.score, 4)}  # a line stays one
         if source and self.wanted.alignments:
             none = np.zeros((0, 0))  # of an empty line, which no step was taken for
             weights = none if h.alignment is None else h.alignment
-            written["alignment"] = word_alignment(weights, source.words, target_words(self.tokenizer, h.pieces))
+            written["alignment"] = word_alignment(weights, source.words, target_words(self.tokenizer, h.tokens))
             if self.wanted.json:
-                written["source_pieces"], written["pieces"] = (
-                    [self.tokenizer.id_to_token(p) for p in side] for side in (source_pieces, h.pieces)
+                written["source_tokens"], written["tokens"] = (
+                    [self.tokenizer.id_to_token(p) for p in side] for side in (source_tokens, h.tokens)
                 )
                 attention = none if h.attention is None else h.attention
                 written["attention"] = [[round(w, 4) for w in row] for row in attention.tolist()]

@@ -21,7 +21,7 @@ from metrics.rankings import compare, evaluate, padded
 from model_io.files import CONFIG, read_config
 from model_io.reward_model import load_reward_model
 
-LONGEST = 4096  # pieces of a text that a translator scores: what attention takes grows with the square
+LONGEST = 4096  # tokens of a text that a translator scores: what attention takes grows with the square
 Scores = Callable[[list[dict[str, Any]]], list[list[float]]]  # of each case its responses'
 
 
@@ -54,7 +54,7 @@ def rescored(folders: list[Path], groups: Iterable[list[Line]], warn: Callable[[
         sources = encode(tokenizer, [case["prompt"] for case in cases for _ in case["responses"]])
         targets = encode(tokenizer, [response for case in cases for response in case["responses"]])
         if (longest := max(map(len, itertools.chain(sources, targets)), default=0)) > LONGEST:
-            raise InputError(f"a prompt or response has {longest:,} pieces; at most {LONGEST:,} are scored.")
+            raise InputError(f"a prompt or response has {longest:,} tokens; at most {LONGEST:,} are scored.")
         found = iter(log_probabilities(ensemble, sources, targets))
         return [list(itertools.islice(found, len(case["responses"]))) for case in cases]
 

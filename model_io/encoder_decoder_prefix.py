@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 from core.errors import InputError
 from lightning_modules.encoder_decoder_prefix import pretrained
 from lightning_modules.encoder_decoder_prefix.translator import PARTS, EncoderDecoderPrefix, transformer_shapes
-from lightning_modules.prefix_tuning.projection import PrefixSettings
+from lightning_modules.prefix_tuning.projection import PrefixConfig
 from lightning_modules.translators.transformer.model import Transformer
 from model_io.prefix import PREFIX, check_base, read_files, write_files
 
@@ -44,5 +44,5 @@ def load_encoder_decoder_prefix(
             raise InputError(
                 f"{folder / PREFIX}: {part} is {found}, and this base needs (length, {width}), of the same length in every part."
             )
-    prefix = EncoderDecoderPrefix(shapes, PrefixSettings(length=length, reparametrisation=False), parts)
+    prefix = EncoderDecoderPrefix(shapes, PrefixConfig(num_virtual_tokens=length, prefix_projection=False), parts)
     return prefix.to(next(base.parameters()).device).eval()

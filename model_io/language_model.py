@@ -63,7 +63,7 @@ def from_pretrained(kind: Any, folder: Path | str, new: Collection[str] = (), **
         raise InputError(
             f"{folder}: {name} has the shape {tuple(found)}, and its {CONFIG} describes {tuple(expected)}. {AGAIN}"
         )
-    _check_pieces(loaded, tokenizer, folder)
+    _check_tokens(loaded, tokenizer, folder)
     return loaded.to(DEVICE).eval(), tokenizer
 
 
@@ -76,12 +76,12 @@ def _not_loaded(folder: Path | str, error: Exception) -> InputError:
     return InputError(f"{folder}: cannot be loaded: {error if known else f'{type(error).__name__}: {error}'}")
 
 
-def _check_pieces(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> None:
-    """Refuses pieces that a text may have and the model has no embedding of. A special one, such as padding, no text has."""
+def _check_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> None:
+    """Refuses tokens that a text may have and the model has no embedding of. A special one, such as padding, no text has."""
     rows = cast(torch.Tensor, model.get_input_embeddings().weight).shape[0]
-    for piece, token in tokenizer.added_tokens_decoder.items():
-        if piece >= rows and not token.special:
+    for token_id, token in tokenizer.added_tokens_decoder.items():
+        if token_id >= rows and not token.special:
             raise InputError(
-                f"{folder}: its tokenizer has a piece {str(token)!r} of number {piece}, and the model has {rows:,} embeddings: "
-                "piece and model were not made for each other (resize_token_embeddings was left out?)."
+                f"{folder}: its tokenizer has a token {str(token)!r} of id {token_id}, and the model has {rows:,} embeddings: "
+                "tokenizer and model were not made for each other (resize_token_embeddings was left out?)."
             )

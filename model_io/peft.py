@@ -17,7 +17,7 @@ from model_io.files import read_config, weights, write_config
 from model_io.prefix import adapter, check_base, read_prefix, save_prefix
 
 CONFIG, ADAPTER = "adapter_config.json", "adapter_model.safetensors"
-TYPES = {"prefix": "PREFIX_TUNING", "embedding": "PROMPT_TUNING"}
+TYPES = {"prefix": "PREFIX_TUNING", "prompt_tuning": "PROMPT_TUNING"}
 
 
 def export_prefix(folder: Path, base: PreTrainedModel, base_folder: Path, out: Path) -> None:

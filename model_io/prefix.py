@@ -10,20 +10,21 @@ from transformers import PreTrainedModel
 
 from core.errors import InputError
 from core.folders import file_hash
+from core.format_1 import FORMAT, format_of, new_value
 from data.templates import checked_template
 from lightning_modules.prefix_tuning.prefix import (
     Adapter,
-    EmbeddingPrompt,
     NoPrefix,
     Prefix,
-    PrefixSettings,
+    PrefixConfig,
+    PromptEmbedding,
     cache_shape,
     embeddings,
 )
 from model_io.files import read_config, weight_files, weights, write_config
 
 PREFIX, PREFIX_CONFIG = "prefix.safetensors", "prefix.json"
-ADAPTERS: dict[str, type[Prefix] | type[EmbeddingPrompt]] = {"prefix": Prefix, "embedding": EmbeddingPrompt}
+ADAPTERS: dict[str, type[Prefix] | type[PromptEmbedding]] = {"prefix": Prefix, "prompt_tuning": PromptEmbedding}
 POSITIONS = ("prefix", "infix")
 KINDS = ("none", *ADAPTERS)
 
@@ -50,7 +51,7 @@ def write_files(folder: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
     """
     base_hash = file_hash(*weight_files(base))
     save_file({name: p.detach().cpu().contiguous() for name, p in tensors.items()}, folder / PREFIX)
-    values = {**about, "base": str(base), "base_hash": base_hash, "hash": file_hash(folder / PREFIX)}
+    values = {"format": FORMAT, **about, "base": str(base), "base_hash": base_hash, "hash": file_hash(folder / PREFIX)}
     write_config(folder / PREFIX_CONFIG, values)
 
 
@@ -75,6 +76,9 @@ def read_files(
         InputError: a file is missing, or is not what `write_files` wrote.
     """
     config = read_config(folder / PREFIX_CONFIG, "a prefix, e.g. artifacts/prefix_tuning/prefix")
+    if format_of(config, str(folder / PREFIX_CONFIG)) < FORMAT:
+        kind = config.get("kind")
+        config["kind"] = new_value("prefix_tuning.variants.*.kind", kind) or kind
     if (kind := config.get("kind")) not in kinds:
         raise InputError(f"{folder / PREFIX_CONFIG}: kind {kind!r}: expected {', '.join(kinds)}.")
     if missing := [key for key in (*keys, "base", "base_hash", "hash") if not isinstance(config.get(key), str)]:
@@ -119,5 +123,7 @@ def adapter(config: dict[str, Any], flat: Tensor, base: PreTrainedModel, where: 
     if not len(flat) or not flat.isfinite().all():
         found = "values that are not finite" if len(flat) else "no positions"
         raise InputError(f"{where}: P has {found}. Copy the file again, or train the prefix again.")
-    settings = PrefixSettings(length=len(flat), reparametrisation=False, position=config.get("position", "prefix"))
+    settings = PrefixConfig(
+        num_virtual_tokens=len(flat), prefix_projection=False, position=config.get("position", "prefix")
+    )
     return ADAPTERS[kind](base, settings, flat)

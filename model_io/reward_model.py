@@ -19,10 +19,11 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 
 from core.config import validated
 from core.errors import InputError
+from core.format_1 import FORMAT, format_of
 from data.comparisons.encoding import FIELDS, Frame, groups
 from data.templates import checked_template
 from data.tokenizer import load_tokenizer
-from lightning_modules.language_model.prompts import end_piece
+from lightning_modules.language_model.prompts import end_token
 from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, Prefix, longest_text
 from lightning_modules.reward_model.module import score
 from lightning_modules.shared_prompt import attention as packing
@@ -32,7 +33,7 @@ from model_io.prefix import PREFIX
 from model_io.prefix import adapter as prefix_adapter
 
 REWARD = "reward.json"
-BUDGET = 8192  # pieces scored at once
+BUDGET = 8192  # tokens scored at once
 
 
 class RewardConfig(BaseModel):
@@ -57,12 +58,12 @@ class SavedReward:
 
     @property
     def longest(self) -> int:
-        """Pieces of prompt and response together that the model reads."""
+        """Tokens of prompt and response together that the model reads."""
         return longest_text(self.model, self.adapter or NoPrefix())
 
     def of_rankings(self, rows: datasets.Dataset) -> tuple[list[np.ndarray], np.ndarray]:
         """Rewards of the rankings that the model can read, and the indices of their rows."""
-        read, kept = groups(rows, self.tokenizer, self.frame, max_pieces=self.longest)
+        read, kept = groups(rows, self.tokenizer, self.frame, max_length=self.longest)
         values = score(self.model, [(g.prompt, g.responses) for g in read], BUDGET, self.adapter)
         return [v + self.bias for v in values], kept
 
@@ -80,15 +81,15 @@ class SavedReward:
         read = [(p, [next(flat) for _ in case["responses"]]) for p, case in zip(prompts, cases, strict=True)]
         longest, found = self.longest, max(len(p) + max(map(len, r)) for p, r in read)
         if found > longest:
-            raise InputError(f"a prompt with its response has {found:,} pieces; this model reads at most {longest:,}.")
+            raise InputError(f"a prompt with its response has {found:,} tokens; this model reads at most {longest:,}.")
         return [values + self.bias for values in score(self.model, read, BUDGET, self.adapter)]
 
 
 def new_reward_model(body: Path | str, template: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Frame]:
     """A language model's body under a scalar head with fresh weights, its tokenizer, and the frame of its texts."""
     model, tokenizer = from_pretrained(AutoModelForSequenceClassification, body, new=("score.weight",), num_labels=1)
-    frame = _frame(tokenizer, template, end_piece(tokenizer, body))
-    # Where padding is spelt like the text's last piece, `transformers` would read the reward one piece too early.
+    frame = _frame(tokenizer, template, end_token(tokenizer, body))
+    # Where padding is spelt like the text's last token, `transformers` would read the reward one token too early.
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id in frame.after:
         spare = {tokenizer.unk_token, tokenizer.bos_token} - {None, tokenizer.eos_token}
         tokenizer.add_special_tokens({"pad_token": min(spare) if spare else "<|pad|>"})
@@ -100,7 +101,7 @@ def new_reward_model(body: Path | str, template: str) -> tuple[PreTrainedModel, 
 
 
 def _frame(tokenizer: PreTrainedTokenizerBase, template: str, end: int) -> Frame:
-    """What the tokenizer itself puts around a text stands around the prompt; its end piece after the response."""
+    """What the tokenizer itself puts around a text stands around the prompt; its end token after the response."""
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     ids = tokenizer("a")["input_ids"]
     start = next(i for i in range(len(ids)) if ids[i : i + len(bare)] == bare)
@@ -135,7 +136,7 @@ def save_reward_model(
     if isinstance(adapter, Prefix):
         save_file({"P": adapter.flat().detach().cpu().contiguous()}, folder / PREFIX)
     config = RewardConfig(bias=bias, temperature=temperature, frame=frame, prefix=isinstance(adapter, Prefix))
-    write_sealed_config(folder / REWARD, config.model_dump())
+    write_sealed_config(folder / REWARD, {"format": FORMAT, **config.model_dump()})
 
 
 def read_reward_config(folder: Path) -> RewardConfig:
@@ -146,13 +147,15 @@ def read_reward_config(folder: Path) -> RewardConfig:
     """
     path = folder / REWARD
     values = read_config(path, "a reward model or a prefix, e.g. artifacts/reward_models/paper")
-    config = validated(RewardConfig, {"prefix": (folder / PREFIX).is_file(), **values}, str(path))
+    format_of(values, str(path))  # both formats have the same names
+    known = {key: value for key, value in values.items() if key != "format"}
+    config = validated(RewardConfig, {"prefix": (folder / PREFIX).is_file(), **known}, str(path))
     try:
         checked_template(config.frame.template, FIELDS)
     except ValueError as error:
         raise InputError(f"{path}: frame.template: {error}.") from None
     if not config.frame.after:
-        raise InputError(f"{path}: frame.after is empty: the reward is read at its last piece. {AGAIN}")
+        raise InputError(f"{path}: frame.after is empty: the reward is read at its last token. {AGAIN}")
     check_seal(path, values)
     if not any(folder.glob("model*.safetensors")):  # several where they are large
         raise InputError(f"{folder / WEIGHTS}: missing. {AGAIN}")

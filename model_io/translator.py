@@ -7,8 +7,9 @@ from tokenizers import Tokenizer
 
 from core.config import validated
 from core.errors import InputError
+from core.format_1 import FORMAT, converted, format_of
 from data.tokenizer import load_tokenizer
-from lightning_modules.translators.base import Translator, TranslatorSettings, architecture
+from lightning_modules.translators.base import Translator, TranslatorConfig, architecture
 from model_io.files import (
     CONFIG,
     DEVICE,
@@ -21,14 +22,17 @@ from model_io.files import (
 )
 
 
-def save_translator(folder: Path, name: str, model: Translator, settings: TranslatorSettings, tokenizer: Path) -> None:
+def save_translator(folder: Path, name: str, model: Translator, settings: TranslatorConfig, tokenizer: Path) -> None:
     """Writes a translator of the architecture `name` with its tokenizer."""
     copy_tokenizer(tokenizer, folder)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / WEIGHTS)
-    vocabulary = load_tokenizer(tokenizer).get_vocab_size()
-    write_sealed_config(
-        folder / CONFIG, {"architecture": name, "vocabulary": vocabulary, "settings": settings.model_dump(mode="json")}
-    )
+    config = {
+        "format": FORMAT,
+        "architecture": name,
+        "vocab_size": load_tokenizer(tokenizer).get_vocab_size(),
+        "config": settings.model_dump(mode="json"),
+    }
+    write_sealed_config(folder / CONFIG, config)
 
 
 def load_translator(folder: Path) -> tuple[Translator, Tokenizer, str]:
@@ -37,15 +41,20 @@ def load_translator(folder: Path) -> tuple[Translator, Tokenizer, str]:
     Raises:
         InputError: a file is missing, damaged or altered, or the weights are not those of the architecture in config.json.
     """
-    config = read_config(folder / CONFIG, f"a translator, e.g. artifacts/translators/{folder.name or 'transformer'}")
-    if missing := [key for key in ("architecture", "settings", "vocabulary") if key not in config]:
+    path = folder / CONFIG
+    config = read_config(path, f"a translator, e.g. artifacts/translators/{folder.name or 'transformer'}")
+    number = format_of(config, str(path))
+    keys = ("architecture", "config", "vocab_size") if number == FORMAT else ("architecture", "settings", "vocabulary")
+    if missing := [key for key in keys if key not in config]:
         raise InputError(f"{folder}: no translator of Gradus: its {CONFIG} has no {', no '.join(missing)}.")
-    check_seal(folder / CONFIG, config)
-    found = architecture(config["architecture"], str(folder / CONFIG))
-    settings = validated(found.Settings, config["settings"], str(folder / CONFIG))
-    model = found(settings, config["vocabulary"])
+    check_seal(path, config)
+    name, values, vocab_size = (config[key] for key in keys)
+    model_class = architecture(name, str(path))
+    if number < FORMAT:
+        values = converted(values, f"pretraining.architectures.{name}")
+    model = model_class(validated(model_class.Config, values, str(path)), vocab_size)
     try:
         model.load_state_dict(weights(folder / WEIGHTS))
     except RuntimeError as error:
         raise InputError(f"{folder / WEIGHTS}: not the weights that {CONFIG} describes: {error}") from None
-    return model.to(DEVICE).eval(), load_tokenizer(folder), config["architecture"]
+    return model.to(DEVICE).eval(), load_tokenizer(folder), name

@@ -16,7 +16,7 @@ from data.comparisons.report import ImportReport
 from metrics.collections.reference_labeler import rank_by_reference
 from metrics.collections.statistics import statistics
 from stages.framework import layout
-from stages.framework.params import ComparisonsSettings
+from stages.framework.params import ComparisonsConfig
 from stages.framework.stage import Stage, stage
 
 IMPORT_REPORT = "import_report.json"  # every record that was dropped, and why
@@ -42,7 +42,7 @@ def main() -> None:
         this.summarise({**counts, "import": report.counts(), "prompts_with_too_few_responses": too_few["prompts"]})
 
 
-def _import(settings: ComparisonsSettings, rows: Path) -> ImportReport:
+def _import(settings: ComparisonsConfig, rows: Path) -> ImportReport:
     """The rankings of labeled/ and of the settings' imports; an empty report when there are none."""
     sources = [*(Source(source=str(path)) for path in sorted(layout.LABELED.glob("*.jsonl"))), *settings.imports]
     if not sources:
@@ -74,7 +74,7 @@ def _ranked_responses(this: Stage, alone: bool, too_few: Counter[str]) -> Iterat
 
 
 def rank_responses(
-    systems: list[datasets.Dataset], settings: ComparisonsSettings, too_few: Counter[str]
+    systems: list[datasets.Dataset], settings: ComparisonsConfig, too_few: Counter[str]
 ) -> Iterator[Ranking]:
     """Joins the systems' responses to each prompt, equal ones once, and ranks them by the reference labeler.
 

@@ -1,4 +1,4 @@
-"""Stage `encoding`: sentence pairs -> piece ids."""
+"""Stage `encoding`: sentence pairs -> token ids."""
 
 from data.encoding import write_encoded
 from data.tokenizer import load_tokenizer

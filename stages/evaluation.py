@@ -16,7 +16,7 @@ from stages.framework import layout
 from stages.framework.stage import read_json, stage
 
 EXAMPLES = 5
-HEAT_MAP_PIECES = (6, 16)  # length of a source that makes a readable heat map
+HEAT_MAP_TOKENS = (6, 16)  # length of a source that makes a readable heat map
 
 
 def main() -> None:
@@ -26,17 +26,17 @@ def main() -> None:
         model, tokenizer, _ = load_translator(folder)
         cases = references_by_source(read_split(layout.CORPUS, "test"))
         # Sources longer than what the model was trained on are left out here as in training, and counted.
-        pieces = encode(tokenizer, list(cases))
-        kept = [i for i, ids in enumerate(pieces) if len(ids) <= this.params.encoding.max_pieces]
-        too_long, kept = len(pieces) - len(kept), kept[: settings.sentences]
+        tokens = encode(tokenizer, list(cases))
+        kept = [i for i, ids in enumerate(tokens) if len(ids) <= this.params.encoding.max_length]
+        too_long, kept = len(tokens) - len(kept), kept[: settings.sentences]
         sources = [list(cases)[i] for i in kept]
         references = [cases[source] for source in sources]
-        ids = [pieces[i] for i in kept]
+        ids = [tokens[i] for i in kept]
 
         bar, started = Progress(this.name, len(ids)), time.monotonic()
         outputs: list[list[int]] = [[]] * len(ids)
         for done, (i, hypotheses) in enumerate(translate(model, ids, settings.decoding), start=1):
-            outputs[i] = hypotheses[0].pieces
+            outputs[i] = hypotheses[0].tokens
             bar.update(done, f"{done / (time.monotonic() - started):.0f} sentences/s")
         seconds = time.monotonic() - started
         translations = decode(tokenizer, outputs)
@@ -65,9 +65,9 @@ def main() -> None:
 
 
 def heat_map(model: Any, tokenizer: Any, sources: list[list[int]], outputs: list[list[int]]) -> dict[str, Any] | None:
-    """Attention of one translation of readable length: source pieces, and the weights (T, S) of the step that predicted each
-    target piece, the end included. None of a model without attention."""
-    low, high = HEAT_MAP_PIECES
+    """Attention of one translation of readable length: source tokens, and the weights (T, S) of the step that predicted each
+    target token, the end included. None of a model without attention."""
+    low, high = HEAT_MAP_TOKENS
     readable = [i for i, (s, o) in enumerate(zip(sources, outputs, strict=True)) if low <= len(s) <= high and o]
     i = readable[0] if readable else 0
     source, target = [*sources[i], END], [BEGIN, *outputs[i], END]
@@ -75,10 +75,10 @@ def heat_map(model: Any, tokenizer: Any, sources: list[list[int]], outputs: list
         weights = alignment(model, *(padded([side]).to(model.output[0].device) for side in (source, target)))
     if weights is None:
         return None
-    pieces = [[tokenizer.decode([p], skip_special_tokens=False).strip() for p in side] for side in (source, target[1:])]
+    tokens = [[tokenizer.decode([p], skip_special_tokens=False).strip() for p in side] for side in (source, target[1:])]
     return {
-        "source": pieces[0],
-        "target": pieces[1],
+        "source": tokens[0],
+        "target": tokens[1],
         "weights": [[round(w, 4) for w in row] for row in weights[0].tolist()],
     }
 

@@ -7,7 +7,7 @@ from data.arrow import read_split
 from data.loaders import causal_loader
 from data.tokenizer import load_tokenizer
 from lightning_modules.language_model.config import build_language_model
-from lightning_modules.language_model.module import LanguageModel
+from lightning_modules.language_model.module import LanguageModelModule
 from model_io.files import copy_tokenizer, count_parameters
 from stages.framework import layout
 from stages.framework.stage import stage
@@ -19,10 +19,10 @@ def main() -> None:
         settings, seed = this.params.language_model, this.params.seed
         pl.seed_everything(seed, verbose=False)
         model = build_language_model(settings, load_tokenizer(layout.TOKENIZER).get_vocab_size())
-        budget = settings.training.tokens_per_batch
+        budget = settings.training.batch_tokens
         train = causal_loader(read_split(layout.ENCODED, "train"), budget, seed=seed, share=share())
         validation = causal_loader(read_split(layout.ENCODED, "validation"), budget, shuffle=False)
-        module = LanguageModel(model, settings.training, len(train))
+        module = LanguageModelModule(model, settings.training, len(train))
         learned = fit(this, module, train, validation, settings.training)
         model.save_pretrained(this.out)
         copy_tokenizer(layout.TOKENIZER, this.out)

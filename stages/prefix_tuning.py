@@ -11,10 +11,10 @@ from core.errors import InputError
 from core.processes import share
 from core.progress import Progress
 from data.arrow import read_split
-from lightning_modules.language_model.generation import GenerationSettings, write
-from lightning_modules.prefix_tuning.fine_tuning import FineTuning
+from lightning_modules.language_model.generation import GenerateConfig, generate
+from lightning_modules.prefix_tuning.fine_tuning import FineTuningModule
 from lightning_modules.prefix_tuning.gradient_checkpointing import checkpoint_layers
-from lightning_modules.prefix_tuning.module import PrefixTuning, example_loader, target_loss
+from lightning_modules.prefix_tuning.module import PrefixTuningModule, example_loader, target_loss
 from lightning_modules.prefix_tuning.prefix import Adapter, build, check_output_layer, longest_text
 from lightning_modules.prefix_tuning.task import Input, read_inputs
 from lightning_modules.shared_prompt import attention as packing
@@ -24,13 +24,13 @@ from model_io.files import DEVICE, count_parameters, weight_files
 from model_io.language_model import load_causal_model
 from model_io.prefix import PREFIX, save_prefix
 from stages.framework import layout
-from stages.framework.params import VariantSettings
+from stages.framework.params import VariantConfig
 from stages.framework.stage import Stage, stage
 from stages.training.fit import Loader, fit
 
 GENERATED_AT_ONCE = 20
 SHOWN = 3
-HELD_OUT_BUDGET = 1024  # pieces read at once where no gradient is kept
+HELD_OUT_BUDGET = 1024  # tokens read at once where no gradient is kept
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
 
         def read(split: str, examples: int | None, **sample: Any) -> list[Input]:
             rows, where = read_split(layout.CORPUS, split), layout.CORPUS / split
-            fits = min(task.max_pieces, longest)
+            fits = min(task.max_length, longest)
             return read_inputs(
                 this.name, rows, where, examples, tokenizer=tokenizer, template=task.template, longest=fits, **sample
             )
@@ -58,17 +58,17 @@ def main() -> None:
         # The same for all variants, whatever seed they have.
         validation = read("validation", task.validation_examples, seed=this.params.seed)
         tested = read("test", None, inputs=task.test_examples, seed=this.params.seed)
-        budget = variant.training.tokens_per_batch
+        budget = variant.training.batch_tokens
         loader = _loader(this, base, adapter, train, variant, longest, budget, seed=seed, share=share())
         aside = partial(_loader, variant=variant, longest=longest, budget=HELD_OUT_BUDGET, shuffle=False)
         held_out, test = (aside(this, base, adapter, part) for part in (validation, tested))
         fitting = _fitting(this, tested, longest)
-        module: PrefixTuning | FineTuning
-        if variant.kind in ("full", "top"):
-            top = variant.top_layers if variant.kind == "top" else None
-            module = FineTuning(base, variant.training, len(loader), top)
+        module: PrefixTuningModule | FineTuningModule
+        if variant.kind in ("full", "top_layers"):
+            top = variant.num_top_layers if variant.kind == "top_layers" else None
+            module = FineTuningModule(base, variant.training, len(loader), top)
         else:
-            module = PrefixTuning(base, adapter, variant.training, len(loader))
+            module = PrefixTuningModule(base, adapter, variant.training, len(loader))
         trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
         learned: dict[str, Any] = {"seconds": 0.0}
         if trained:
@@ -76,28 +76,31 @@ def main() -> None:
         for trainable in (module, base, adapter):  # a trainer gives them back on the CPU
             cast(torch.nn.Module, trainable).to(DEVICE).eval()
         examples = sum(len(i.targets) for i in train)
-        pieces = sum(len(t) for i in train for t in i.targets)
+        tokens = sum(len(t) for i in train for t in i.targets)
         this.summarise(
             {
                 "examples": examples,
                 "trained_parameters": trained,
                 **_saved(this, base, tokenizer, adapter, variant, trained),
                 **learned,
-                "examples_per_second": learned.get("tokens_per_second", 0.0) * examples / pieces,
+                "examples_per_second": learned.get("tokens_per_second", 0.0) * examples / tokens,
                 **_test(this, base, adapter, tokenizer, test, fitting),
             }
         )
 
 
-def _initial(this: Stage, tokenizer: Any, variant: VariantSettings) -> list[int] | None:
-    """Pieces of the words to start from; says where they do not fit the length."""
-    if not variant.initial_text:
+def _initial(this: Stage, tokenizer: Any, variant: VariantConfig) -> list[int] | None:
+    """Tokens of the words to start from; says where they do not fit the length."""
+    if not variant.prompt_tuning_init_text:
         return None
-    pieces: list[int] = tokenizer(variant.initial_text)["input_ids"]
-    if len(pieces) != variant.length:
-        done = "the rest is left out" if len(pieces) > variant.length else "it is repeated"
-        print(f"{this.name}: initial_text has {len(pieces)} pieces, the prefix {variant.length}: {done}", flush=True)
-    return pieces
+    tokens: list[int] = tokenizer(variant.prompt_tuning_init_text)["input_ids"]
+    if len(tokens) != variant.num_virtual_tokens:
+        done = "the rest is left out" if len(tokens) > variant.num_virtual_tokens else "it is repeated"
+        print(
+            f"{this.name}: prompt_tuning_init_text has {len(tokens)} tokens, the prefix {variant.num_virtual_tokens}: {done}",
+            flush=True,
+        )
+    return tokens
 
 
 def _loader(
@@ -105,7 +108,7 @@ def _loader(
     base: PreTrainedModel,
     adapter: Adapter,
     inputs: list[Input],
-    variant: VariantSettings,
+    variant: VariantConfig,
     longest: int,
     budget: int,
     **options: Any,
@@ -123,12 +126,12 @@ def _loader(
 
 
 def _saved(
-    this: Stage, base: PreTrainedModel, tokenizer: Any, adapter: Adapter, variant: VariantSettings, trained: int
+    this: Stage, base: PreTrainedModel, tokenizer: Any, adapter: Adapter, variant: VariantConfig, trained: int
 ) -> dict[str, Any]:
     """Writes what is kept of the variant; returns how much it is. A fine-tuned base is a model folder of its own."""
     packing.release(base)
     kept = adapter.flat().numel()
-    if variant.kind not in ("full", "top"):
+    if variant.kind not in ("full", "top_layers"):
         save_prefix(this.out, variant.kind, adapter, layout.BASE_MODEL, this.params.prefix_tuning.template)
         size = (this.out / PREFIX).stat().st_size if kept else 0
     else:
@@ -142,16 +145,16 @@ def _saved(
 
 def _fitting(this: Stage, tested: list[Input], longest: int) -> list[Input]:
     """The test inputs that leave room for what is to be written; says how many do not. Raises InputError where none does."""
-    most = this.params.prefix_tuning.generated_pieces
+    most = this.params.prefix_tuning.max_new_tokens
     fitting = [i for i in tested if len(i.prompt) + most <= longest]
     if not fitting:
         raise InputError(
-            f"no test input leaves room for {most} pieces (prefix_tuning.generated_pieces): with its prefix the base reads {longest:,}."
+            f"no test input leaves room for {most} tokens (prefix_tuning.max_new_tokens): with its prefix the base reads {longest:,}."
         )
     if len(fitting) < len(tested):
         print(
             f"{this.name}: {len(tested) - len(fitting)} of {len(tested)} test inputs are not written: with "
-            f"{most} pieces more they have above {longest:,}, which is what the base reads",
+            f"{most} tokens more they have above {longest:,}, which is what the base reads",
             flush=True,
         )
     return fitting
@@ -169,14 +172,14 @@ def _test(
         loss, tokens = loss + float(batch_loss), tokens + count
     packing.release(base)
     task = this.params.prefix_tuning
-    most, cut = task.generated_pieces, 0
-    settings = GenerationSettings(beam=task.beam, length_penalty=task.length_penalty, max_pieces=most)
+    most, cut = task.max_new_tokens, 0
+    settings = GenerateConfig(beam_size=task.beam_size, length_penalty=task.length_penalty, max_new_tokens=most)
     bar = Progress(f"{this.name} writes", len(fitting))
     written: dict[int, str] = {}
     order = sorted(range(len(fitting)), key=lambda i: len(fitting[i].prompt))  # of like length together
     for start in range(0, len(order), GENERATED_AT_ONCE):
         chosen = order[start : start + GENERATED_AT_ONCE]
-        ids = write(
+        ids = generate(
             base,
             adapter,
             [fitting[i].prompt for i in chosen],
@@ -184,7 +187,7 @@ def _test(
             settings,
             batch=GENERATED_AT_ONCE,
         )
-        cut += sum(len(pieces) == most for pieces in ids)  # the end piece is not among them
+        cut += sum(len(tokens) == most for tokens in ids)  # the end token is not among them
         texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
         written |= {i: " ".join(text.split()) for i, text in zip(chosen, texts, strict=True)}
         bar.update(len(written))
@@ -200,7 +203,7 @@ def _test(
         "test_inputs": len(fitting),
         "outputs_cut": cut,
         "test_loss": loss / tokens,
-        "test_target_pieces": tokens,
+        "test_target_tokens": tokens,
         **generation_scores(outputs, [i.references for i in fitting], [i.source for i in fitting]),
     }
 

@@ -8,7 +8,7 @@ from data.arrow import read_split
 from data.loaders import translation_loader
 from data.tokenizer import load_tokenizer
 from lightning_modules.translators.base import architecture
-from lightning_modules.translators.module import Translation
+from lightning_modules.translators.module import TranslatorModule
 from model_io.files import count_parameters
 from model_io.translator import save_translator
 from stages.framework import layout
@@ -22,15 +22,15 @@ def main() -> None:
         settings, seed = this.params.pretraining.architectures[name], this.params.seed
         pl.seed_everything(seed, verbose=False)
         model = architecture(name)(settings, load_tokenizer(layout.TOKENIZER).get_vocab_size())
-        longest, limit = this.params.encoding.max_pieces, model.longest_source
+        longest, limit = this.params.encoding.max_length, model.longest_source
         if limit is not None and limit < longest:
             raise InputError(
-                f"pretraining.architectures.{name} reads at most {limit} pieces, encoding.max_pieces lets {longest} through."
+                f"pretraining.architectures.{name} reads at most {limit} tokens, encoding.max_length lets {longest} through."
             )
-        budget = settings.training.tokens_per_batch
+        budget = settings.training.batch_tokens
         train = translation_loader(read_split(layout.ENCODED, "train"), budget, seed=seed, share=share())
         validation = translation_loader(read_split(layout.ENCODED, "validation"), budget, shuffle=False)
-        module = Translation(model, settings.training, len(train))
+        module = TranslatorModule(model, settings.training, len(train))
         learned = fit(this, module, train, validation, settings.training)
         save_translator(this.out, name, model, settings, layout.TOKENIZER)
         this.summarise({"parameters": count_parameters(model), **learned})

@@ -111,7 +111,7 @@ def few_examples(variants: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """
     found = {}
     without_epochs = {
-        name: {"settings": {**v["settings"], "training": {**v["settings"]["training"], "epochs": None}}}
+        name: {"settings": {**v["settings"], "training": {**v["settings"]["training"], "num_train_epochs": None}}}
         for name, v in variants.items()
     }
     for names in families(without_epochs, "examples", "seed"):

@@ -14,18 +14,18 @@ from data.comparisons.encoding import Frame, Group, groups
 from data.comparisons.splitting import PARTS, labeler_folds, split_by_prompt
 from data.tokenizer import load_tokenizer
 from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, Prefix, longest_text
-from lightning_modules.reward_model.module import GroupLoader, RewardModel, pairs, score, train_only_top
+from lightning_modules.reward_model.module import RankingLoader, RewardModelModule, pairs, score, train_only_top
 from metrics.bleu_chrf import sentence_chrf
 from metrics.rankings import accuracy, best_of_n, compare, evaluate, padded, temperature
 from model_io.files import DEVICE, count_parameters
 from model_io.reward_model import BUDGET, new_reward_model, save_reward_model
 from stages.framework import layout
-from stages.framework.params import RewardModelSettings
+from stages.framework.params import RewardModelConfig
 from stages.framework.stage import Stage, stage
 from stages.training.fit import fit
 
 DEMONSTRATIONS = 1000  # at most so many set the bias
-BODIES = {"language_model": layout.LANGUAGE_MODEL, "base_model": layout.BASE_MODEL}
+BACKBONES = {"language_model": layout.LANGUAGE_MODEL, "base_model": layout.BASE_MODEL}
 
 
 @dataclass(frozen=True)
@@ -48,20 +48,26 @@ def main() -> None:
         seed = this.params.seed if settings.seed is None else settings.seed
         pl.seed_everything(seed, verbose=False)
         rows = _parts(this, settings)
-        model, tokenizer, frame = new_reward_model(BODIES.get(settings.body, settings.body), settings.template)
-        backend = load_tokenizer(BODIES[settings.body]) if settings.body in BODIES else tokenizer.backend_tokenizer
+        model, tokenizer, frame = new_reward_model(
+            BACKBONES.get(settings.backbone, settings.backbone), settings.template
+        )
+        backend = (
+            load_tokenizer(BACKBONES[settings.backbone])
+            if settings.backbone in BACKBONES
+            else tokenizer.backend_tokenizer
+        )
         adapter = _adapter(model, settings)
-        longest = min(settings.max_pieces, longest_text(model, adapter))
+        longest = min(settings.max_length, longest_text(model, adapter))
         parts = {name: _encoded(name, part, backend, frame, settings, longest) for name, part in rows.items()}
         # Ties alone teach nothing unless they have a term.
         points = [g for g in parts["train"].groups if settings.loss.ties == "soft" or len(set(g.ranks) - {0}) > 1]
         points = _sampled(points, settings.training_share, seed)
-        if settings.mode == "pairs_shuffled":
+        if settings.mode == "shuffled_pairs":
             points = _sampled(pairs(points), settings.comparisons_share, seed)
-        budget = settings.training.tokens_per_batch
-        train = GroupLoader(points, settings.groups_per_update, budget, seed=seed)
-        validation = GroupLoader(parts["validation"].groups, settings.groups_per_update, budget, shuffle=False)
-        module = RewardModel(model, settings.training, len(train), settings.loss, adapter)
+        budget = settings.training.micro_batch_tokens
+        train = RankingLoader(points, settings.batch_size, budget, seed=seed)
+        validation = RankingLoader(parts["validation"].groups, settings.batch_size, budget, shuffle=False)
+        module = RewardModelModule(model, settings.training, len(train), settings.loss, adapter)
         module.train()  # a model from a folder comes in evaluation mode, without its dropout
         learned = fit(this, module, train, validation, settings.training, settings.validations)
 
@@ -80,7 +86,7 @@ def main() -> None:
                 "parameters": count_parameters(model),
                 "trained_parameters": trained,
                 "updates": learned["updates"],
-                "pieces": learned["tokens"],
+                "tokens": learned["tokens"],
                 "seconds": learned["seconds"],
                 "precision": learned["precision"],
                 "rankings": {name: len(part.groups) for name, part in parts.items()},
@@ -91,7 +97,7 @@ def main() -> None:
         )
 
 
-def _parts(this: Stage, settings: RewardModelSettings) -> dict[str, datasets.Dataset]:
+def _parts(this: Stage, settings: RewardModelConfig) -> dict[str, datasets.Dataset]:
     """Rankings for train, validation and test, by prompt; under `held_out_labelers` also the test prompts' by those labelers."""
     folder = layout.COMPARISONS / "rankings"
     rows = read_collection(folder)
@@ -124,14 +130,14 @@ def _by_labelers(rows: datasets.Dataset, out: set[str]) -> tuple[datasets.Datase
 
 
 def _encoded(
-    name: str, rows: datasets.Dataset, tokenizer: Tokenizer, frame: Frame, settings: RewardModelSettings, longest: int
+    name: str, rows: datasets.Dataset, tokenizer: Tokenizer, frame: Frame, settings: RewardModelConfig, longest: int
 ) -> Part:
     found, kept = groups(rows, tokenizer, frame, settings.weighting, longest)
     part = Part(rows.select(kept), found)
     if not found or not len(compare(part.ranks(), part.ranks())):
         raise InputError(
-            f"{name}: no comparison is left of {len(rows)} rankings: they have ties only, or texts above {longest} pieces "
-            f"(reward_models: max_pieces, or the body's length), or lack what the template {settings.template!r} asks for."
+            f"{name}: no comparison is left of {len(rows)} rankings: they have ties only, or texts above {longest} tokens "
+            f"(reward_models: max_length, or the body's length), or lack what the template {settings.template!r} asks for."
         )
     return part
 
@@ -143,11 +149,11 @@ def _sampled(points: list[Group], share: float, seed: int) -> list[Group]:
     return [points[i] for i in np.sort(chosen)]
 
 
-def _adapter(model: Any, settings: RewardModelSettings) -> Adapter:
+def _adapter(model: Any, settings: RewardModelConfig) -> Adapter:
     """Freezes what is not to learn, and makes the prefix where that is what learns."""
-    if settings.trained == "top":
-        train_only_top(model, settings.top_layers)
-    if settings.trained != "prefix":
+    if settings.trainable == "top_layers":
+        train_only_top(model, settings.num_top_layers)
+    if settings.trainable != "prefix":
         return NoPrefix()
     model.base_model.requires_grad_(False)
     return Prefix(model, settings.prefix)

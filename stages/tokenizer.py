@@ -19,7 +19,7 @@ def main() -> None:
 
         tokenizer = train_tokenizer(texts(), this.params.tokenizer)
         save_tokenizer(tokenizer, this.out)
-        this.summarise({"pieces": tokenizer.get_vocab_size()})
+        this.summarise({"tokens": tokenizer.get_vocab_size()})
 
 
 if __name__ == "__main__":

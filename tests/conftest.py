@@ -12,12 +12,12 @@ import torch
 from core import tracking
 from data.comparisons.ranking import Ranking
 from data.tokenizer import BEGIN, END, PAD
-from lightning_modules.translators.bahdanau.model import Bahdanau, BahdanauSettings
+from lightning_modules.translators.bahdanau.model import Bahdanau, BahdanauConfig
 from lightning_modules.translators.base import Translator
-from lightning_modules.translators.gru.model import GRU, GRUSettings
-from lightning_modules.translators.luong.model import Luong, LuongSettings
-from lightning_modules.translators.seq2seq.model import Seq2Seq, Seq2SeqSettings
-from lightning_modules.translators.transformer.model import Transformer, TransformerSettings
+from lightning_modules.translators.gru.model import GRU, GRUConfig
+from lightning_modules.translators.luong.model import Luong, LuongConfig
+from lightning_modules.translators.seq2seq.model import Seq2Seq, Seq2SeqConfig
+from lightning_modules.translators.transformer.model import Transformer, TransformerConfig
 
 PROJECT = Path(__file__).parents[1]
 VOCABULARY = 30
@@ -53,42 +53,47 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def translator(request: pytest.FixtureRequest) -> Translator:
     """Every kind of translator, small, with random weights."""
     torch.manual_seed(0)
-    sizes = {"layers": 2, "d_model": 16, "d_ff": 32, "heads": 4}
-    gated = {"embedding": 12, "hidden": 16, "maxout": 10}
+    sizes = {"num_layers": 2, "hidden_size": 16, "ff_size": 32, "num_heads": 4}
+    gated = {"embedding_dim": 12, "hidden_size": 16, "maxout_size": 10}
     made = {
-        "transformer": lambda: Transformer(TransformerSettings(**sizes), VOCABULARY),
-        "transformer_pre": lambda: Transformer(TransformerSettings(**sizes, norm="pre"), VOCABULARY),
-        "luong": lambda: Luong(LuongSettings(embedding=12, hidden=16, init=0.5), VOCABULARY),
-        "luong_2_layers": lambda: Luong(LuongSettings(embedding=12, hidden=16, layers=2, init=0.5), VOCABULARY),
-        "luong_no_feeding": lambda: Luong(
-            LuongSettings(embedding=12, hidden=16, input_feeding=False, init=0.5), VOCABULARY
+        "transformer": lambda: Transformer(TransformerConfig(**sizes), VOCABULARY),
+        "transformer_pre": lambda: Transformer(TransformerConfig(**sizes, layer_norm="pre"), VOCABULARY),
+        "luong": lambda: Luong(LuongConfig(embedding_dim=12, hidden_size=16, init=0.5), VOCABULARY),
+        "luong_2_layers": lambda: Luong(
+            LuongConfig(embedding_dim=12, hidden_size=16, num_layers=2, init=0.5), VOCABULARY
         ),
-        "luong_concat": lambda: Luong(LuongSettings(embedding=12, hidden=16, score="concat", init=0.5), VOCABULARY),
+        "luong_no_feeding": lambda: Luong(
+            LuongConfig(embedding_dim=12, hidden_size=16, input_feeding=False, init=0.5), VOCABULARY
+        ),
+        "luong_concat": lambda: Luong(
+            LuongConfig(embedding_dim=12, hidden_size=16, score="concat", init=0.5), VOCABULARY
+        ),
         "luong_dot": lambda: Luong(
-            LuongSettings(embedding=12, hidden=16, score="dot", reverse_source=False, init=0.5), VOCABULARY
+            LuongConfig(embedding_dim=12, hidden_size=16, score="dot", reverse_source=False, init=0.5), VOCABULARY
         ),
         "luong_location": lambda: Luong(
-            LuongSettings(embedding=12, hidden=16, score="location", max_source_length=8, init=0.5), VOCABULARY
+            LuongConfig(embedding_dim=12, hidden_size=16, score="location", max_source_length=8, init=0.5), VOCABULARY
         ),
         "luong_local_m": lambda: Luong(
-            LuongSettings(embedding=12, hidden=16, attention="local-m", D=1, init=0.5), VOCABULARY
+            LuongConfig(embedding_dim=12, hidden_size=16, attention="local-m", D=1, init=0.5), VOCABULARY
         ),
         "luong_local_p": lambda: Luong(
-            LuongSettings(embedding=12, hidden=16, attention="local-p", D=2, init=0.5), VOCABULARY
+            LuongConfig(embedding_dim=12, hidden_size=16, attention="local-p", D=2, init=0.5), VOCABULARY
         ),
         "luong_local_p_no_feeding": lambda: Luong(
-            LuongSettings(embedding=12, hidden=16, attention="local-p", D=1, input_feeding=False, init=0.5), VOCABULARY
+            LuongConfig(embedding_dim=12, hidden_size=16, attention="local-p", D=1, input_feeding=False, init=0.5),
+            VOCABULARY,
         ),
-        "seq2seq": lambda: Seq2Seq(Seq2SeqSettings(embedding=12, hidden=16, init=0.5), VOCABULARY),
+        "seq2seq": lambda: Seq2Seq(Seq2SeqConfig(embedding_dim=12, hidden_size=16, init=0.5), VOCABULARY),
         "seq2seq_forward": lambda: Seq2Seq(
-            Seq2SeqSettings(embedding=12, hidden=16, layers=1, reverse_source=False, init=0.5), VOCABULARY
+            Seq2SeqConfig(embedding_dim=12, hidden_size=16, num_layers=1, reverse_source=False, init=0.5), VOCABULARY
         ),
-        "bahdanau": lambda: away_from_0(Bahdanau(BahdanauSettings(**gated, alignment=14), VOCABULARY)),
+        "bahdanau": lambda: away_from_0(Bahdanau(BahdanauConfig(**gated, attention_size=14), VOCABULARY)),
         "bahdanau_current": lambda: away_from_0(
-            Bahdanau(BahdanauSettings(**gated, alignment=14, readout="current"), VOCABULARY)
+            Bahdanau(BahdanauConfig(**gated, attention_size=14, readout="current"), VOCABULARY)
         ),
-        "gru": lambda: away_from_0(GRU(GRUSettings(**gated, rank=8), VOCABULARY)),
-        "gru_fused": lambda: away_from_0(GRU(GRUSettings(**gated, reset="fused"), VOCABULARY)),
+        "gru": lambda: away_from_0(GRU(GRUConfig(**gated, rank=8), VOCABULARY)),
+        "gru_fused": lambda: away_from_0(GRU(GRUConfig(**gated, reset="fused"), VOCABULARY)),
     }
     return made[request.param]().eval()
 

@@ -250,7 +250,7 @@ def test_translate_gives_a_line_for_each_line_in_any_batch(project: Project) -> 
     assert len(out) == 4
     assert out[1] == ""
     assert project.run(*command, stdin=lines[0] + "\n").splitlines() == out[:1]
-    best = project.run(*command, "--n-best", "2", "--beam", "3", stdin=lines[0] + "\n").splitlines()
+    best = project.run(*command, "--n-best", "2", "--beam-size", "3", stdin=lines[0] + "\n").splitlines()
     assert len(best) == 2
     assert all(re.match(r"-?\d+\.\d+\t", line) for line in best)
     assert "error: nowhere: no config.json in it" in project.run(*command[:3], "nowhere", stdin="x\n", expect=2)
@@ -271,12 +271,19 @@ def test_rank_and_generate_use_the_runs_models(project: Project) -> None:
     assert 0 <= evaluated["accuracy"] <= 1
     prefix = ["--prefix", "artifacts/prefix_tuning/prefix"]
     written = project.run(
-        "gradus", "generate", "--model", "artifacts/base_model", *prefix, "--max-pieces", "5", stdin="Jesus wept.\n\n"
+        "gradus",
+        "generate",
+        "--model",
+        "artifacts/base_model",
+        *prefix,
+        "--max-new-tokens",
+        "5",
+        stdin="Jesus wept.\n\n",
     )
     first, empty, said = written.splitlines()
     assert first
     assert not empty
-    assert said == "1 of 1 outputs are cut after 5 pieces (--max-pieces): no end piece came before."
+    assert said == "1 of 1 outputs are cut after 5 tokens (--max-new-tokens): no end token came before."
     refused = project.run("gradus", "generate", "--model", "artifacts/language_model", *prefix, stdin="x\n", expect=2)
     assert "this prefix was trained on artifacts/base_model" in refused
 
@@ -316,7 +323,7 @@ def test_a_change_underneath_is_not_recorded_and_undone_the_training_continues(p
     project.change("params.yaml", "decay: 0.01, epochs: 14,", "decay: 0.01, epochs: 2,")
     output = dvc.stdout.read()
     assert dvc.wait(60) != 0
-    assert "params.yaml: language_model.training.epochs (was 14, is 2)" in output
+    assert "params.yaml: language_model.training.num_train_epochs (was 14, is 2)" in output
     assert not (project.folder / "artifacts/language_model").exists()
     assert (project.folder / "dvc.lock").read_text() == lock
     project.change("params.yaml", "decay: 0.01, epochs: 2,", "decay: 0.01, epochs: 14,")
@@ -358,7 +365,7 @@ def test_wrong_settings_stop_the_run_before_anything_is_done(project: Project) -
     assert "params.yaml: unknown key 'rewrad_models' - did you mean 'reward_models'?" in project.run(
         "gradus", "run", expect=2
     )
-    (project.folder / "params.yaml").write_text(original.replace("vocabulary: 600", "vocabulary: 600\n  vocab: 1"))
+    (project.folder / "params.yaml").write_text(original.replace("vocab_size: 600", "vocab_size: 600\n  vocab: 1"))
     output = project.run("dvc", "repro", expect=255)
     assert "tokenizer: error: params.yaml: unknown key 'tokenizer.vocab' - did you mean 'vocabulary'?" in output
     (project.folder / "params.yaml").write_text(original)

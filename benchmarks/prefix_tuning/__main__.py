@@ -6,7 +6,7 @@ float32, AdamW, two threads, each measurement in a process of its own, all in on
 - `shared`: this project; an input is read once for all its references in the batch.
 - `unshared`: this project; every example behind its input, without padding.
 - `peft_loop`, `peft_trainer`: PEFT under a plain loop, and under `transformers.Trainer`; padded rows.
-- `generate`, `peft_generate`: 40 pieces with beam 5 for 16 inputs, by this project and by `transformers.generate` with PEFT; no hypothesis
+- `generate`, `peft_generate`: 40 tokens with beam 5 for 16 inputs, by this project and by `transformers.generate` with PEFT; no hypothesis
   ends before.
 
 Each has its own users' settings of memory: this project's are in `stages/__init__.py`, PEFT's are those of torch and the system. With
@@ -37,7 +37,7 @@ from benchmarks.prefix_tuning.task import EXAMPLES, PROMPTS, UPDATES
 from core.errors import InputError
 from core.process_setup import set_up_process
 from data import corpora
-from lightning_modules.prefix_tuning.prefix import PrefixSettings, build
+from lightning_modules.prefix_tuning.prefix import PrefixConfig, build
 from model_io.language_model import load_causal_model
 from model_io.peft import export_prefix
 from model_io.prefix import PREFIX, save_prefix
@@ -136,7 +136,9 @@ def prepare(base_folder: Path, folder: Path) -> int:
     for name in ("prefix", "peft"):
         (folder / name).mkdir()
     torch.manual_seed(0)
-    adapter = build("prefix", base, PrefixSettings(length=10, reparametrisation=False), tokenizer(WORDS)["input_ids"])
+    adapter = build(
+        "prefix", base, PrefixConfig(num_virtual_tokens=10, prefix_projection=False), tokenizer(WORDS)["input_ids"]
+    )
     save_prefix(folder / "prefix", "prefix", adapter, base_folder, TEMPLATE)
     export_prefix(folder / "prefix", base, base_folder, folder / "peft")
     return (folder / "prefix" / PREFIX).stat().st_size

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks import memory
-from benchmarks.prefix_tuning.task import BEAM, PIECES, PROMPTS, timed
-from lightning_modules.language_model.generation import GenerationSettings, write
+from benchmarks.prefix_tuning.task import BEAM, PROMPTS, TOKENS, timed
+from lightning_modules.language_model.generation import GenerateConfig, generate
 from lightning_modules.prefix_tuning.module import target_loss
 from lightning_modules.shared_prompt.examples import Group, batch_examples
 from model_io.language_model import load_causal_model
@@ -31,9 +31,9 @@ def main() -> None:
             states = adapter.states(base, torch.tensor(data["prompts"][:1]))
             save_file({"logits": base.get_output_embeddings()(states)}, folder / "gradus_logits.safetensors")
     elif what == "generate":
-        settings = GenerationSettings(beam=BEAM, max_pieces=PIECES)
+        settings = GenerateConfig(beam_size=BEAM, max_new_tokens=TOKENS)
         before = time.perf_counter()
-        found["texts"] = write(base, adapter, data["prompts"], -1, settings, batch=PROMPTS)
+        found["texts"] = generate(base, adapter, data["prompts"], -1, settings, batch=PROMPTS)
         found["seconds"] = time.perf_counter() - before
     else:
         found["seconds"] = train(base, adapter, data["batches"], share=what == "shared")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
 from benchmarks import memory
-from benchmarks.prefix_tuning.task import BEAM, PIECES, timed
+from benchmarks.prefix_tuning.task import BEAM, TOKENS, timed
 from benchmarks.trainer_clock import TrainerClock
 from core.process_setup import set_up_process
 from data.batching import padded
@@ -86,9 +86,9 @@ def prompts_of(prompts: list[list[int]]) -> dict[str, torch.Tensor]:
 
 
 def generate(model: Any, prompts: list[list[int]]) -> list[list[int]]:
-    """What follows each prompt, by `transformers.generate`; no hypothesis ends before the last piece."""
+    """What follows each prompt, by `transformers.generate`; no hypothesis ends before the last token."""
     rows = prompts_of(prompts)
-    options = {"max_new_tokens": PIECES, "num_beams": BEAM, "do_sample": False, "eos_token_id": -1, "pad_token_id": 0}
+    options = {"max_new_tokens": TOKENS, "num_beams": BEAM, "do_sample": False, "eos_token_id": -1, "pad_token_id": 0}
     found: list[list[int]] = model.generate(**rows, **options)[:, rows["input_ids"].shape[1] :].tolist()
     return found
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-EXAMPLES, UPDATES, PROMPTS, BEAM, PIECES = 16, 6, 16, 5, 40
+EXAMPLES, UPDATES, PROMPTS, BEAM, TOKENS = 16, 6, 16, 5, 40
 
 
 def timed(loss: Callable[[Any], torch.Tensor], batches: list[Any], trained: list[torch.nn.Parameter]) -> list[float]:

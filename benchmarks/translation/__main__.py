@@ -1,6 +1,6 @@
 """Training and decoding translators beside JoeyNMT 2.3 and Hugging Face: `GRADUS_DATA=... python -m benchmarks.translation [CASE ...]`.
 
-Multi30k en-de, one joint BPE of 10,000 pieces, the same pieces for all; models of the same sizes with random weights, Adam, clipping,
+Multi30k en-de, one joint BPE of 10,000 tokens, the same tokens for all; models of the same sizes with random weights, Adam, clipping,
 two threads. Cases are an architecture and `train` or `decode`; the sides of a case, each in a process of its own and
 set up before anything is measured, take turns, so that what disturbs the machine hits all of them:
 
@@ -11,8 +11,8 @@ set up before anything is measured, take turns, so that what disturbs the machin
 All in float32; on a processor with bf16 (AVX-512 BF16, AMX) `gradus_bf16` and `marian_bf16` as well, with its products of matrices. JoeyNMT
 turns half precision off on a CPU.
 
-Training: batches of at most 4,096 padded target cells; target pieces per second, padding not counted. Decoding: beam 5, exactly 20
-pieces for each sentence (for `gradus` the last is the end piece, which it never leaves out), batches of 64; sentences per second.
+Training: batches of at most 4,096 padded target cells; target tokens per second, padding not counted. Decoding: beam 5, exactly 20
+tokens for each sentence (for `gradus` the last is the end token, which it never leaves out), batches of 64; sentences per second.
 
 Prints one JSON object: for each case and side the median over turns, the peak of resident memory and the number of parameters; under
 `ratio` this project's median over JoeyNMT's, and over the faster of Hugging Face's under names that end in `_marian`, in bf16 where the
@@ -38,7 +38,7 @@ from benchmarks.translation.turns import Worker
 from core.errors import InputError
 from core.process_setup import set_up_process
 from data import corpora, mirror
-from data.tokenizer import SPECIAL, TokenizerSettings, encode, train_tokenizer
+from data.tokenizer import SPECIAL, TokenizerConfig, encode, train_tokenizer
 from lightning_modules.training.precision import has_bf16
 
 set_up_process()
@@ -46,17 +46,24 @@ set_up_process()
 THREADS = 2
 TURNS = 9
 VOCABULARY = 10_000
-LONGEST = 64  # pieces of a side; longer pairs are left out for all
-SOURCE = 13  # pieces of the sentences to translate: a batch of one length has no padding on any side
+LONGEST = 64  # tokens of a side; longer pairs are left out for all
+SOURCE = 13  # tokens of the sentences to translate: a batch of one length has no padding on any side
 BATCHES = 4
 COMMON = {
-    "vocabulary": VOCABULARY, "tokens_per_batch": 4096, "learning_rate": 5e-4, "beam": 5, "pieces": 20, "sentences": 64,
-    "length_penalty": 1.0, "units": {"train": 4, "decode": 1},
+    "vocab_size": VOCABULARY, "batch_tokens": 4096, "learning_rate": 5e-4, "beam_size": 5, "tokens": 20, "sentences": 64,
+    "beam_alpha": 1.0, "units": {"train": 4, "decode": 1},
 }  # fmt: skip
 SIZES: dict[str, dict[str, Any]] = {
-    "transformer": {"layers": 4, "d_model": 128, "d_ff": 256, "heads": 4, "dropout": 0.1, "label_smoothing": 0.1},
-    "luong": {"hidden": 256, "dropout": 0.2, "label_smoothing": 0.0},
-    "bahdanau": {"hidden": 256, "dropout": 0.2, "label_smoothing": 0.0},
+    "transformer": {
+        "num_layers": 4,
+        "hidden_size": 128,
+        "ff_size": 256,
+        "num_heads": 4,
+        "dropout": 0.1,
+        "label_smoothing": 0.1,
+    },
+    "luong": {"hidden_size": 256, "dropout": 0.2, "label_smoothing": 0.0},
+    "bahdanau": {"hidden_size": 256, "dropout": 0.2, "label_smoothing": 0.0},
 }
 CASES = [f"{name}_{task}" for task in ("train", "decode") for name in SIZES]
 LOCK = Path(__file__).with_name("joeynmt.lock")
@@ -150,19 +157,19 @@ def measure(folder: Path, case: str, sides: dict[str, str], turns: int) -> dict[
 
 
 def prepare(folder: Path) -> None:
-    """The same pieces in the forms that the sides read: text of pieces (`train.source` ..), and their ids (`train/`, `decode.json`)."""
+    """The same tokens in the forms that the sides read: text of tokens (`train.source` ..), and their ids (`train/`, `decode.json`)."""
     if not mirror.folder("multi30k"):
         raise InputError(f"benchmarks.translation needs {mirror.VARIABLE}, a data mirror with multi30k/ in it.")
     settings = corpora.settings({"name": "multi30k", "source": "en", "target": "de"}, "benchmark")
     pairs = [pair for pair in corpora.read_pairs(settings) if pair.split == "train"]
     texts = [[pair.source for pair in pairs], [pair.target for pair in pairs]]
-    tokenizer = train_tokenizer([*texts[0], *texts[1]], TokenizerSettings(vocabulary=VOCABULARY))
+    tokenizer = train_tokenizer([*texts[0], *texts[1]], TokenizerConfig(vocab_size=VOCABULARY))
     source, target = (encode(tokenizer, side) for side in texts)
     short = [i for i in range(len(pairs)) if max(len(source[i]), len(target[i])) <= LONGEST]
     exact = [i for i in short if len(source[i]) == SOURCE][: BATCHES * COMMON["sentences"]]  # type: ignore[operator]
-    pieces = [tokenizer.id_to_token(i) or "" for i in range(VOCABULARY)]
-    assert not any(piece.split() != [piece] for piece in pieces)
-    (folder / "pieces.txt").write_text("\n".join(pieces[len(SPECIAL) :]) + "\n", encoding="utf-8")
+    tokens = [tokenizer.id_to_token(i) or "" for i in range(VOCABULARY)]
+    assert not any(token.split() != [token] for token in tokens)
+    (folder / "tokens.txt").write_text("\n".join(tokens[len(SPECIAL) :]) + "\n", encoding="utf-8")
     for name, rows in (("train", short), ("decode", exact)):
         sides = {"source": [source[i] for i in rows], "target": [target[i] for i in rows]}
         if name == "train":
@@ -170,7 +177,7 @@ def prepare(folder: Path) -> None:
         else:
             (folder / f"{name}.json").write_text(json.dumps(sides["source"]), encoding="utf-8")
         for side, ids in sides.items():
-            lines = (" ".join(pieces[i] for i in row) + "\n" for row in ids)
+            lines = (" ".join(tokens[i] for i in row) + "\n" for row in ids)
             (folder / f"{name}.{side}").write_text("".join(lines), encoding="utf-8")
 
 

@@ -13,8 +13,8 @@ from benchmarks.translation.turns import Turns
 from core.process_setup import set_up_process
 from data.batching import padded
 from data.tokenizer import END, PAD
-from lightning_modules.decoding.translation import DecodingSettings, beam_search
-from lightning_modules.translators.base import Translator, TranslatorSettings, architecture
+from lightning_modules.decoding.translation import DecodingConfig, beam_search
+from lightning_modules.translators.base import Translator, TranslatorConfig, architecture
 
 set_up_process()
 
@@ -26,8 +26,8 @@ def main() -> None:
     turns = (Profile if "profile" in sys.argv[3:] else Turns)(case["units"][task])
     torch.manual_seed(0)
     model_class = architecture(case["architecture"])
-    settings = model_class.Settings.model_validate(settings_of(case))
-    model = model_class(settings, case["vocabulary"])
+    settings = model_class.Config.model_validate(settings_of(case))
+    model = model_class(settings, case["vocab_size"])
     parameters = sum(p.numel() for p in model.parameters())
     if task == "decode":
         decode(turns, model, case, parameters, in_bf16)
@@ -59,21 +59,21 @@ def settings_of(case: dict[str, Any]) -> dict[str, Any]:
     """The architecture's settings, as in params.yaml."""
     training = {
         "optimizer": "adam",
-        "schedule": "constant",
+        "lr_scheduler_type": "constant",
         "learning_rate": case["learning_rate"],
         "label_smoothing": case["label_smoothing"],
-        "clip_norm": 1.0,
-        "tokens_per_batch": case["tokens_per_batch"],
+        "max_grad_norm": 1.0,
+        "batch_tokens": case["batch_tokens"],
     }
     if case["architecture"] == "transformer":
-        sizes = {name: case[name] for name in ("layers", "d_model", "d_ff", "heads")}
+        sizes = {name: case[name] for name in ("num_layers", "hidden_size", "ff_size", "num_heads")}
     else:
-        sizes = {"hidden": case["hidden"], "embedding": case["hidden"]}
+        sizes = {"hidden_size": case["hidden_size"], "embedding_dim": case["hidden_size"]}
     return {**sizes, "dropout": case["dropout"], "training": training}
 
 
 def train(
-    turns: Turns, model: Translator, settings: TranslatorSettings, case: dict[str, Any], parameters: int, in_bf16: bool
+    turns: Turns, model: Translator, settings: TranslatorConfig, case: dict[str, Any], parameters: int, in_bf16: bool
 ) -> None:
     """Trains as the stage `pretraining` does."""
     # Not where sentences are only translated, as `gradus translate` does without: they take 290 MB.
@@ -81,7 +81,7 @@ def train(
 
     from data.arrow import read_split
     from data.loaders import translation_loader
-    from lightning_modules.translators.module import Translation
+    from lightning_modules.translators.module import TranslatorModule
 
     class Clock(pl.Callback):
         """Tells the clock when a batch begins. Fetching it belongs to the update before, as on all sides."""
@@ -91,7 +91,7 @@ def train(
         ) -> None:
             turns.unit(int((batch["target"][:, 1:] != PAD).sum()))
 
-    loader = translation_loader(read_split(Path(case["folder"]), "train"), case["tokens_per_batch"])
+    loader = translation_loader(read_split(Path(case["folder"]), "train"), case["batch_tokens"])
     trainer = pl.Trainer(
         max_epochs=1000,
         accelerator="cpu",
@@ -103,20 +103,20 @@ def train(
         enable_model_summary=False,
     )
     turns.ready(parameters=parameters)
-    trainer.fit(Translation(model, settings.training, len(loader)), loader)
+    trainer.fit(TranslatorModule(model, settings.training, len(loader)), loader)
 
 
 def decode(turns: Turns, model: Translator, case: dict[str, Any], parameters: int, in_bf16: bool) -> None:
     """Translates the sentences over and over."""
     with (
         torch.no_grad()
-    ):  # like a median type the end piece scores 0: never among the best, so every sentence comes to the limit
+    ):  # like a median type the end token scores 0: never among the best, so every sentence comes to the limit
         model.eval().output[0][END] = 0
     sources = json.loads((Path(case["folder"]) / "decode.json").read_text(encoding="utf-8"))
     (length,) = {len(source) for source in sources}
-    settings = DecodingSettings(
-        beam=case["beam"], length_penalty=case["length_penalty"], extra_pieces=case["pieces"] - 1 - length,
-        precision="bf16" if in_bf16 else "single",
+    settings = DecodingConfig(
+        beam_size=case["beam_size"], beam_alpha=case["beam_alpha"], extra_tokens=case["tokens"] - 1 - length,
+        precision="bf16-mixed" if in_bf16 else "single",
     )  # fmt: skip
     size = case["sentences"]
     batches = [padded([[*ids, END] for ids in sources[i : i + size]]) for i in range(0, len(sources), size)]
@@ -125,7 +125,7 @@ def decode(turns: Turns, model: Translator, case: dict[str, Any], parameters: in
         for batch in batches:
             turns.unit(len(batch))
             found = beam_search(model, batch, settings)
-            assert all(len(hypotheses[0].pieces) == case["pieces"] - 1 for hypotheses in found)  # and the end piece
+            assert all(len(hypotheses[0].tokens) == case["tokens"] - 1 for hypotheses in found)  # and the end token
 
 
 if __name__ == "__main__":

@@ -63,21 +63,21 @@ def decode(turns: Turns, model: Any, data: Any, case: dict[str, Any], parameters
             found, _, _ = search(
                 model=model,
                 batch=batch,
-                beam_size=case["beam"],
-                beam_alpha=case["length_penalty"],
-                max_output_length=case["pieces"],
-                min_output_length=case["pieces"],
+                beam_size=case["beam_size"],
+                beam_alpha=case["beam_alpha"],
+                max_output_length=case["tokens"],
+                min_output_length=case["tokens"],
                 n_best=1,
                 generate_unk=False,
             )
-            assert found.shape == (batch.nseqs, case["pieces"])
+            assert found.shape == (batch.nseqs, case["tokens"])
             assert (found != model.eos_index).all()
 
 
 def configuration(case: dict[str, Any]) -> dict[str, Any]:
     """What a user would write in JoeyNMT's YAML file."""
     folder = Path(case["folder"])
-    side = {"level": "word", "voc_file": str(folder / "pieces.txt")}  # one line a piece, cut already
+    side = {"level": "word", "voc_file": str(folder / "tokens.txt")}  # one line a token, cut already
     return {
         "name": case["architecture"],
         "model_dir": str(folder / f"joeynmt-{case['architecture']}"),
@@ -89,9 +89,9 @@ def configuration(case: dict[str, Any]) -> dict[str, Any]:
             "src": {"lang": "source", **side},
             "trg": {"lang": "target", **side},
         },
-        "testing": {"beam_size": case["beam"], "batch_size": case["sentences"], "batch_type": "sentence"},
+        "testing": {"beam_size": case["beam_size"], "batch_size": case["sentences"], "batch_type": "sentence"},
         "training": {
-            "batch_size": case["tokens_per_batch"],
+            "batch_size": case["batch_tokens"],
             "batch_type": "token",
             "normalization": "tokens",
             "optimizer": "adam",
@@ -102,7 +102,7 @@ def configuration(case: dict[str, Any]) -> dict[str, Any]:
             "learning_rate_warmup": 4000,
             "label_smoothing": case["label_smoothing"],
             "clip_grad_norm": 1.0,
-            "epochs": 1000,
+            "num_train_epochs": 1000,
             "logging_freq": 100,
             "validation_freq": 10**9,
         },
@@ -112,14 +112,14 @@ def configuration(case: dict[str, Any]) -> dict[str, Any]:
 
 def transformer(case: dict[str, Any]) -> dict[str, Any]:
     """As the paper has it: post-norm, one matrix for both embeddings and the output."""
-    d, dropout = case["d_model"], case["dropout"]
+    d, dropout = case["hidden_size"], case["dropout"]
     stack = {
         "type": "transformer",
-        "num_layers": case["layers"],
-        "num_heads": case["heads"],
+        "num_layers": case["num_layers"],
+        "num_heads": case["num_heads"],
         "embeddings": {"embedding_dim": d, "scale": True, "dropout": dropout},
         "hidden_size": d,
-        "ff_size": case["d_ff"],
+        "ff_size": case["ff_size"],
         "dropout": dropout,
         "layer_norm": "post",
     }
@@ -128,7 +128,7 @@ def transformer(case: dict[str, Any]) -> dict[str, Any]:
 
 def recurrent(case: dict[str, Any]) -> dict[str, Any]:
     """An encoder that is always bidirectional, and a decoder with input feeding."""
-    hidden, dropout = case["hidden"], case["dropout"]
+    hidden, dropout = case["hidden_size"], case["dropout"]
     embeddings = {"embedding_dim": hidden, "dropout": dropout}
     luong = case["architecture"] == "luong"
     kind = {"type": "recurrent", "rnn_type": "lstm" if luong else "gru", "num_layers": 1, "dropout": dropout}

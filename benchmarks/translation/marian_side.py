@@ -35,9 +35,11 @@ def main() -> None:
 
 def configuration(case: dict[str, Any]) -> MarianConfig:
     """Post-norm, ReLU, sinusoids, one matrix for both embeddings and the output."""
-    d, n, heads, width, dropout = (case[name] for name in ("d_model", "layers", "heads", "d_ff", "dropout"))
+    d, n, heads, width, dropout = (
+        case[name] for name in ("hidden_size", "num_layers", "num_heads", "ff_size", "dropout")
+    )
     return MarianConfig(
-        vocab_size=case["vocabulary"], d_model=d, encoder_layers=n, decoder_layers=n, encoder_attention_heads=heads,
+        vocab_size=case["vocab_size"], d_model=d, encoder_layers=n, decoder_layers=n, encoder_attention_heads=heads,
         decoder_attention_heads=heads, encoder_ffn_dim=width, decoder_ffn_dim=width, activation_function="relu", dropout=dropout,
         attention_dropout=0.0, activation_dropout=0.0, scale_embedding=True, share_encoder_decoder_embeddings=True,
         tie_word_embeddings=True, max_position_embeddings=256, pad_token_id=PAD, bos_token_id=BEGIN, eos_token_id=END,
@@ -70,7 +72,7 @@ def train(turns: Turns, model: Any, case: dict[str, Any], parameters: int, in_bf
     cells = sum(len(ids) + 1 for ids in rows["labels"]) / len(rows)
     with tempfile.TemporaryDirectory() as folder:
         arguments = Seq2SeqTrainingArguments(
-            output_dir=folder, per_device_train_batch_size=round(case["tokens_per_batch"] / cells), num_train_epochs=1000,
+            output_dir=folder, per_device_train_batch_size=round(case["batch_tokens"] / cells), num_train_epochs=1000,
             learning_rate=case["learning_rate"], lr_scheduler_type="constant", label_smoothing_factor=case["label_smoothing"],
             max_grad_norm=1.0, train_sampling_strategy="group_by_length", use_cpu=True, bf16=in_bf16, report_to=[], save_strategy="no",
             logging_strategy="no", disable_tqdm=True, dataloader_num_workers=0, remove_unused_columns=False,
@@ -93,12 +95,12 @@ def decode(turns: Turns, model: Any, case: dict[str, Any], parameters: int) -> N
             found = model.generate(
                 batch,
                 attention_mask=(batch != PAD).long(),
-                num_beams=case["beam"],
-                length_penalty=case["length_penalty"],
-                min_new_tokens=case["pieces"],
-                max_new_tokens=case["pieces"],
+                num_beams=case["beam_size"],
+                length_penalty=case["beam_alpha"],
+                min_new_tokens=case["tokens"],
+                max_new_tokens=case["tokens"],
             )
-            assert found.shape == (len(batch), 1 + case["pieces"])
+            assert found.shape == (len(batch), 1 + case["tokens"])
 
 
 if __name__ == "__main__":

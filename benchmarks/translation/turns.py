@@ -16,10 +16,10 @@ from benchmarks.memory import peak
 
 
 class Turns:
-    """A worker's side: it calls `unit` at the start of every piece of work, which returns when the clock runs."""
+    """A worker's side: it calls `unit` at the start of every token of work, which returns when the clock runs."""
 
     def __init__(self, units: int) -> None:
-        """`units` are the pieces of work of one turn."""
+        """`units` are the tokens of work of one turn."""
         self.units, self.done, self.amount, self.started = units, units, 0, 0.0
         self.answers = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)  # what libraries print is no answer

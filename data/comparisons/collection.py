@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from core.errors import InputError
 from core.folders import file_hash, finished_file, finished_folder
+from core.format_1 import FORMAT, format_of
 from data.comparisons.ranking import Ranking, content_key
 
 SHARD_ROWS = 50_000
@@ -56,7 +57,11 @@ def read_collection(folder: Path) -> datasets.Dataset:
         ) from None
     missing = set(FEATURES) - set(rows.column_names)
     if missing:
-        raise InputError(f"{folder}: not a comparison collection: it lacks {', '.join(sorted(missing))}. Import anew.")
+        raise InputError(
+            f"{folder}: not a comparison collection: it lacks {', '.join(sorted(missing))}. Import the rankings again."
+        )
+    state = folder / "state.json"
+    format_of(json.loads(state.read_text(encoding="utf-8")), str(state))  # both formats have the same columns
     return rows
 
 
@@ -108,6 +113,7 @@ def describe(folder: Path, new: Sequence[str], base: State) -> None:
     state: dict[str, Any] = {
         "_data_files": [{"filename": name} for name in (*base.names, *new)],
         "_fingerprint": digest.hexdigest(),
+        "format": FORMAT,  # of the columns; `datasets` passes it over
         "_format_columns": None, "_format_kwargs": {}, "_format_type": None, "_output_all_columns": False, "_split": None,
     }  # fmt: skip
     info = {"citation": "", "description": "", "features": FEATURES.to_dict(), "homepage": "", "license": ""}

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 from pydantic import model_validator
 
-from core.config import Settings, validated
+from core.config import Config, validated
 from core.errors import InputError
 from data.comparisons.ranking import Message, read_messages, written_out
 
@@ -36,7 +36,7 @@ _ASSISTANT, _USER, _SYSTEM = "assistant", "user", "system"
 _LISTS = ("responses", "ranks", "scores", "systems", "messages")
 
 
-class Columns(Settings):
+class Columns(Config):
     """Which column, or columns, each field of a ranking is read from."""
 
     prompt: str | None = None  # a text, or a list of messages, as each of the responses

@@ -1,4 +1,4 @@
-"""Rankings as piece ids: what a reward model reads of a comparison collection."""
+"""Rankings as token ids: what a reward model reads of a comparison collection."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -21,16 +21,16 @@ class Frame:
     """How a prompt and a response become one text: before, prompt, between, response, after."""
 
     template: str  # the prompt's text; its fields are {prompt} and {reference}
-    before: list[int]  # piece ids
+    before: list[int]  # token ids
     between: list[int]
-    after: list[int]  # its last piece is where the reward is read
+    after: list[int]  # its last token is where the reward is read
 
     def as_json(self) -> dict[str, Any]:
         """What `Frame(**values)` takes back."""
         return asdict(self)
 
     def prompts(self, tokenizer: Tokenizer, rows: Sequence[dict[str, Any]]) -> list[list[int]]:
-        """Piece ids of the prompts of records with `prompt` and, where the template asks for it, `reference`.
+        """Token ids of the prompts of records with `prompt` and, where the template asks for it, `reference`.
 
         Raises:
             ValueError: the template asks for a reference and a record has none.
@@ -41,13 +41,13 @@ class Frame:
         return [[*self.before, *ids, *self.between] for ids in encode(tokenizer, texts)]
 
     def responses(self, tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
-        """Piece ids of responses."""
+        """Token ids of responses."""
         return [[*ids, *self.after] for ids in encode(tokenizer, texts)]
 
 
 @dataclass(frozen=True)
 class Group:
-    """One ranking as piece ids: the batch element."""
+    """One ranking as token ids: the batch element."""
 
     prompt: list[int]
     responses: list[list[int]]
@@ -55,16 +55,16 @@ class Group:
     weight: float = 1.0
 
     def __len__(self) -> int:
-        """Pieces that a model reads of it."""
+        """Tokens that a model reads of it."""
         return len(self.prompt) + sum(map(len, self.responses))
 
 
 def groups(
-    rows: datasets.Dataset, tokenizer: Tokenizer, frame: Frame, weighting: Weighting = "none", max_pieces: int = 0
+    rows: datasets.Dataset, tokenizer: Tokenizer, frame: Frame, weighting: Weighting = "none", max_length: int = 0
 ) -> tuple[list[Group], np.ndarray]:
     """The rankings as groups, and the indices of their rows.
 
-    Left out are rankings with a text (prompt and response) of more than `max_pieces`, 0 being no limit, and those
+    Left out are rankings with a text (prompt and response) of more than `max_length`, 0 being no limit, and those
     without the reference that the frame's template asks for.
 
     `weighting`: all 1; the record's own weight; or such that every labeler's rankings weigh the same together. The mean is 1.
@@ -81,7 +81,7 @@ def groups(
         for prompt, k, ranks, weight in zip(prompts, sizes, rows["ranks"], weights, strict=True)
     ]
     short = [
-        i for i, g in enumerate(found) if not max_pieces or len(g.prompt) + max(map(len, g.responses)) <= max_pieces
+        i for i, g in enumerate(found) if not max_length or len(g.prompt) + max(map(len, g.responses)) <= max_length
     ]
     return [found[i] for i in short], kept[short]
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypeGuard
 
 from pydantic import field_validator, model_validator
 
-from core.config import Settings, nearest
+from core.config import Config, nearest
 from core.errors import InputError
 from data.comparisons import formats
 from data.comparisons.appending import Appending, appending
@@ -32,7 +32,7 @@ NewBar = Callable[[int], Bar]  # for so many bytes
 _RECORDS_BETWEEN_UPDATES = 1000
 
 
-class Source(Settings):
+class Source(Config):
     """What to import, and how it is read: by a format's name, or by a mapping of columns."""
 
     source: str  # a path (absolute, from the project or from the data mirror), or hub:owner/name[:config]:split

@@ -1,6 +1,6 @@
 """Corpora of sentence pairs, one file each.
 
-A corpus is a module here with `Settings` (a `CorpusSettings`) and `pairs(settings)`, an iterator over `Pair`. Where it
+A corpus is a module here with `Config` (a `CorpusConfig`) and `pairs(settings)`, an iterator over `Pair`. Where it
 comes with official splits its pairs name theirs; else `data.splits` places whole documents.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pydantic import Field, model_validator
 
-from core.config import Settings, nearest, validated
+from core.config import Config, nearest, validated
 from core.errors import InputError
 
 
@@ -26,7 +26,7 @@ class Pair(NamedTuple):
     split: str | None = None  # "train", "validation" or "test" where the corpus says so
 
 
-class CorpusSettings(Settings):
+class CorpusConfig(Config):
     """What every corpus can be told."""
 
     name: str
@@ -39,7 +39,7 @@ class CorpusSettings(Settings):
     language: str | None = None  # of the targets, as Moses' tokenizer names it; None is what the corpus says, or "en"
 
     @model_validator(mode="after")
-    def _leaves_something_to_train_on(self) -> "CorpusSettings":
+    def _leaves_something_to_train_on(self) -> "CorpusConfig":
         if self.prompts + self.validation + self.test >= 1:
             raise ValueError("prompts + validation + test must be less than 1: the rest is for training")
         return self
@@ -60,14 +60,14 @@ def names() -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(__path__))
 
 
-def settings(values: Mapping[str, Any], where: str) -> CorpusSettings:
+def settings(values: Mapping[str, Any], where: str) -> CorpusConfig:
     """The settings of the corpus that `values["name"]` names. Raises InputError on unknown names and keys."""
-    return validated(_module(values.get("name"), where).Settings, values, where)
+    return validated(_module(values.get("name"), where).Config, values, where)
 
 
-def read_pairs(corpus: CorpusSettings) -> Iterator[Pair]:
+def read_pairs(corpus: CorpusConfig) -> Iterator[Pair]:
     """The pairs of a corpus, as far as its limit."""
-    pairs: Callable[[CorpusSettings], Iterator[Pair]] = _module(corpus.name, "corpus").pairs
+    pairs: Callable[[CorpusConfig], Iterator[Pair]] = _module(corpus.name, "corpus").pairs
     seen = Counter[str | None]()
     for pair in pairs(corpus):
         seen[pair.split] += 1

@@ -8,13 +8,13 @@ from typing import Literal
 
 from core.errors import InputError
 from data import mirror
-from data.corpora import CorpusSettings, Pair, hub
+from data.corpora import CorpusConfig, Pair, hub
 
 HUB = "tuetschek/e2e_nlg"
 FILES = {"train": "trainset.csv.gz", "validation": "devset.csv.gz", "test": "testset_w_refs.csv.gz"}
 
 
-class Settings(CorpusSettings):
+class Config(CorpusConfig):
     """Settings of the corpus `e2e`."""
 
     name: Literal["e2e"]
@@ -24,7 +24,7 @@ class Settings(CorpusSettings):
         return frozenset({"validation", "test"})
 
 
-def pairs(settings: CorpusSettings) -> Iterator[Pair]:
+def pairs(settings: CorpusConfig) -> Iterator[Pair]:
     """Pairs (meaning representation, text) with their official splits; the document is the meaning representation."""
     folder = mirror.folder("e2e")
     if folder is None:

@@ -8,10 +8,10 @@ from pydantic import Field
 
 from core.errors import InputError
 from data import mirror
-from data.corpora import CorpusSettings, Pair
+from data.corpora import CorpusConfig, Pair
 
 
-class Settings(CorpusSettings):
+class Config(CorpusConfig):
     """Settings of the corpus `hub`; a column inside a nested one is written `translation.en`."""
 
     name: Literal["hub"]
@@ -26,13 +26,13 @@ class Settings(CorpusSettings):
         return frozenset(self.splits) - {"train"}
 
 
-def pairs(settings: CorpusSettings) -> Iterator[Pair]:
+def pairs(settings: CorpusConfig) -> Iterator[Pair]:
     """Pairs of the named splits, read as a stream.
 
     Raises:
         InputError: the data set cannot be loaded, or lacks a split or column that the settings name.
     """
-    assert isinstance(settings, Settings)
+    assert isinstance(settings, Config)
     import datasets
 
     local = mirror.folder(settings.path)
@@ -58,7 +58,7 @@ def official_pairs(corpus: str, path: str, source_column: str, target_column: st
     splits = {name: name for name in ("train", "validation", "test")}
     try:
         yield from pairs(
-            Settings(name="hub", path=path, source_column=source_column, target_column=target_column, splits=splits)
+            Config(name="hub", path=path, source_column=source_column, target_column=target_column, splits=splits)
         )
     except InputError as error:
         place = mirror.root()
@@ -69,7 +69,7 @@ def official_pairs(corpus: str, path: str, source_column: str, target_column: st
         ) from None
 
 
-def _read(rows: Any, settings: Settings, theirs: str, ours: str) -> Iterator[Pair]:
+def _read(rows: Any, settings: Config, theirs: str, ours: str) -> Iterator[Pair]:
     for number, row in enumerate(rows):
         source, target = (_column(row, c, settings.path) for c in (settings.source_column, settings.target_column))
         if source and target:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from core.errors import InputError
-from data.corpora import CorpusSettings, Pair
+from data.corpora import CorpusConfig, Pair
 
 PSALMS = 19
 # A verse number of the Basic English text, "12. ", with the number of the same verse in the King James numbering, "\\43:1\\",
@@ -19,20 +19,20 @@ MARKER = re.compile(r"(\d+)\.\s*(?:\\(\d+):(\d+)\\)?")
 WORD = re.compile(r"[a-z]{4,}")
 
 
-class Settings(CorpusSettings):
+class Config(CorpusConfig):
     """Settings of the corpus `kjv_bbe`."""
 
     name: Literal["kjv_bbe"]
     min_lead: float = 0.02  # a chapter is kept if its pairs share this much more vocabulary than pairs moved by a verse
 
 
-def pairs(settings: CorpusSettings) -> Iterator[Pair]:
+def pairs(settings: CorpusConfig) -> Iterator[Pair]:
     """Pairs of the chapters whose verses correspond; the document is the chapter.
 
     Raises:
         InputError: the packages are not installed, or fewer than half of the chapters pass the check.
     """
-    assert isinstance(settings, Settings)
+    assert isinstance(settings, Config)
     king_james, basic_english = _king_james(), _basic_english()
     chapters: dict[int, list[int]] = {}
     for verse in king_james:

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from typing import Literal
 
 from data import mirror
-from data.corpora import CorpusSettings, Pair, hub
+from data.corpora import CorpusConfig, Pair, hub
 from data.corpora.parallel_text import read_parallel
 
 HUB = "bentrevett/multi30k"  # English and German only
 FILES = {"train": "train", "validation": "val", "test": "test_2016_flickr"}
 
 
-class Settings(CorpusSettings):
+class Config(CorpusConfig):
     """Settings of the corpus `multi30k`."""
 
     name: Literal["multi30k"]
@@ -27,9 +27,9 @@ class Settings(CorpusSettings):
         return self.language or self.target
 
 
-def pairs(settings: CorpusSettings) -> Iterator[Pair]:
+def pairs(settings: CorpusConfig) -> Iterator[Pair]:
     """29,000 / 1,014 / 1,000 pairs with their official splits, from the mirror's folder `multi30k`, else from the hub."""
-    assert isinstance(settings, Settings)
+    assert isinstance(settings, Config)
     folder = mirror.folder("multi30k")
     if folder is None:
         yield from hub.official_pairs("multi30k", HUB, settings.source, settings.target)

@@ -9,10 +9,10 @@ from typing import Literal
 
 from core.errors import InputError
 from data import mirror
-from data.corpora import CorpusSettings, Pair
+from data.corpora import CorpusConfig, Pair
 
 
-class Settings(CorpusSettings):
+class Config(CorpusConfig):
     """Settings of the corpus `parallel_text`: paths, relative to the project or to the mirror.
 
     Without `validation_files` or `test_files`, held-out pairs are taken from the training files.
@@ -29,9 +29,9 @@ class Settings(CorpusSettings):
         return frozenset(name for name, files in given.items() if files)
 
 
-def pairs(settings: CorpusSettings) -> Iterator[Pair]:
+def pairs(settings: CorpusConfig) -> Iterator[Pair]:
     """Pairs of all the files, each a document of its own."""
-    assert isinstance(settings, Settings)
+    assert isinstance(settings, Config)
     yield from _split(settings.train_files, "train")
     if settings.validation_files:
         yield from _split(settings.validation_files, "validation")

@@ -3,7 +3,7 @@
 A task knows how its sequences are made, the network that the paper gives it, learning rate, biases, and when it counts as
 solved. `task("2c", {"q": 50, "p": 50})` makes one; what is left out is as in the paper. The keys `network` and `criteria`
 change single values of the paper's: `task("3a", {"network": {"initial": 0.2, "input_gate_bias": [-1, -2, -3]}, "criteria":
-{"ST2": {"mean_error": 0.02}}})`; what can be changed is in `NetworkSettings` and `CriterionSettings` (`task.py`). Everything
+{"ST2": {"mean_error": 0.02}}})`; what can be changed is in `NetworkConfig` and `CriterionConfig` (`task.py`). Everything
 random is a function of (seed, trial, round), so a trial sees the same sequences whatever runs beside it.
 
 Where the paper can be read in two ways:

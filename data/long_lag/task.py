@@ -9,17 +9,17 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from core.config import Settings, nearest, validated
+from core.config import Config, nearest, validated
 from core.errors import InputError
 
-S = TypeVar("S", bound=Settings)
+S = TypeVar("S", bound=Config)
 
 ADDITIONAL = 2560  # test sequences that measure a trial after its success
 RECENT = 2000  # training sequences that "average training error" and "most recent" speak of
 TEST_PART = 256  # test sequences looked at together
 
 
-class NetworkSettings(Settings):
+class NetworkConfig(Config):
     """What may be changed of a net: all but the inputs and outputs, which are the task's."""
 
     blocks: int = Field(default=1, ge=1)  # each has one input gate and one output gate
@@ -43,7 +43,7 @@ class NetworkSettings(Settings):
         return self
 
 
-class Network(NetworkSettings):
+class Network(NetworkConfig):
     """A net of memory blocks as table 10 describes it: input, hidden layer of cells and gates, output."""
 
     inputs: int = Field(ge=1)
@@ -97,7 +97,7 @@ def side_by_side(trials: list[Sequences], join: Literal["stack", "cat"] = "stack
     )
 
 
-class CriterionSettings(Settings):
+class CriterionConfig(Config):
     """What may be changed of a criterion."""
 
     on: Literal["training", "test"] = "test"  # the most recent training sequences, or a test set
@@ -106,7 +106,7 @@ class CriterionSettings(Settings):
     mean_error: float | None = Field(default=None, gt=0)  # mean absolute error below it
 
 
-class Criterion(CriterionSettings):
+class Criterion(CriterionConfig):
     """When a trial has succeeded; every condition must hold."""
 
     name: str = "success"
@@ -121,7 +121,7 @@ class Criterion(CriterionSettings):
         return self
 
 
-class Task(Settings, ABC):
+class Task(Config, ABC):
     """A task with its paper settings. A sequence is right if all outputs at its end are within `tolerance` of the goal.
 
     The keys `network` and `criteria` (a mapping from their names) change the paper's network and criteria, key by key.
@@ -133,8 +133,8 @@ class Task(Settings, ABC):
     update: Literal["sequence", "step"] = "sequence"  # A.1: an update is the sum of the contributions of all time steps
     round: int = Field(default=100, ge=1)  # training sequences between two looks at the criteria
     tolerance: float = Field(gt=0)
-    network_changes: NetworkSettings = Field(default=NetworkSettings(), alias="network")
-    criteria_changes: dict[str, CriterionSettings] = Field(default_factory=dict, alias="criteria")
+    network_changes: NetworkConfig = Field(default=NetworkConfig(), alias="network")
+    criteria_changes: dict[str, CriterionConfig] = Field(default_factory=dict, alias="criteria")
 
     @property
     @abstractmethod
@@ -190,7 +190,7 @@ class Task(Settings, ABC):
         return (errors >= self.tolerance).any(-1), errors.mean(-1)
 
 
-def changed(paper: S, changes: Settings, where: str) -> S:
+def changed(paper: S, changes: Config, where: str) -> S:
     """`paper` with those values of `changes` that were given."""
     given = changes.model_dump(exclude_unset=True)
     return validated(type(paper), {**dict(paper), **given}, where) if given else paper

@@ -9,18 +9,18 @@ from torch import Tensor
 from core.errors import InputError, NotFiniteError
 from data.tokenizer import BEGIN, END, PAD
 from lightning_modules.decoding.ensemble import Ensemble, select
-from lightning_modules.decoding.hypotheses import DecodingSettings, Hypothesis, score
+from lightning_modules.decoding.hypotheses import DecodingConfig, Hypothesis, score
 from lightning_modules.decoding.top_k import top_k
 from lightning_modules.translators.base import Translator
 
 
 @torch.no_grad()
-def beam_search(model: Translator | Ensemble, source: Tensor, settings: DecodingSettings) -> list[list[Hypothesis]]:
+def beam_search(model: Translator | Ensemble, source: Tensor, settings: DecodingConfig) -> list[list[Hypothesis]]:
     """Beam search over a padded batch (B, S): `n_best` hypotheses for each sentence, best first.
 
     At each step the 2 x beam best continuations of a sentence are looked at: those among its first `beam` that end are
     finished hypotheses, the first `beam` that do not end go on. A sentence is done when `beam` hypotheses have finished.
-    At `extra_pieces` beyond its source every hypothesis must end.
+    At `extra_tokens` beyond its source every hypothesis must end.
 
     Raises InputError when a coverage penalty is wanted of a model without attention, or no score is finite.
     """
@@ -32,10 +32,10 @@ def beam_search(model: Translator | Ensemble, source: Tensor, settings: Decoding
     return _ranked(trail, ensemble, source, settings)
 
 
-def _searched(ensemble: Ensemble, source: Tensor, settings: DecodingSettings) -> "Trail":
-    beam = settings.beam
-    memories, states = ensemble.begin(source, 1)  # before the first piece a sentence has one hypothesis
-    limits = (source != PAD).sum(1) - 1 + settings.extra_pieces
+def _searched(ensemble: Ensemble, source: Tensor, settings: DecodingConfig) -> "Trail":
+    beam = settings.beam_size
+    memories, states = ensemble.begin(source, 1)  # before the first token a sentence has one hypothesis
+    limits = (source != PAD).sum(1) - 1 + settings.extra_tokens
     first_limit = int(limits.min())
     sentences = torch.arange(len(source), device=source.device)  # rows of `source` still at work
     scores = source.new_zeros(len(source), 1, dtype=torch.float32)
@@ -44,7 +44,7 @@ def _searched(ensemble: Ensemble, source: Tensor, settings: DecodingSettings) ->
     trail = Trail(keeps_attention=ensemble.attends and (settings.alignments or settings.coverage_penalty > 0))
 
     while len(sentences):
-        length = len(trail.steps) + 1  # with the piece chosen now, the end piece counted
+        length = len(trail.steps) + 1  # with the token chosen now, the end token counted
         log_p, attention, states = ensemble.step(memories, states, previous)
         trail.add(previous, attention)
         log_p = log_p.view(*scores.shape, -1)
@@ -55,12 +55,12 @@ def _searched(ensemble: Ensemble, source: Tensor, settings: DecodingSettings) ->
             log_p[must_end, :, END] = end
         types = log_p.shape[2]
         total, order = top_k(log_p, scores[:, :, None], min(2 * beam, scores.shape[1] * types))
-        origin, piece = order // types, order % types
+        origin, token = order // types, order % types
         row = origin + scores.shape[1] * torch.arange(len(sentences), device=source.device)[:, None]
 
-        ends = piece == END
+        ends = token == END
         if length <= first_limit and not ends.any():  # as at most steps
-            scores, row, piece = (x[:, :beam] for x in (total, row, piece))
+            scores, row, token = (x[:, :beam] for x in (total, row, token))
         else:
             ending = ends & total.isfinite()
             ending[:, beam:] = False
@@ -70,10 +70,10 @@ def _searched(ensemble: Ensemble, source: Tensor, settings: DecodingSettings) ->
             # The first `beam` that do not end, in their order: a stable sort moves the ended ones behind them.
             live = ends.to(torch.int8).argsort(dim=1, stable=True)[:, :beam]
             keep = ((finished < beam) & ~must_end).nonzero()[:, 0]
-            scores, row, piece = (x.gather(1, live)[keep] for x in (total.masked_fill(ends, -torch.inf), row, piece))
+            scores, row, token = (x.gather(1, live)[keep] for x in (total.masked_fill(ends, -torch.inf), row, token))
             if len(keep) < len(sentences):
                 memories, sentences, finished = select(memories, keep), sentences[keep], finished[keep]
-        previous, parents = piece.flatten(), row.flatten()
+        previous, parents = token.flatten(), row.flatten()
         trail.parents.append(parents)
         states = select(states, parents)
     return trail
@@ -82,7 +82,7 @@ def _searched(ensemble: Ensemble, source: Tensor, settings: DecodingSettings) ->
 class Ended(NamedTuple):
     """The hypotheses that end at one step."""
 
-    length: int  # theirs, with the end piece
+    length: int  # theirs, with the end token
     sentences: Tensor  # (N,)
     rows: Tensor  # (N,) the row that each extends
     log_p: Tensor  # (N,)
@@ -93,7 +93,7 @@ class Trail:
 
     def __init__(self, keeps_attention: bool) -> None:
         self.keeps_attention = keeps_attention
-        self.steps: list[np.ndarray] = []  # (R,) the pieces that each step read
+        self.steps: list[np.ndarray] = []  # (R,) the tokens that each step read
         self.attention: list[np.ndarray] = []  # (R, A, S)
         self.parents: list[Tensor] = []  # (R of the next step,) the row of this step that each row of the next extends
         self.ended: list[Ended] = []
@@ -104,44 +104,44 @@ class Trail:
             self.attention.append(attention.float().cpu().numpy())
 
     def followed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
-        """Of all N finished hypotheses, longest first: sentences, log P, lengths (with the end piece), pieces (N, longest) from
-        the begin piece on, and the attention (N, longest, A, S) of their steps."""
+        """Of all N finished hypotheses, longest first: sentences, log P, lengths (with the end token), tokens (N, longest) from
+        the begin token on, and the attention (N, longest, A, S) of their steps."""
         lengths = np.repeat([e.length for e in self.ended], [len(e.rows) for e in self.ended])[::-1]
         sentences, rows, log_p = (torch.cat(x).cpu().numpy()[::-1] for x in list(zip(*self.ended, strict=True))[1:])
         parents = [p.cpu().numpy() for p in self.parents]
-        pieces = np.full((len(rows), len(self.steps)), PAD)
-        attention = np.zeros((*pieces.shape, *self.attention[0].shape[1:]), np.float32) if self.attention else None
+        tokens = np.full((len(rows), len(self.steps)), PAD)
+        attention = np.zeros((*tokens.shape, *self.attention[0].shape[1:]), np.float32) if self.attention else None
         rows = rows.copy()
         for t in reversed(range(len(self.steps))):
-            reached = int(np.searchsorted(-lengths, -t, side="left"))  # hypotheses of more than t pieces stand first
+            reached = int(np.searchsorted(-lengths, -t, side="left"))  # hypotheses of more than t tokens stand first
             at = rows[:reached]
-            pieces[:reached, t] = self.steps[t][at]
+            tokens[:reached, t] = self.steps[t][at]
             if attention is not None:
                 attention[:reached, t] = self.attention[t][at]
             if t:
                 rows[:reached] = parents[t - 1][at]
-        return sentences, log_p, lengths, pieces, attention
+        return sentences, log_p, lengths, tokens, attention
 
 
-def _ranked(trail: Trail, ensemble: Ensemble, source: Tensor, settings: DecodingSettings) -> list[list[Hypothesis]]:
+def _ranked(trail: Trail, ensemble: Ensemble, source: Tensor, settings: DecodingConfig) -> list[list[Hypothesis]]:
     found: list[list[Hypothesis]] = [[] for _ in range(len(source))]
     sizes = (source != PAD).sum(1).tolist()
-    sentences, log_p, lengths, pieces, attention = trail.followed()
+    sentences, log_p, lengths, tokens, attention = trail.followed()
     for i in reversed(range(len(sentences))):  # in the order they finished: the first of equals is the better one
         sentence, length = int(sentences[i]), int(lengths[i])
         seen = attention[i, :length, :, : sizes[sentence]] if attention is not None else None
-        found[sentence].append(hypothesis(ensemble, pieces[i, 1:length].tolist(), float(log_p[i]), seen, settings))
+        found[sentence].append(hypothesis(ensemble, tokens[i, 1:length].tolist(), float(log_p[i]), seen, settings))
     if not all(found):
         raise NotFiniteError
     return [sorted(h, key=lambda h: -h.score)[: settings.n_best] for h in found]
 
 
 def hypothesis(
-    ensemble: Ensemble, pieces: list[int], log_p: float, attention: np.ndarray | None, settings: DecodingSettings
+    ensemble: Ensemble, tokens: list[int], log_p: float, attention: np.ndarray | None, settings: DecodingConfig
 ) -> Hypothesis:
     """A finished hypothesis from the attention (T + 1, A, S) of its steps, ranked by `settings`."""
     mean = attention.mean(1) if attention is not None else None
-    ranked = score(log_p, len(pieces) + 1, mean, settings)
+    ranked = score(log_p, len(tokens) + 1, mean, settings)
     if attention is None or not settings.alignments:
-        return Hypothesis(pieces, ranked)
-    return Hypothesis(pieces, ranked, mean, ensemble.alignment(attention, settings.aligned_step))
+        return Hypothesis(tokens, ranked)
+    return Hypothesis(tokens, ranked, mean, ensemble.alignment(attention, settings.aligned_step))

@@ -1,4 +1,4 @@
-"""Translators of any architectures as one: the mean of their probabilities, piece by piece.
+"""Translators of any architectures as one: the mean of their probabilities, token by token.
 
 As Sutskever et al. (2014, table 1), whose members had one architecture, and Luong et al. (2015, 4.2), whose members differed in
 attention and dropout. All that is needed is that they share a vocabulary. A single translator is an ensemble of one: every way of
@@ -24,7 +24,7 @@ NO_CONTINUATION = [PAD, BEGIN]  # they get none of the probability
 
 
 class Prediction(NamedTuple):
-    """What an ensemble says of the next piece of R hypotheses."""
+    """What an ensemble says of the next token of R hypotheses."""
 
     log_p: Tensor  # (R, V)
     attention: Tensor | None  # (R, A, S), of the A members that have attention; None where none has
@@ -53,7 +53,7 @@ class Ensemble:
 
     @property
     def longest_source(self) -> int | None:
-        """The most source pieces, without the end piece, that all members can read; None is any number."""
+        """The most source tokens, without the end token, that all members can read; None is any number."""
         limits = [m.longest_source for m in self.models if m.longest_source is not None]
         return min(limits) if limits else None
 
@@ -72,16 +72,16 @@ class Ensemble:
     def products_in(self, precision: Precision) -> torch.autocast:
         """Within it products of matrices are taken in `precision`, states and sums in single; in single where the device has no bf16."""
         device = self.device.type
-        return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16" and has_bf16(device))
+        return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed" and has_bf16(device))
 
     def begin(self, source: Tensor, beams: int) -> tuple[list[Memory], list[State]]:
-        """The encoded source (B, S), padded on either side, and the states before the first target piece, `beams` rows for each sentence."""
+        """The encoded source (B, S), padded on either side, and the states before the first target token, `beams` rows for each sentence."""
         source = right_padded(source)
         memories = [m.encode(source) for m in self.models]
         return memories, [m.start(memory, beams) for m, memory in zip(self.models, memories, strict=True)]
 
     def step(self, memories: list[Memory], states: list[State], previous: Tensor) -> Prediction:
-        """One target position; `previous` (R,) are the pieces before it."""
+        """One target position; `previous` (R,) are the tokens before it."""
         members = zip(self.models, memories, states, strict=True)
         steps = [m.step(memory, state, previous) for m, memory, state in members]
         attentions = [s.attention for s in steps if s.attention is not None]
@@ -98,7 +98,7 @@ class Ensemble:
         return any(m.aligned_step for m in self.models)
 
     def alignment(self, attention: np.ndarray, step: str = "predicted") -> np.ndarray:
-        """The weights (T, S) that belong to each target piece, from those of all steps, (T + 1, A, S).
+        """The weights (T, S) that belong to each target token, from those of all steps, (T + 1, A, S).
 
         Step t reads y_{t-1} and predicts y_t; the weights of the step that read y_t are row t + 1. Which of them its weights align, each
         architecture's paper says (`aligned_step`, with step "paper"); trained models align what they predict (docs/translation.md).
@@ -114,9 +114,9 @@ def select(parts: list[dict[str, Tensor]], rows: Tensor) -> list[dict[str, Tenso
 
 
 def log_softmax(model: Translator, features: Tensor) -> Tensor:
-    """(N, V) log p of the next piece after features (N, d)."""
+    """(N, V) log p of the next token after features (N, d)."""
     weight, bias = model.output
     scores = torch.nn.functional.linear(features, weight, bias).float()
-    for piece in NO_CONTINUATION:  # several times faster than both at once
-        scores[:, piece] = -torch.inf
+    for token in NO_CONTINUATION:  # several times faster than both at once
+        scores[:, token] = -torch.inf
     return torch.log_softmax(scores, -1, out=scores)  # in place: fresh memory of this size costs as much as the sum

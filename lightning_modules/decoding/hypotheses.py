@@ -6,38 +6,40 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from core.config import Settings
+from core.config import Config
 
-COVERAGE_FLOOR = 1e-6  # a source piece that no step looked at (a window passed it by) costs log of this, not infinity
+COVERAGE_FLOOR = 1e-6  # a source token that no step looked at (a window passed it by) costs log of this, not infinity
 
 
-class DecodingSettings(Settings):
+class DecodingConfig(Config):
     """How to decode. A beam of 1 is greedy search."""
 
     method: Literal["beam", "sample"] = "beam"
-    beam: int = Field(default=5, ge=1)
+    beam_size: int = Field(default=5, ge=1)
     n_best: int = Field(default=1, ge=1)  # hypotheses given for each sentence; with method "sample", samples
-    length_penalty: float = Field(
+    beam_alpha: float = Field(
         default=0.6, ge=-5, le=5
     )  # alpha of Wu et al. (2016), eq. 14; 0 ranks by log probability alone
     coverage_penalty: float = Field(
         default=0.0, ge=0, allow_inf_nan=False
     )  # beta of the same; for models with attention
     alignments: bool = False  # give each hypothesis the attention of its own steps
-    # The step whose weights align a target piece: the one that predicted it, the one that read it, or as the model's paper says.
+    # The step whose weights align a target token: the one that predicted it, the one that read it, or as the model's paper says.
     aligned_step: Literal["predicted", "input", "paper"] = "predicted"
-    extra_pieces: int = Field(
+    extra_tokens: int = Field(
         default=50, ge=0
     )  # a translation may be this much longer than its source (Vaswani et al. 2017, 6.1)
     temperature: float = Field(default=1.0, ge=1e-6)  # method "sample"
     seed: int = Field(default=0, ge=0)  # method "sample"
-    batch_pieces: int = Field(default=2048, ge=1)  # padded source pieces of one batch
-    precision: Literal["single", "bf16"] = "single"  # of products; "bf16" where the device has it, sums stay in single
+    batch_tokens: int = Field(default=2048, ge=1)  # padded source tokens of one batch
+    precision: Literal["32-true", "bf16-mixed"] = (
+        "32-true"  # of products; "bf16" where the device has it, sums stay in single
+    )
 
     @model_validator(mode="after")
-    def _nothing_is_ignored(self) -> "DecodingSettings":
-        if self.method == "beam" and self.n_best > self.beam:
-            raise ValueError(f"n_best ({self.n_best}) needs a beam of that width or more (found {self.beam})")
+    def _nothing_is_ignored(self) -> "DecodingConfig":
+        if self.method == "beam" and self.n_best > self.beam_size:
+            raise ValueError(f"n_best ({self.n_best}) needs a beam of that width or more (found {self.beam_size})")
         if self.method == "sample" and self.coverage_penalty:
             raise ValueError('coverage_penalty is for method "beam": samples are not ranked')
         return self
@@ -45,38 +47,38 @@ class DecodingSettings(Settings):
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One translation: its T pieces without begin and end, and its score, by which hypotheses of a sentence are ranked.
+    """One translation: its T tokens without begin and end, and its score, by which hypotheses of a sentence are ranked.
 
-    With `DecodingSettings.alignments`, and of models that have attention, over the S source pieces (the end piece last):
+    With `DecodingConfig.alignments`, and of models that have attention, over the S source tokens (the end token last):
     """
 
-    pieces: list[int]
+    tokens: list[int]
     score: float
     attention: np.ndarray | None = field(default=None, compare=False)  # (T + 1, S) weights of each step, the end's last
-    alignment: np.ndarray | None = field(default=None, compare=False)  # (T, S) weights that belong to each piece
+    alignment: np.ndarray | None = field(default=None, compare=False)  # (T, S) weights that belong to each token
 
 
 def length_penalty(length: int | np.ndarray, alpha: float) -> float | np.ndarray:
-    """lp(Y) = ((5 + |Y|) / 6)^alpha (Wu et al. 2016, eq. 14). |Y| counts the end piece."""
+    """lp(Y) = ((5 + |Y|) / 6)^alpha (Wu et al. 2016, eq. 14). |Y| counts the end token."""
     return ((5 + length) / 6) ** alpha
 
 
 def coverage_penalty(attention: np.ndarray, beta: float) -> float:
     """cp(X; Y) = beta sum_i log(min(sum_j p_ij, 1)) (Wu et al. 2016, eq. 14), from the attention (T + 1, S) of all steps.
 
-    The paper does not say whether X has its end piece: here it has not, as nothing is to be translated there. A sum of 0,
+    The paper does not say whether X has its end token: here it has not, as nothing is to be translated there. A sum of 0,
     which only a window of local attention leaves, counts as `COVERAGE_FLOOR`.
     """
     seen = attention[:, :-1].sum(0, dtype=np.float64)
     return float(beta * np.log(np.clip(seen, COVERAGE_FLOOR, 1.0)).sum())
 
 
-def score(log_p: float, length: int, attention: np.ndarray | None, settings: DecodingSettings) -> float:
-    """s(Y, X) = log P(Y|X) / lp(Y) + cp(X; Y) (eq. 14) of a finished hypothesis of `length` pieces with its end piece.
+def score(log_p: float, length: int, attention: np.ndarray | None, settings: DecodingConfig) -> float:
+    """s(Y, X) = log P(Y|X) / lp(Y) + cp(X; Y) (eq. 14) of a finished hypothesis of `length` tokens with its end token.
 
     The paper also prunes by it while searching; here the beam goes by log P, and s ranks what has finished.
     """
-    ranked = float(log_p / length_penalty(length, settings.length_penalty))
+    ranked = float(log_p / length_penalty(length, settings.beam_alpha))
     if settings.coverage_penalty and attention is not None:
         ranked += coverage_penalty(attention, settings.coverage_penalty)
     return ranked

@@ -9,12 +9,12 @@ from torch import Tensor
 from core.errors import NotFiniteError
 from data.tokenizer import BEGIN, END, PAD
 from lightning_modules.decoding.ensemble import Ensemble
-from lightning_modules.decoding.hypotheses import DecodingSettings, Hypothesis
+from lightning_modules.decoding.hypotheses import DecodingConfig, Hypothesis
 from lightning_modules.translators.base import Translator
 
 
 @torch.no_grad()
-def sample(model: Translator | Ensemble, source: Tensor, settings: DecodingSettings) -> list[list[Hypothesis]]:
+def sample(model: Translator | Ensemble, source: Tensor, settings: DecodingConfig) -> list[list[Hypothesis]]:
     """`n_best` ancestral samples for each sentence of a padded batch (B, S), in the order drawn; scores are log P(Y|X).
 
     Random numbers belong to (seed, sentence, sample), so a sentence's samples are the same in any batch. Raises InputError when
@@ -25,10 +25,10 @@ def sample(model: Translator | Ensemble, source: Tensor, settings: DecodingSetti
         return _sampled(ensemble, source, settings)
 
 
-def _sampled(ensemble: Ensemble, source: Tensor, settings: DecodingSettings) -> list[list[Hypothesis]]:
+def _sampled(ensemble: Ensemble, source: Tensor, settings: DecodingConfig) -> list[list[Hypothesis]]:
     count = settings.n_best
     sizes = (source != PAD).sum(1)
-    limits = (sizes - 1 + settings.extra_pieces).repeat_interleave(count)
+    limits = (sizes - 1 + settings.extra_tokens).repeat_interleave(count)
     uniforms = torch.from_numpy(_uniforms(source, settings)).to(source.device)  # (B * count, longest)
     memories, states = ensemble.begin(source, count)
     rows = len(limits)
@@ -64,8 +64,8 @@ def _sampled(ensemble: Ensemble, source: Tensor, settings: DecodingSettings) -> 
     return [hypotheses[i : i + count] for i in range(0, rows, count)]
 
 
-def _uniforms(source: Tensor, settings: DecodingSettings) -> np.ndarray:
-    longest = source.shape[1] + settings.extra_pieces
+def _uniforms(source: Tensor, settings: DecodingConfig) -> np.ndarray:
+    longest = source.shape[1] + settings.extra_tokens
     draws = []
     for row in source.cpu().numpy():
         sentence = int.from_bytes(hashlib.blake2b(row[row != PAD].tobytes(), digest_size=8).digest(), "big")

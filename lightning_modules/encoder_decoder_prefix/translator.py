@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from data.tokenizer import PAD
 from lightning_modules.prefix_tuning.prefix import key_values
-from lightning_modules.prefix_tuning.projection import PrefixSettings, Reparametrised
-from lightning_modules.training.config import OptimizationSettings
-from lightning_modules.training.likelihood import MaximumLikelihood
+from lightning_modules.prefix_tuning.projection import PrefixConfig, PrefixProjection
+from lightning_modules.training.config import TrainingConfig
+from lightning_modules.training.likelihood import MaximumLikelihoodModule
 from lightning_modules.translators.base import Memory, State, Step
 from lightning_modules.translators.module import cross_entropy
 from lightning_modules.translators.transformer.model import (
@@ -46,21 +46,21 @@ class EncoderDecoderPrefix(nn.Module):
     """Keys and values of `length` positions for every attention of an encoder-decoder; each part has a P, and an MLP, of its own."""
 
     def __init__(
-        self, shapes: Mapping[str, PartShape], settings: PrefixSettings, initial: Mapping[str, Tensor] | None = None
+        self, shapes: Mapping[str, PartShape], settings: PrefixConfig, initial: Mapping[str, Tensor] | None = None
     ) -> None:
         """`initial`: for each of PARTS (length, layers * 2 * heads * size)."""
         super().__init__()
-        self.shapes, self.length, self.dropout = dict(shapes), settings.length, nn.Dropout(settings.dropout)
+        self.shapes, self.length, self.dropout = dict(shapes), settings.num_virtual_tokens, nn.Dropout(settings.dropout)
         self.parts = nn.ModuleDict(
             {
-                part: Reparametrised(layers * 2 * heads * size, settings, initial[part] if initial else None)
+                part: PrefixProjection(layers * 2 * heads * size, settings, initial[part] if initial else None)
                 for part, (layers, heads, size) in self.shapes.items()
             }
         )
 
     def flat(self) -> dict[str, Tensor]:
         """P of each part: all that is kept after training."""
-        return {part: cast(Reparametrised, table).flat() for part, table in self.parts.items()}
+        return {part: cast(PrefixProjection, table).flat() for part, table in self.parts.items()}
 
     def key_values(self) -> dict[str, list[tuple[Tensor, Tensor]]]:
         """Keys and values (heads, L, size) of each part's layers, after dropout."""
@@ -132,7 +132,7 @@ def _attend_own(attention: Attention, y: Tensor, trained: tuple[Tensor, Tensor],
 def transformer_shapes(base: Transformer) -> dict[str, PartShape]:
     """Attentions of this project's Transformer."""
     s = base.settings
-    return dict.fromkeys(PARTS, PartShape(s.layers, s.heads, s.d_model // s.heads))
+    return dict.fromkeys(PARTS, PartShape(s.num_layers, s.num_heads, s.hidden_size // s.num_heads))
 
 
 @torch.no_grad()
@@ -160,11 +160,11 @@ def _attentions(base: Transformer) -> list[tuple[str, Attention]]:
     return [*encoder, *(("cross", d.cross) for d in decoder), *(("decoder", d.attention) for d in decoder)]
 
 
-class TransformerPrefixTuning(MaximumLikelihood):
+class TransformerPrefixTuningModule(MaximumLikelihoodModule):
     """Cross entropy of the target on a frozen Transformer; checkpoints hold the prefix alone."""
 
     def __init__(
-        self, base: Transformer, prefix: EncoderDecoderPrefix, settings: OptimizationSettings, steps_per_epoch: int
+        self, base: Transformer, prefix: EncoderDecoderPrefix, settings: TrainingConfig, steps_per_epoch: int
     ) -> None:
         super().__init__(prefix, settings, steps_per_epoch)
         self.prefixed = (PrefixedTransformer(base.requires_grad_(False).eval(), prefix),)

@@ -4,43 +4,43 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
-from core.config import Settings
+from core.config import Config
 from data.tokenizer import BEGIN, END, PAD
-from lightning_modules.training.config import OptimizationSettings
+from lightning_modules.training.config import TokenTrainingConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class LanguageModelSettings(Settings):
+class LanguageModelConfig(Config):
     """Sizes of a Llama-type model, and its training."""
 
-    layers: int = Field(default=4, ge=1)
-    hidden: int = Field(default=192, ge=1)
-    feed_forward: int = Field(default=512, ge=1)
-    heads: int = Field(default=4, ge=1)
-    key_value_heads: int = Field(default=4, ge=1)
-    max_positions: int = Field(default=512, ge=1)
-    training: OptimizationSettings = OptimizationSettings(
-        optimizer="adamw", learning_rate=2e-3, schedule="cosine", warmup_steps=50, weight_decay=0.01
+    num_hidden_layers: int = Field(default=4, ge=1)
+    hidden_size: int = Field(default=192, ge=1)
+    intermediate_size: int = Field(default=512, ge=1)
+    num_attention_heads: int = Field(default=4, ge=1)
+    num_key_value_heads: int = Field(default=4, ge=1)
+    max_position_embeddings: int = Field(default=512, ge=1)
+    training: TokenTrainingConfig = TokenTrainingConfig(
+        optimizer="adamw", learning_rate=2e-3, lr_scheduler_type="cosine", warmup_steps=50, weight_decay=0.01
     )
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> "LanguageModelSettings":
-        if self.hidden % (2 * self.heads) or self.heads % self.key_value_heads:
-            raise ValueError("hidden must be a multiple of 2 x heads, and heads one of key_value_heads")
+    def _heads_divide(self) -> "LanguageModelConfig":
+        if self.hidden_size % (2 * self.num_attention_heads) or self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError(
+                "hidden_size must be a multiple of 2 x num_attention_heads, and num_attention_heads one of num_key_value_heads"
+            )
         return self
 
 
-def build_language_model(settings: LanguageModelSettings, vocabulary: int) -> "PreTrainedModel":
+def build_language_model(settings: LanguageModelConfig, vocabulary: int) -> "PreTrainedModel":
     """A model with fresh weights; input and output embeddings are shared."""
     from transformers import AutoModelForCausalLM, LlamaConfig  # seconds, which reading the settings need not cost
 
+    sizes = settings.model_dump(exclude={"training"})  # under the names of LlamaConfig
     config = LlamaConfig(
-        vocab_size=vocabulary, hidden_size=settings.hidden, intermediate_size=settings.feed_forward,
-        num_hidden_layers=settings.layers, num_attention_heads=settings.heads, num_key_value_heads=settings.key_value_heads,
-        max_position_embeddings=settings.max_positions, tie_word_embeddings=True,
-        pad_token_id=PAD, bos_token_id=BEGIN, eos_token_id=END,
-    )  # fmt: skip
+        vocab_size=vocabulary, tie_word_embeddings=True, pad_token_id=PAD, bos_token_id=BEGIN, eos_token_id=END, **sizes
+    )
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     return model

@@ -15,8 +15,8 @@ from core.config import nearest
 from core.errors import InputError
 from lightning_modules.prefix_tuning.prefix import (
     Adapter,
-    EmbeddingPrompt,
     NoPrefix,
+    PromptEmbedding,
     activations,
     cache_shape,
     key_values,
@@ -110,7 +110,7 @@ class RowPrefixes:
 
 @torch.no_grad()
 def _flat(base: PreTrainedModel, adapter: Adapter) -> Tensor:
-    if isinstance(adapter, EmbeddingPrompt):
+    if isinstance(adapter, PromptEmbedding):
         return activations(base, adapter.flat()).to(base.device)
     return (
         adapter.flat().detach().to(base.device) if not isinstance(adapter, NoPrefix) else torch.zeros(0).to(base.device)

@@ -9,21 +9,21 @@ from transformers import PreTrainedTokenizerBase
 from core.errors import InputError
 
 
-def end_piece(tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> int:
-    """The piece that ends a text. Raises InputError when the folder's tokenizer has none."""
+def end_token(tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> int:
+    """The token that ends a text. Raises InputError when the folder's tokenizer has none."""
     if tokenizer.eos_token_id is None:
         raise InputError(
-            f"{folder}: its tokenizer has no end piece (eos_token), where texts end. Name one in its files."
+            f"{folder}: its tokenizer has no end token (eos_token), where texts end. Name one in its files."
         )
     return int(tokenizer.eos_token_id)
 
 
 def prompts(tokenizer: PreTrainedTokenizerBase, template: str, sources: Sequence[str]) -> list[list[int]]:
-    """Piece ids of the sources in their template, as the tokenizer begins a text.
+    """Token ids of the sources in their template, as the tokenizer begins a text.
 
-    A source that spells a special piece is text. Where the template spells one, it is that piece, and so it is then in the source.
+    A source that spells a special token is text. Where the template spells one, it is that token, and so it is then in the source.
     """
     special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     texts = [template.format_map({"source": source}) for source in sources]
-    pieces = tokenizer(texts, split_special_tokens=not any(token in template for token in special))["input_ids"]
-    return cast(list[list[int]], pieces)
+    tokens = tokenizer(texts, split_special_tokens=not any(token in template for token in special))["input_ids"]
+    return cast(list[list[int]], tokens)

@@ -9,17 +9,17 @@ from core.errors import InputError
 from lightning_modules.prefix_tuning.module import target_loss
 from lightning_modules.prefix_tuning.prefix import NoPrefix
 from lightning_modules.shared_prompt.examples import ExampleBatch
-from lightning_modules.training.config import OptimizationSettings
-from lightning_modules.training.likelihood import MaximumLikelihood
+from lightning_modules.training.config import TrainingConfig
+from lightning_modules.training.likelihood import MaximumLikelihoodModule
 
 
-class FineTuning(MaximumLikelihood):
+class FineTuningModule(MaximumLikelihoodModule):
     """Cross entropy of the target only, on the base's own weights; checkpoints hold those that learn."""
 
     def __init__(
         self,
         base: PreTrainedModel,
-        settings: OptimizationSettings,
+        settings: TrainingConfig,
         steps_per_epoch: int,
         top_layers: int | None = None,
     ) -> None:

@@ -9,21 +9,19 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from data.batching import TokenBudgetLoader, padded
-from lightning_modules.language_model.module import next_piece_loss
+from lightning_modules.language_model.module import next_token_loss
 from lightning_modules.prefix_tuning.prefix import Adapter
 from lightning_modules.shared_prompt import attention as packing
 from lightning_modules.shared_prompt.examples import ExampleBatch
-from lightning_modules.training.config import OptimizationSettings
-from lightning_modules.training.likelihood import MaximumLikelihood
+from lightning_modules.training.config import TrainingConfig
+from lightning_modules.training.likelihood import MaximumLikelihoodModule
 from lightning_modules.training.output_loss import projected_cross_entropy
 
 
-class PrefixTuning(MaximumLikelihood):
+class PrefixTuningModule(MaximumLikelihoodModule):
     """Cross entropy of the target only; the base is frozen and stays outside the module, so checkpoints hold the prefix alone."""
 
-    def __init__(
-        self, base: PreTrainedModel, adapter: Adapter, settings: OptimizationSettings, steps_per_epoch: int
-    ) -> None:
+    def __init__(self, base: PreTrainedModel, adapter: Adapter, settings: TrainingConfig, steps_per_epoch: int) -> None:
         super().__init__(adapter, settings, steps_per_epoch)
         self.base = (base.requires_grad_(False).eval(),)
 
@@ -35,12 +33,12 @@ class PrefixTuning(MaximumLikelihood):
         self.base[0].to(self.device)
 
     def loss(self, batch: ExampleBatch | dict[str, Tensor]) -> tuple[Tensor, int]:
-        """Summed cross entropy of the target pieces, and their number."""
+        """Summed cross entropy of the target tokens, and their number."""
         return target_loss(self.base[0], self.adapter, batch)
 
 
 def target_loss(base: PreTrainedModel, adapter: Adapter, batch: ExampleBatch | dict[str, Tensor]) -> tuple[Tensor, int]:
-    """Summed cross entropy of the target pieces, and their number.
+    """Summed cross entropy of the target tokens, and their number.
 
     A batch of `tree_loader` prepares the base for packing; `packing.release` it before it generates. One of `example_loader` is for bases that
     packing refuses.
@@ -51,7 +49,7 @@ def target_loss(base: PreTrainedModel, adapter: Adapter, batch: ExampleBatch | d
         features = states.index_select(0, batch.predicting)
         bias = getattr(layer, "bias", None)
         return projected_cross_entropy(features, layer.weight, bias, batch.targets), len(features)
-    return next_piece_loss(adapter.states(base, batch["text"]), layer, batch["text"], batch["counted"])
+    return next_token_loss(adapter.states(base, batch["text"]), layer, batch["text"], batch["counted"])
 
 
 def example_loader(
@@ -62,7 +60,7 @@ def example_loader(
     seed: int = 0,
     share: tuple[int, int] = (0, 1),
 ) -> TokenBudgetLoader:
-    """Batches of (prompt, target) piece ids: `text` (B, T) and `counted` (B, T), True on target pieces."""
+    """Batches of (prompt, target) token ids: `text` (B, T) and `counted` (B, T), True on target tokens."""
 
     def collate(indices: np.ndarray) -> dict[str, Tensor]:
         chosen = [examples[i] for i in indices]

@@ -1,13 +1,13 @@
 """Prefix-tuning (Li & Liang 2021): a frozen language model learns a task through trained activations before its input.
 
 `Prefix` is the paper's method: key and value vectors before the input at every layer, from an MLP while training. Its
-ablation `EmbeddingPrompt` (7.2, "embedding-only") trains vectors before the input embeddings and nothing above. Either may stand as an
+ablation `PromptEmbedding` (7.2, "embedding-only") trains vectors before the input embeddings and nothing above. Either may stand as an
 infix between input and target (7.3).
 
 Differences from the paper: the base is any causal model with a key/value cache and a linear output layer, grouped-query ones included,
-and is read without its dropout; batches have a budget of pieces, not 5 examples, and read an input once for all its targets
+and is read without its dropout; batches have a budget of tokens, not 5 examples, and read an input once for all its targets
 (`packed_examples.py`). Initial values may be the activations of real words (7.4), and then reach the keys and values through the MLP as
-well, so that training starts where prompting with these words stands. An infix of keys and values stands before the input's last piece,
+well, so that training starts where prompting with these words stands. An infix of keys and values stands before the input's last token,
 which predicts the target's first; words for it are read alone.
 """
 
@@ -21,7 +21,7 @@ from transformers import DynamicCache, GenerationConfig, PreTrainedModel
 
 from core.errors import InputError, NotFiniteError
 from data.batching import padded
-from lightning_modules.prefix_tuning.projection import PrefixSettings, Reparametrised
+from lightning_modules.prefix_tuning.projection import PrefixConfig, PrefixProjection
 from lightning_modules.shared_prompt import attention as packing
 from lightning_modules.shared_prompt.examples import ExampleBatch, Layout
 
@@ -66,13 +66,13 @@ class Adapter(nn.Module, ABC):
         return Layout(virtual=0, infix=self.infix, share=share)
 
 
-class Prefix(Reparametrised, Adapter):
+class Prefix(PrefixProjection, Adapter):
     """Keys and values of `length` positions at every layer; each layer keeps its own number of key/value heads.
 
     P is (length, layers * 2 * heads * head size).
     """
 
-    def __init__(self, base: PreTrainedModel, settings: PrefixSettings, initial: Tensor | None = None) -> None:
+    def __init__(self, base: PreTrainedModel, settings: PrefixConfig, initial: Tensor | None = None) -> None:
         self.shape = layers, heads, size = cache_shape(base)
         super().__init__(layers * 2 * heads * size, settings, initial)
         self.infix, self.dropout = settings.position == "infix", nn.Dropout(settings.dropout)
@@ -116,14 +116,16 @@ class Prefix(Reparametrised, Adapter):
         }
 
 
-class EmbeddingPrompt(Adapter):
+class PromptEmbedding(Adapter):
     """`length` vectors among the input embeddings; the activations above them are the frozen model's own."""
 
-    def __init__(self, base: PreTrainedModel, settings: PrefixSettings, initial: Tensor | None = None) -> None:
+    def __init__(self, base: PreTrainedModel, settings: PrefixConfig, initial: Tensor | None = None) -> None:
         super().__init__()
         width = embeddings(base).shape[1]
         self.infix, self.dropout = settings.position == "infix", nn.Dropout(settings.dropout)
-        self.P = nn.Parameter(torch.randn(settings.length, width) * 0.02 if initial is None else initial.clone())
+        self.P = nn.Parameter(
+            torch.randn(settings.num_virtual_tokens, width) * 0.02 if initial is None else initial.clone()
+        )
 
     def flat(self) -> Tensor:
         """P, (length, d)."""
@@ -140,7 +142,7 @@ class EmbeddingPrompt(Adapter):
         return states[:, len(self.P) :]
 
     def packed_states(self, base: PreTrainedModel, batch: ExampleBatch) -> Tensor:
-        embedded = base.get_input_embeddings()(batch.trees.pieces)
+        embedded = base.get_input_embeddings()(batch.trees.tokens)
         vectors = self.dropout(self.P).repeat(len(batch.trees.trunk_lengths), 1).to(embedded.dtype)
         embedded = embedded.index_copy(1, batch.virtual, vectors[None])
         return packing.states(base.base_model, batch.trees, embedded=embedded)
@@ -179,7 +181,7 @@ def context(base: PreTrainedModel) -> int | None:
 
 
 def longest_text(base: PreTrainedModel, adapter: Adapter) -> int:
-    """Pieces of prompt and target together that the base has positions for, beside the trained ones.
+    """Tokens of prompt and target together that the base has positions for, beside the trained ones.
 
     Raises:
         InputError: the trained positions leave no room.
@@ -224,7 +226,7 @@ def embeddings(base: PreTrainedModel) -> Tensor:
 
 
 def cache_shape(base: PreTrainedModel) -> tuple[int, int, int]:
-    """Layers, key/value heads and their size, read from what the base itself keeps of one piece.
+    """Layers, key/value heads and their size, read from what the base itself keeps of one token.
 
     Raises:
         InputError: the base keeps no keys and values, or others from layer to layer.
@@ -258,7 +260,7 @@ def key_values(flat: Tensor, shape: tuple[int, int, int]) -> list[tuple[Tensor, 
 def activations(base: PreTrainedModel, words: Tensor) -> Tensor:
     """The keys and values of words at every layer, in the layout of P (L, layers * 2 * heads * head size).
 
-    `words` are piece ids (L,) or vectors (L, d) of the embedding layer.
+    `words` are token ids (L,) or vectors (L, d) of the embedding layer.
     """
     text = {"inputs_embeds" if words.is_floating_point() else "input_ids": words[None].to(base.device)}
     with packing.ordinary(base):
@@ -269,30 +271,30 @@ def activations(base: PreTrainedModel, words: Tensor) -> Tensor:
     return both.permute(3, 0, 1, 2, 4).flatten(1).cpu()
 
 
-def build(variant: str, base: PreTrainedModel, settings: PrefixSettings, initial_pieces: list[int] | None) -> Adapter:
-    """The adapter of a variant ("prefix", "embedding" or "none"), starting from `initial_pieces` where given.
+def build(variant: str, base: PreTrainedModel, settings: PrefixConfig, initial_tokens: list[int] | None) -> Adapter:
+    """The adapter of a variant ("prefix", "prompt_tuning" or "none"), starting from `initial_tokens` where given.
 
     Raises InputError where so many positions leave no room for text.
     """
-    pieces = None
-    if initial_pieces:
-        _room(base, settings.length)  # before the base reads so many
-        pieces = torch.tensor([initial_pieces[i % len(initial_pieces)] for i in range(settings.length)])
+    tokens = None
+    if initial_tokens:
+        _room(base, settings.num_virtual_tokens)  # before the base reads so many
+        tokens = torch.tensor([initial_tokens[i % len(initial_tokens)] for i in range(settings.num_virtual_tokens)])
     match variant:
         case "prefix":
-            return Prefix(base, settings, None if pieces is None else activations(base, pieces))
-        case "embedding":
+            return Prefix(base, settings, None if tokens is None else activations(base, tokens))
+        case "prompt_tuning":
             # By the layer, not from its table: some bases scale it.
-            initial = None if pieces is None else base.get_input_embeddings()(pieces.to(base.device)).detach().cpu()
-            return EmbeddingPrompt(base, settings, initial)
+            initial = None if tokens is None else base.get_input_embeddings()(tokens.to(base.device)).detach().cpu()
+            return PromptEmbedding(base, settings, initial)
     return NoPrefix()
 
 
 @torch.inference_mode()
-def generate(
+def transformers_generate(
     base: PreTrainedModel, adapter: Prompting, prompts: Sequence[list[int]], end: int, max_new: int, **options: Any
 ) -> list[list[int]]:
-    """Continuations of prompts of piece ids (one batch), up to the piece `end`; `options` go to `transformers.generate`.
+    """Continuations of prompts of token ids (one batch), up to the token `end`; `options` go to `transformers.generate`.
 
     Prompts are padded on the left and the padding is masked, so a row gets what it would get alone. What the base's folder says of
     writing (a penalty of repetitions, no cache) does not count.

@@ -6,51 +6,66 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from core.config import Settings
+from core.config import Config
 from core.errors import InputError
-from lightning_modules.training.config import OptimizationSettings
+from lightning_modules.training.config import TokenTrainingConfig
 
 
-class PrefixSettings(Settings):
+class PrefixConfig(Config):
     """A prefix and its training."""
 
-    length: int = Field(default=10, ge=1)  # virtual positions
-    reparametrisation: bool = True  # P = MLP(P') while training; False trains P itself ("flat")
-    mlp_input: int = Field(default=512, ge=1)  # width of P'
-    mlp_hidden: int = Field(default=512, ge=1)
-    initial_text: str | None = None  # start from the activations of these words, cut or repeated to `length` pieces
+    num_virtual_tokens: int = Field(default=10, ge=1)  # virtual positions
+    prefix_projection: bool = True  # P = MLP(P') while training; False trains P itself ("flat")
+    projection_input_size: int = Field(default=512, ge=1)  # width of P'
+    encoder_hidden_size: int = Field(default=512, ge=1)
+    prompt_tuning_init_text: str | None = (
+        None  # start from the activations of these words, cut or repeated to `length` tokens
+    )
     position: Literal["prefix", "infix"] = "prefix"  # [P; x; y] or [x; P; y]
     dropout: float = Field(default=0.0, ge=0, lt=1)  # on P, while training
-    training: OptimizationSettings = OptimizationSettings(
-        optimizer="adamw", learning_rate=5e-5, schedule="linear", epochs=10, betas=(0.9, 0.999), tokens_per_batch=512
+    training: TokenTrainingConfig = TokenTrainingConfig(
+        optimizer="adamw",
+        learning_rate=5e-5,
+        lr_scheduler_type="linear",
+        num_train_epochs=10,
+        betas=(0.9, 0.999),
+        batch_tokens=512,
     )
 
 
-class Reparametrised(nn.Module):
+class PrefixProjection(nn.Module):
     """P (length, width). With an MLP it is W_2 tanh(W_1 P' + b_1) + b_2, row by row; the MLP goes when training is done."""
 
-    def __init__(self, width: int, settings: PrefixSettings, initial: Tensor | None = None) -> None:
+    def __init__(self, width: int, settings: PrefixConfig, initial: Tensor | None = None) -> None:
         """`initial` (length, width) is what P is at first, with or without the MLP.
 
         Raises:
             InputError: the MLP has too few hidden units to give `initial` exactly.
         """
         super().__init__()
-        if initial is not None and settings.reparametrisation and settings.length > settings.mlp_hidden:
+        if (
+            initial is not None
+            and settings.prefix_projection
+            and settings.num_virtual_tokens > settings.encoder_hidden_size
+        ):
             raise InputError(
-                f"mlp_hidden: {settings.mlp_hidden} hidden units cannot start {settings.length} positions from words: "
-                f"at least as many are needed. Raise mlp_hidden, or leave initial_text out."
+                f"encoder_hidden_size: {settings.encoder_hidden_size} hidden units cannot start {settings.num_virtual_tokens} positions from words: "
+                f"at least as many are needed. Raise encoder_hidden_size, or leave prompt_tuning_init_text out."
             )
         self.mlp: nn.Sequential | None = None
-        if settings.reparametrisation:
-            self.seed = nn.Parameter(torch.randn(settings.length, settings.mlp_input))  # P'
+        if settings.prefix_projection:
+            self.seed = nn.Parameter(torch.randn(settings.num_virtual_tokens, settings.projection_input_size))  # P'
             self.mlp = nn.Sequential(
-                nn.Linear(settings.mlp_input, settings.mlp_hidden), nn.Tanh(), nn.Linear(settings.mlp_hidden, width)
+                nn.Linear(settings.projection_input_size, settings.encoder_hidden_size),
+                nn.Tanh(),
+                nn.Linear(settings.encoder_hidden_size, width),
             )
             if initial is not None:
                 self._fit(initial)
         else:
-            self.P = nn.Parameter(torch.randn(settings.length, width) * 0.02 if initial is None else initial.clone())
+            self.P = nn.Parameter(
+                torch.randn(settings.num_virtual_tokens, width) * 0.02 if initial is None else initial.clone()
+            )
 
     @torch.no_grad()
     def _fit(self, initial: Tensor) -> None:

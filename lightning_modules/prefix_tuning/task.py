@@ -1,4 +1,4 @@
-"""The adaptation task's examples: inputs of the corpus with their references, as piece ids, sampled by a seed."""
+"""The adaptation task's examples: inputs of the corpus with their references, as token ids, sampled by a seed."""
 
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -8,7 +8,7 @@ import numpy as np
 
 from core.errors import InputError
 from data.arrow import references_by_source
-from lightning_modules.language_model.prompts import end_piece, prompts
+from lightning_modules.language_model.prompts import end_token, prompts
 
 READ_AT_ONCE = 512
 
@@ -18,7 +18,7 @@ class Input(NamedTuple):
 
     source: str
     prompt: list[int]
-    targets: list[list[int]]  # those that fit, each with its end piece
+    targets: list[list[int]]  # those that fit, each with its end token
     references: list[str]  # all of them
 
 
@@ -41,7 +41,7 @@ def read_inputs(
         rows: a split of the corpus. where: its folder, for messages.
         examples: pairs of input and reference; None: no limit. inputs: how many of these.
         by: "inputs" takes inputs with all their references, "pairs" takes pairs one by one, as the paper's low-data sets (6.3) do.
-        longest: pairs of more pieces are left out, and counted in the log.
+        longest: pairs of more tokens are left out, and counted in the log.
 
     Raises:
         InputError: a target is empty, or no pair fits; names the row, or the limit.
@@ -72,11 +72,11 @@ def read_inputs(
                 taken += len(short[: wanted - taken])
     if not found:
         raise InputError(
-            f"{where}: no pair has at most {longest} pieces. Raise prefix_tuning.max_pieces in params.yaml, "
+            f"{where}: no pair has at most {longest} tokens. Raise prefix_tuning.max_length in params.yaml, "
             f"or shorten the template or the prefix."
         )
     print(
-        f"{stage}: {where.name}: {taken} examples of {len(found)} inputs; {too_long} pairs passed over, longer than {longest} pieces",
+        f"{stage}: {where.name}: {taken} examples of {len(found)} inputs; {too_long} pairs passed over, longer than {longest} tokens",
         flush=True,
     )
     return list(found.values())
@@ -85,9 +85,9 @@ def read_inputs(
 def _encoded(
     units: list[tuple[str, list[str]]], tokenizer: Any, template: str
 ) -> list[tuple[str, list[int], list[list[int]]]]:
-    """(source, prompt, targets) as piece ids; the tokenizer sees a part of the texts at once."""
+    """(source, prompt, targets) as token ids; the tokenizer sees a part of the texts at once."""
     read = prompts(tokenizer, template, [source for source, _ in units])
-    end = end_piece(tokenizer, tokenizer.name_or_path)
+    end = end_token(tokenizer, tokenizer.name_or_path)
     texts = [f" {target}" for _, targets in units for target in targets]
     targets = iter(tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"])
     return [

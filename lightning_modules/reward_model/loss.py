@@ -7,38 +7,38 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from core.config import Settings
-from lightning_modules.training.config import OptimizationSettings, Optimizer, Schedule
+from core.config import Config
+from lightning_modules.training.config import Optimizer, Schedule, TrainingConfig
 
 
-class LossSettings(Settings):
+class LossConfig(Config):
     """The loss of a group; the default is the paper's."""
 
     loss: Literal["pairwise", "plackett_luce"] = "pairwise"
     ties: Literal["dropped", "soft"] = "dropped"  # "soft": a tied pair has the target 1/2
     margin: float = Field(default=0.0, ge=0)  # asked of a comparison's difference, for each rank between the two
     # Times the mean of (r_w + r_l)^2 over the comparisons (Eisenstein et al. 2023).
-    centering: float = Field(default=0.0, ge=0)
+    center_rewards_coefficient: float = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
-    def _nothing_is_ignored(self) -> "LossSettings":
-        if self.loss == "plackett_luce" and (self.margin or self.centering or self.ties == "soft"):
-            raise ValueError("margin, centering and soft ties belong to the pairwise loss")
+    def _nothing_is_ignored(self) -> "LossConfig":
+        if self.loss == "plackett_luce" and (self.margin or self.center_rewards_coefficient or self.ties == "soft"):
+            raise ValueError("margin, center_rewards_coefficient and soft ties belong to the pairwise loss")
         return self
 
 
-class Training(OptimizationSettings):
+class RewardTrainingConfig(TrainingConfig):
     """The paper's values (C.2): one epoch, learning rate 9e-6, cosine to 10 %."""
 
-    # Pieces forwarded at once; an update may take several times as many.
-    tokens_per_batch: int = Field(default=8192, ge=1)
+    # Tokens forwarded at once; an update may take several times as many.
+    micro_batch_tokens: int = Field(default=8192, ge=1)
     optimizer: Optimizer = "adamw"
     learning_rate: float = Field(default=9e-6, gt=0)
     betas: tuple[float, float] = (0.9, 0.95)
-    schedule: Schedule = "cosine"
+    lr_scheduler_type: Schedule = "cosine"
 
 
-PAPERS_LOSS = LossSettings()
+PAPERS_LOSS = LossConfig()
 
 
 def comparisons(ranks: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def comparisons(ranks: Tensor) -> Tensor:
     return (ranks[:, :, None] < ranks[:, None, :]) & there[:, :, None] & there[:, None, :]
 
 
-def ranking_loss(reward: Tensor, ranks: Tensor, settings: LossSettings = PAPERS_LOSS) -> Tensor:
+def ranking_loss(reward: Tensor, ranks: Tensor, settings: LossConfig = PAPERS_LOSS) -> Tensor:
     """(G,) loss of each group; the default: -1 / C(K,2) * sum of log sigmoid(r(x, y_w) - r(x, y_l)) over its comparisons.
 
     Args:
@@ -65,9 +65,9 @@ def ranking_loss(reward: Tensor, ranks: Tensor, settings: LossSettings = PAPERS_
         tied = (distance == 0) & there[:, :, None] & there[:, None, :]
         tied &= ~torch.eye(ranks.shape[1], dtype=torch.bool, device=ranks.device)
         terms = terms + (-0.5 * F.logsigmoid(difference)).masked_fill(~tied, 0)
-    if settings.centering:
+    if settings.center_rewards_coefficient:
         both = (reward[:, :, None] + reward[:, None, :]).masked_fill(~strict, 0)
-        terms = terms + settings.centering * both**2
+        terms = terms + settings.center_rewards_coefficient * both**2
     k = (ranks > 0).sum(1)
     return terms.sum((1, 2)) / (k * (k - 1) / 2)
 

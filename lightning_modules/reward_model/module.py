@@ -1,8 +1,8 @@
 """The reward model trained on whole rankings (Ouyang et al. 2022, InstructGPT, 3.5).
 
 All comparisons of a ranking are one batch element, and its prompt is read once for all its responses (`packing.py`).
-Options beside the paper's method, all off unless named: `ties: soft`, `margin`, `centering`, `loss: plackett_luce`, and
-`mode: pairs_shuffled`, which is what the paper warns of.
+Options beside the paper's method, all off unless named: `ties: soft`, `margin`, `center_rewards_coefficient`, `loss: plackett_luce`, and
+`mode: shuffled_pairs`, which is what the paper warns of.
 
 Differences from the paper: the body is whatever language model is given.
 """
@@ -20,9 +20,9 @@ from transformers import PreTrainedModel
 from data.batching import ResumableLoader
 from data.comparisons.encoding import Group
 from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, Prefix
-from lightning_modules.reward_model.loss import PAPERS_LOSS, LossSettings, ranking_loss
+from lightning_modules.reward_model.loss import PAPERS_LOSS, LossConfig, ranking_loss
 from lightning_modules.shared_prompt import attention as packing
-from lightning_modules.training.config import OptimizationSettings
+from lightning_modules.training.config import TrainingConfig
 from lightning_modules.training.optimization import clip, optimization
 from metrics.rankings import accuracy, compare, log_loss
 
@@ -51,17 +51,17 @@ def batch_groups(groups: Sequence[Group]) -> GroupBatch:
     return GroupBatch(packing.pack([(g.prompt, g.responses) for g in groups]), place, ranks, weight)
 
 
-class GroupLoader(ResumableLoader):
-    """Updates of `groups_per_update` random groups, each cut into batches of at most `budget` pieces.
+class RankingLoader(ResumableLoader):
+    """Updates of `batch_size` random groups, each cut into batches of at most `budget` tokens.
 
     Inside an update groups are sorted by size, so that what attention pads is little. The last update of an epoch may be smaller.
     """
 
     def __init__(
-        self, groups: Sequence[Group], groups_per_update: int, budget: int, *, shuffle: bool = True, seed: int = 0
+        self, groups: Sequence[Group], batch_size: int, budget: int, *, shuffle: bool = True, seed: int = 0
     ) -> None:
         super().__init__(self._update, shuffle, seed)
-        self.groups, self.size, self.budget = groups, groups_per_update, budget
+        self.groups, self.size, self.budget = groups, batch_size, budget
 
     def __len__(self) -> int:
         return -(-len(self.groups) // self.size)
@@ -76,15 +76,15 @@ class GroupLoader(ResumableLoader):
 
 
 def within_budget(groups: Sequence[Group], budget: int) -> Iterator[list[Group]]:
-    """The groups by size, cut where one more would bring a part above `budget` pieces."""
+    """The groups by size, cut where one more would bring a part above `budget` tokens."""
     part: list[Group] = []
-    pieces = 0
+    tokens = 0
     for group in sorted(groups, key=len):
-        if part and pieces + len(group) > budget:
+        if part and tokens + len(group) > budget:
             yield part
-            part, pieces = [], 0
+            part, tokens = [], 0
         part.append(group)
-        pieces += len(group)
+        tokens += len(group)
     if part:
         yield part
 
@@ -100,18 +100,18 @@ def pairs(groups: Sequence[Group]) -> list[Group]:
     ]
 
 
-class RewardModel(pl.LightningModule):
+class RewardModelModule(pl.LightningModule):
     """A language model's body and a scalar head, trained on whole rankings.
 
-    An update takes the mean over its groups; it is forwarded in parts that fit the budget of pieces, and their gradients add up.
+    An update takes the mean over its groups; it is forwarded in parts that fit the budget of tokens, and their gradients add up.
     """
 
     def __init__(
         self,
         model: PreTrainedModel,
-        settings: OptimizationSettings,
+        settings: TrainingConfig,
         updates_per_epoch: int,
-        loss: LossSettings = PAPERS_LOSS,
+        loss: LossConfig = PAPERS_LOSS,
         adapter: Adapter | None = None,
     ) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class RewardModel(pl.LightningModule):
         self.settings, self.updates_per_epoch, self.loss_settings = settings, updates_per_epoch, loss
         self.collected: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def train(self, mode: bool = True) -> "RewardModel":
+    def train(self, mode: bool = True) -> "RewardModelModule":
         """Training mode; what a prefix adapts stays in evaluation mode, without its dropout: it is frozen."""
         super().train(mode)
         if not isinstance(self.adapter, NoPrefix):
@@ -148,7 +148,7 @@ class RewardModel(pl.LightningModule):
         optimizer.step()
         scheduler: Any = self.lr_schedulers()
         scheduler.step()
-        return {"loss": total, "train_loss": total, "tokens": sum(batch.trees.pieces.numel() for batch in update)}
+        return {"loss": total, "train_loss": total, "tokens": sum(batch.trees.tokens.numel() for batch in update)}
 
     def validation_step(self, update: list[GroupBatch], batch_idx: int) -> None:
         for batch in update:
@@ -170,7 +170,7 @@ class RewardModel(pl.LightningModule):
 
 
 def rewards(model: PreTrainedModel, trees: packing.Trees, adapter: Adapter | None = None) -> Tensor:
-    """(R,) the scalar head's value at the last piece of each response, in float32.
+    """(R,) the scalar head's value at the last token of each response, in float32.
 
     `model` is a sequence classification model with one label, prepared for packing: the scalar head takes the place of the
     unembedding.
@@ -190,7 +190,7 @@ def score(
     budget: int,
     adapter: Adapter | None = None,
 ) -> list[np.ndarray]:
-    """Rewards (K,) of the responses of each (prompt, responses), in order, a budget of pieces at a time."""
+    """Rewards (K,) of the responses of each (prompt, responses), in order, a budget of tokens at a time."""
     cases = [Group(prompt, responses, []) for prompt, responses in groups]
     found: list[np.ndarray] = [np.zeros(0)] * len(cases)
     order = {id(case): i for i, case in enumerate(cases)}

@@ -1,7 +1,7 @@
-"""A text read once for all its continuations: trees packed into one row of pieces, with no padding.
+"""A text read once for all its continuations: trees packed into one row of tokens, with no padding.
 
 A *trunk* (a prompt, an input) is followed by several *branches* (its responses, its references). All trees of a batch stand in one
-row: first the trunks, then the branches. Every linear layer of the model thus works on real pieces only, each trunk once; a branch's
+row: first the trunks, then the branches. Every linear layer of the model thus works on real tokens only, each trunk once; a branch's
 positions continue its trunk's. Attention alone takes the row apart: a trunk attends to itself, a branch to its trunk and to itself.
 The result is that of separate rows, trunk and branch in each, exactly but for the order of floating-point sums. Trunks without branches
 are rows of their own, packed without padding.
@@ -30,44 +30,44 @@ from core.errors import InputError
 
 ATTENTION = "packed_trees"
 SCORES = 4_000_000  # kept for a gradient at most, layer by layer, where attention is three products
-TRIED = [([1, 2, 3], [[4], [5, 6]]), ([7], [[8, 9, 2]])]  # two trees of piece ids
+TRIED = [([1, 2, 3], [[4], [5, 6]]), ([7], [[8, 9, 2]])]  # two trees of token ids
 # The own attention of models that were found to pack.
 _ordinary: WeakKeyDictionary[PreTrainedModel, str] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
 class Trees:
-    """G trunks of at most P pieces and their R branches of at most S, in one row of N pieces: trunks first, then branches."""
+    """G trunks of at most P tokens and their R branches of at most S, in one row of N tokens: trunks first, then branches."""
 
-    pieces: Tensor  # (1, N)
+    tokens: Tensor  # (1, N)
     positions: Tensor  # (1, N)
     trunk_lengths: Tensor  # (G,)
     branch_lengths: Tensor  # (R,)
     trunk_of: Tensor  # (R,) the trunk that a branch continues
-    sizes: tuple[int, int, int]  # pieces of all trunks, P, S
+    sizes: tuple[int, int, int]  # tokens of all trunks, P, S
     trunk_cells: "Cells"  # of a padded (G, P)
     branch_cells: "Cells"  # of (R, S)
 
     def to(self, device: torch.device) -> "Trees":
-        names = ("pieces", "positions", "trunk_lengths", "branch_lengths", "trunk_of", "trunk_cells", "branch_cells")
+        names = ("tokens", "positions", "trunk_lengths", "branch_lengths", "trunk_of", "trunk_cells", "branch_cells")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
     def ends(self) -> Tensor:
-        """(R,) places in the row of each branch's last piece."""
+        """(R,) places in the row of each branch's last token."""
         return self.sizes[0] + self.branch_lengths.cumsum(0) - 1
 
 
 @dataclass(frozen=True)
 class Cells:
-    """How pieces one after the other stand in padded rows."""
+    """How tokens one after the other stand in padded rows."""
 
-    of_pieces: Tensor  # (n,) the cell of each piece
-    pieces: (
-        Tensor  # (rows * width,) the piece of each cell; that of padding is some piece, which attention does not see
+    of_tokens: Tensor  # (n,) the cell of each token
+    tokens: (
+        Tensor  # (rows * width,) the token of each cell; that of padding is some token, which attention does not see
     )
 
     def to(self, device: torch.device) -> "Cells":
-        return Cells(self.of_pieces.to(device), self.pieces.to(device))
+        return Cells(self.of_tokens.to(device), self.tokens.to(device))
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Prefixes:
 
 
 def pack(trees: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]) -> Trees:
-    """Packs (trunk, branches) of piece ids. A trunk without branches must not be empty."""
+    """Packs (trunk, branches) of token ids. A trunk without branches must not be empty."""
     counts = np.array([len(branches) for _, branches in trees])
     trunk_lengths = np.array([len(trunk) for trunk, _ in trees])
     branch_lengths = np.array([len(branch) for _, branches in trees for branch in branches], np.int64)
@@ -102,7 +102,7 @@ def pack(trees: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]) -> Tree
     positions = np.concatenate([trunk_places, branch_places + trunk_lengths[trunk_of][branch_rows]])
     texts = [*(trunk for trunk, _ in trees), *(branch for _, branches in trees for branch in branches)]
     return Trees(
-        pieces=torch.from_numpy(np.concatenate([np.asarray(text, np.int64) for text in texts]))[None],
+        tokens=torch.from_numpy(np.concatenate([np.asarray(text, np.int64) for text in texts]))[None],
         positions=torch.from_numpy(positions)[None],
         trunk_lengths=torch.from_numpy(trunk_lengths),
         branch_lengths=torch.from_numpy(branch_lengths),
@@ -113,10 +113,10 @@ def pack(trees: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]) -> Tree
     )
 
 
-def _padded_cells(of_pieces: np.ndarray, cells: int) -> Cells:
-    pieces = np.zeros(cells, np.int64)
-    pieces[of_pieces] = np.arange(len(of_pieces))
-    return Cells(torch.from_numpy(of_pieces), torch.from_numpy(pieces))
+def _padded_cells(of_tokens: np.ndarray, cells: int) -> Cells:
+    tokens = np.zeros(cells, np.int64)
+    tokens[of_tokens] = np.arange(len(of_tokens))
+    return Cells(torch.from_numpy(of_tokens), torch.from_numpy(tokens))
 
 
 def _cells(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -129,7 +129,7 @@ def prepare(model: PreTrainedModel) -> PreTrainedModel:
     """Lets `model` read packed trees, and nothing else from now on; `release` undoes it. Twice is once.
 
     The first time, two small trees are read packed and as separate rows: the only proof that attention is causal, that positions
-    are those given, and that nothing else mixes the pieces of a row.
+    are those given, and that nothing else mixes the tokens of a row.
 
     Raises:
         InputError: its attention differs from layer to layer, is cut to a window or is code of its own, its positions depend on the
@@ -226,10 +226,10 @@ def states(
 ) -> Tensor:
     """(N, d) last hidden states of the row. `base` is the body of a prepared model; `options` go to its forward.
 
-    `embedded` (1, N, d) takes the place of the pieces' embeddings.
+    `embedded` (1, N, d) takes the place of the tokens' embeddings.
     """
     reading = _Reading(trees, prefixes)
-    text = {"input_ids": trees.pieces} if embedded is None else {"inputs_embeds": embedded}
+    text = {"input_ids": trees.tokens} if embedded is None else {"inputs_embeds": embedded}
     positions = trees.positions if prefixes is None else trees.positions + _moved(trees, prefixes)
     found = base(**text, position_ids=positions, reading=reading, use_cache=False, **options)
     if not reading.masks:
@@ -239,7 +239,7 @@ def states(
 
 
 def _moved(trees: Trees, prefixes: Prefixes) -> Tensor:
-    """(1, N) how many trained positions stand before each piece."""
+    """(1, N) how many trained positions stand before each token."""
     before = prefixes.own(prefixes.lengths, len(trees.trunk_lengths))
     trunks = (torch.zeros_like(before) if prefixes.infix else before).repeat_interleave(trees.trunk_lengths)
     return torch.cat([trunks, before[trees.trunk_of].repeat_interleave(trees.branch_lengths)])[None]
@@ -304,52 +304,52 @@ def tree_attention(
 
 def _split(row: Tensor, trees: Trees) -> tuple[Tensor, Tensor]:
     """Trunks (G, heads, P, d) and branches (R, heads, S, d) of a row (1, heads, N, d)."""
-    pieces, (trunks, width, branch_width) = row[0].transpose(0, 1), trees.sizes
+    tokens, (trunks, width, branch_width) = row[0].transpose(0, 1), trees.sizes
     return (
-        _spread(pieces[:trunks], trees.trunk_cells, (len(trees.trunk_lengths), width)),
-        _spread(pieces[trunks:], trees.branch_cells, (len(trees.branch_lengths), branch_width)),
+        _spread(tokens[:trunks], trees.trunk_cells, (len(trees.trunk_lengths), width)),
+        _spread(tokens[trunks:], trees.branch_cells, (len(trees.branch_lengths), branch_width)),
     )
 
 
-def _spread(pieces: Tensor, cells: Cells, shape: tuple[int, int]) -> Tensor:
+def _spread(tokens: Tensor, cells: Cells, shape: tuple[int, int]) -> Tensor:
     """(rows, heads, width, d) of (n, heads, d); `shape` is (rows, width)."""
-    if len(pieces) < len(cells.pieces):  # otherwise all are of one length and stand where they should
-        pieces = _Spread.apply(pieces, cells)
-    return pieces.unflatten(0, shape).transpose(1, 2)
+    if len(tokens) < len(cells.tokens):  # otherwise all are of one length and stand where they should
+        tokens = _Spread.apply(tokens, cells)
+    return tokens.unflatten(0, shape).transpose(1, 2)
 
 
 def _gathered(padded: Tensor, cells: Cells) -> Tensor:
     """(n, heads, d): what `_spread` had put into the cells of (rows, heads, width, d)."""
     rows = padded.transpose(1, 2).flatten(0, 1)
-    return rows if len(cells.of_pieces) == len(rows) else _Gathered.apply(rows, cells)
+    return rows if len(cells.of_tokens) == len(rows) else _Gathered.apply(rows, cells)
 
 
 class _Spread(torch.autograd.Function):
-    """Pieces to cells. What stands in padding is not seen, so no gradient comes back from there: no sum over cells is needed."""
+    """Tokens to cells. What stands in padding is not seen, so no gradient comes back from there: no sum over cells is needed."""
 
     @staticmethod
-    def forward(ctx: Any, pieces: Tensor, cells: Cells) -> Tensor:
+    def forward(ctx: Any, tokens: Tensor, cells: Cells) -> Tensor:
         ctx.cells = cells
-        return pieces.index_select(0, cells.pieces)
+        return tokens.index_select(0, cells.tokens)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0].index_select(0, ctx.cells.of_pieces), None
+        return grads[0].index_select(0, ctx.cells.of_tokens), None
 
 
 class _Gathered(torch.autograd.Function):
-    """Cells to pieces: the other way round."""
+    """Cells to tokens: the other way round."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, cells: Cells) -> Tensor:
         ctx.cells = cells
-        return rows.index_select(0, cells.of_pieces)
+        return rows.index_select(0, cells.of_tokens)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (grad,) = grads
-        padding = grad.new_zeros(len(ctx.cells.pieces), *grad.shape[1:])
-        return padding.index_copy_(0, ctx.cells.of_pieces, grad), None
+        padding = grad.new_zeros(len(ctx.cells.tokens), *grad.shape[1:])
+        return padding.index_copy_(0, ctx.cells.of_tokens, grad), None
 
 
 def _stacked(query: Tensor, share: int) -> Tensor:

@@ -8,16 +8,14 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from lightning_modules.training.config import OptimizationSettings
+from lightning_modules.training.config import TrainingConfig
 from lightning_modules.training.optimization import clip, optimization
 
 
-class MaximumLikelihood(pl.LightningModule):
-    """Minimises the mean cross entropy of the pieces to predict; validation gives its exponential, the perplexity."""
+class MaximumLikelihoodModule(pl.LightningModule):
+    """Minimises the mean cross entropy of the tokens to predict; validation gives its exponential, the perplexity."""
 
-    def __init__(
-        self, trained: nn.Module, settings: OptimizationSettings, steps_per_epoch: int, width: int = 1
-    ) -> None:
+    def __init__(self, trained: nn.Module, settings: TrainingConfig, steps_per_epoch: int, width: int = 1) -> None:
         """`trained` has the parameters to optimize; `width` is d_model, for the schedule "noam"."""
         super().__init__()
         self.trained, self.settings, self.steps_per_epoch, self.width = trained, settings, steps_per_epoch, width
@@ -25,10 +23,10 @@ class MaximumLikelihood(pl.LightningModule):
 
     @abstractmethod
     def loss(self, batch: Any) -> tuple[Tensor, int]:
-        """Summed cross entropy of a batch, and the number of pieces in the sum."""
+        """Summed cross entropy of a batch, and the number of tokens in the sum."""
 
     def divisor(self, batch: Any, tokens: int) -> int:
-        """What a batch's summed loss is divided by for its gradient: the number of pieces in the sum."""
+        """What a batch's summed loss is divided by for its gradient: the number of tokens in the sum."""
         return tokens
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
@@ -41,7 +39,7 @@ class MaximumLikelihood(pl.LightningModule):
             tokens, divisor = totals.tolist()
         return {
             "loss": loss * processes / divisor,
-            "train_loss": loss.detach() * processes / tokens,  # a piece's, whatever the gradient is of
+            "train_loss": loss.detach() * processes / tokens,  # a token's, whatever the gradient is of
             "tokens": tokens,
         }
 

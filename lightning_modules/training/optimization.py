@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from lightning_modules.training.config import OptimizationSettings
+from lightning_modules.training.config import TrainingConfig
 
 
 def optimization(
-    parameters: Iterable[nn.Parameter], settings: OptimizationSettings, steps_per_epoch: int, width: int = 1
+    parameters: Iterable[nn.Parameter], settings: TrainingConfig, steps_per_epoch: int, width: int = 1
 ) -> dict[str, Any]:
     """Optimizer and per-step schedule in the form that `LightningModule.configure_optimizers` returns.
 
@@ -36,26 +36,26 @@ def optimization(
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
-def clip(parameters: Iterable[nn.Parameter], settings: OptimizationSettings) -> None:
-    """Scales the gradient to norm `clip_norm` where it is longer. Not left to Lightning, which refuses fused optimizers under bf16."""
-    if settings.clip_norm:
-        nn.utils.clip_grad_norm_([p for p in parameters if p.requires_grad], settings.clip_norm)
+def clip(parameters: Iterable[nn.Parameter], settings: TrainingConfig) -> None:
+    """Scales the gradient to norm `max_grad_norm` where it is longer. Not left to Lightning, which refuses fused optimizers under bf16."""
+    if settings.max_grad_norm:
+        nn.utils.clip_grad_norm_([p for p in parameters if p.requires_grad], settings.max_grad_norm)
 
 
-def schedule(settings: OptimizationSettings, steps_per_epoch: int, width: int = 1) -> Callable[[int], float]:
+def schedule(settings: TrainingConfig, steps_per_epoch: int, width: int = 1) -> Callable[[int], float]:
     """The factor on the learning rate at update `step` = 0, 1, ..."""
-    warmup, total = settings.warmup_steps, max(1, settings.epochs * steps_per_epoch)
+    warmup, total = settings.warmup_steps, max(1, settings.num_train_epochs * steps_per_epoch)
 
     def factor(step: int) -> float:
-        if settings.schedule == "noam":  # Vaswani et al. (2017), eq. 3; steps count from 1
+        if settings.lr_scheduler_type == "noam":  # Vaswani et al. (2017), eq. 3; steps count from 1
             step += 1
             return width**-0.5 * min(step**-0.5, step * max(1, warmup) ** -1.5)
         if step < warmup:
             return (step + 1) / warmup
         progress = min(1.0, (step - warmup) / max(1, total - warmup))
-        match settings.schedule:
+        match settings.lr_scheduler_type:
             case "cosine":
-                return settings.final_share + (1 - settings.final_share) * (1 + math.cos(math.pi * progress)) / 2
+                return settings.min_lr_rate + (1 - settings.min_lr_rate) * (1 + math.cos(math.pi * progress)) / 2
             case "linear":
                 return 1 - progress
             case "halving":  # Sutskever et al. (2014), 3.4; Luong et al. (2015), 4.1

@@ -1,4 +1,4 @@
-"""Cross entropy of a large output layer, with its projection: the largest single piece of work in a small translator."""
+"""Cross entropy of a large output layer, with its projection: the largest single token of work in a small translator."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         chunk = max(ROWS, SCORES["cpu" if device == "cpu" else "other"] // types)
         with torch.autocast(device, enabled=False):
             w, b = weight.to(compute), None if bias is None else bias.to(compute)
-            # The same memory for all chunks: a fresh piece of this size costs a CPU as much as a third of the product.
+            # The same memory for all chunks: a fresh token of this size costs a CPU as much as a third of the product.
             memory = features.new_empty(min(chunk, len(features)), types, dtype=compute)
             widened = memory if wide == compute else torch.empty_like(memory, dtype=wide)
             for start in range(0, len(features), chunk):

@@ -1,4 +1,4 @@
-"""What every translator is: an encoder, a decoder that sees all target pieces at once, and the same decoder step by step.
+"""What every translator is: an encoder, a decoder that sees all target tokens at once, and the same decoder step by step.
 
 An architecture is a package beside this file that exports its subclass of `Translator` as `Model`. Nothing else has to know of it:
 `architecture(name)` finds it. What an architecture shares with others is a module beside this file, linked from its folder `uses/`, so
@@ -16,10 +16,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from core.config import Settings, merged, nearest
+from core.config import Config, merged, nearest
 from core.errors import InputError
 from data.tokenizer import PAD
-from lightning_modules.training.config import OptimizationSettings
+from lightning_modules.training.config import TokenTrainingConfig
 
 # Tensors by name, every one with the sentence (Memory) or the hypothesis (State) as its first dimension, so that decoding
 # can pick, repeat and drop rows without knowing what is in them.
@@ -28,16 +28,16 @@ State = dict[str, Tensor]
 Presets = Mapping[str, Mapping[str, Any]]  # settings by the name of a preset
 
 
-class TranslatorTraining(OptimizationSettings):
+class TranslatorTrainingConfig(TokenTrainingConfig):
     """How a translator is trained."""
 
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    # What a batch's loss is the mean over. Papers with "sentence" have learning rates and norms for that: a gradient as many
-    # times longer as a sentence has pieces.
-    loss_per: Literal["piece", "sentence"] = "piece"
+    # What a batch's loss is the mean over. Papers with "batch", the mean over sentences, have learning rates and norms for that: a gradient as many
+    # times longer as a sentence has tokens.
+    normalization: Literal["tokens", "batch"] = "tokens"
 
 
-class TranslatorSettings(Settings):
+class TranslatorConfig(Config):
     """Settings of an architecture: sizes, and its training. Defaults are for small data.
 
     `preset: NAME` stands for the settings of that name in `presets`, e.g. those of the paper; other keys change them.
@@ -45,7 +45,7 @@ class TranslatorSettings(Settings):
 
     presets: ClassVar[Presets] = {}
 
-    training: TranslatorTraining = TranslatorTraining()
+    training: TranslatorTrainingConfig = TranslatorTrainingConfig()
 
     @model_validator(mode="before")
     @classmethod
@@ -67,9 +67,9 @@ class Step(NamedTuple):
 
 
 class Translator(nn.Module, ABC):
-    """Base of the encoder-decoder architectures. Shapes: B sentences, S source and T target pieces, V types."""
+    """Base of the encoder-decoder architectures. Shapes: B sentences, S source and T target tokens, V types."""
 
-    Settings: ClassVar[type[TranslatorSettings]]
+    Config: ClassVar[type[TranslatorConfig]]
 
     @property
     @abstractmethod
@@ -83,12 +83,12 @@ class Translator(nn.Module, ABC):
 
     @property
     def aligned_step(self) -> Literal["predicted", "input"] | None:
-        """Which target piece the attention of a step aligns: the one it predicts, or the one it reads. None: no attention."""
+        """Which target token the attention of a step aligns: the one it predicts, or the one it reads. None: no attention."""
         return None
 
     @property
     def longest_source(self) -> int | None:
-        """The most source pieces, without the end piece, that the model can read; None is any number."""
+        """The most source tokens, without the end token, that the model can read; None is any number."""
         return None
 
     @abstractmethod
@@ -97,15 +97,15 @@ class Translator(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, memory: Memory, target: Tensor) -> Tensor:
-        """Features (B, T, d) for the pieces after each of `target` (B, T), which starts with the begin piece."""
+        """Features (B, T, d) for the tokens after each of `target` (B, T), which starts with the begin token."""
 
     @abstractmethod
     def start(self, memory: Memory, beams: int) -> State:
-        """The decoder's state before the first target piece, `beams` rows for each sentence."""
+        """The decoder's state before the first target token, `beams` rows for each sentence."""
 
     @abstractmethod
     def step(self, memory: Memory, state: State, previous: Tensor) -> Step:
-        """One target position: `previous` (R,) are the pieces before it, R a multiple of the B sentences in `memory`."""
+        """One target position: `previous` (R,) are the tokens before it, R a multiple of the B sentences in `memory`."""
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """As `decode`, from the source (B, S), padded on either side, and target (B, T), padded on the right."""
@@ -125,9 +125,9 @@ def architecture(name: str, where: str = "architecture") -> type[Translator]:
     return model
 
 
-def right_padded(pieces: Tensor) -> Tensor:
+def right_padded(tokens: Tensor) -> Tensor:
     """The same rows (B, S) with all padding on the right, the side from which encoders count positions."""
-    return pieces.gather(1, (pieces == PAD).to(torch.int8).argsort(dim=1, stable=True))
+    return tokens.gather(1, (tokens == PAD).to(torch.int8).argsort(dim=1, stable=True))
 
 
 def reversal(lengths: Tensor, width: int) -> Tensor:

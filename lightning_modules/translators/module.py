@@ -5,17 +5,17 @@ from typing import cast
 from torch import Tensor
 
 from data.tokenizer import PAD
-from lightning_modules.training.likelihood import MaximumLikelihood
+from lightning_modules.training.likelihood import MaximumLikelihoodModule
 from lightning_modules.training.output_loss import projected_cross_entropy
-from lightning_modules.translators.base import Translator, TranslatorTraining
+from lightning_modules.translators.base import Translator, TranslatorTrainingConfig
 
 
-class Translation(MaximumLikelihood):
-    """Maximum likelihood of the target given the source, over its pieces and the end piece; label smoothing in training."""
+class TranslatorModule(MaximumLikelihoodModule):
+    """Maximum likelihood of the target given the source, over its tokens and the end token; label smoothing in training."""
 
-    def __init__(self, model: Translator, settings: TranslatorTraining, steps_per_epoch: int) -> None:
+    def __init__(self, model: Translator, settings: TranslatorTrainingConfig, steps_per_epoch: int) -> None:
         super().__init__(model, settings, steps_per_epoch, model.width)
-        self.label_smoothing, self.loss_per = settings.label_smoothing, settings.loss_per
+        self.label_smoothing, self.normalization = settings.label_smoothing, settings.normalization
 
     @property
     def model(self) -> Translator:
@@ -25,11 +25,11 @@ class Translation(MaximumLikelihood):
         return cross_entropy(self.model, batch, self.label_smoothing if self.training else 0.0)
 
     def divisor(self, batch: dict[str, Tensor], tokens: int) -> int:
-        return tokens if self.loss_per == "piece" else len(batch["target"])
+        return tokens if self.normalization == "tokens" else len(batch["target"])
 
 
 def cross_entropy(model: Translator, batch: dict[str, Tensor], smoothing: float = 0.0) -> tuple[Tensor, int]:
-    """Summed cross entropy of a batch's target pieces, and their number."""
+    """Summed cross entropy of a batch's target tokens, and their number."""
     target = batch["target"]
     real = target[:, 1:] != PAD
     features = model(batch["source"], target[:, :-1])[real]

@@ -73,7 +73,7 @@ def scores(texts: Sequence[str], references: References) -> dict[str, float]:
     treebank = [treebank_words(text) for text in texts], [[treebank_words(r) for r in group] for group in references]
     return {
         "nist": nist(*mteval),
-        "meteor": meteor(*treebank),
+        "meteor_exact_stem": meteor(*treebank),
         "rouge_l": rouge_l(*treebank),
         "cider": cider(*treebank),
     }

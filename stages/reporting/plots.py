@@ -40,11 +40,11 @@ def learning_curves(curves: Mapping[str, Curve], unigram: float, path: Path) -> 
 
 
 def attention(heat_map: Mapping[str, Any], title: str, path: Path) -> None:
-    """Weights over the source pieces (columns) for each target piece (rows)."""
+    """Weights over the source tokens (columns) for each target token (rows)."""
     source, target = heat_map["source"], heat_map["target"]
     figure, axes = plt.subplots(figsize=(1.2 + 0.32 * len(source), 1.2 + 0.26 * len(target)))
     axes.imshow(heat_map["weights"], cmap="Greys", vmin=0, aspect="auto")
-    # Pieces are text from data: matplotlib would read a pair of dollar signs as mathematics.
+    # Tokens are text from data: matplotlib would read a pair of dollar signs as mathematics.
     axes.set_xticks(range(len(source)), [s.replace("$", r"\$") for s in source], rotation=60, ha="right")
     axes.set_yticks(range(len(target)), [t.replace("$", r"\$") for t in target])
     axes.grid(False)
@@ -97,14 +97,14 @@ def losses(bars: Mapping[str, float], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(5, 0.8 + 0.4 * len(bars)))
     axes.barh(list(bars), list(bars.values()), color=["lightgrey" if name == "none" else "tab:blue" for name in bars])
     axes.invert_yaxis()
-    axes.set(xlabel="loss on the target, nats a piece")
+    axes.set(xlabel="loss on the target, nats a token")
     _save(figure, path)
 
 
 def few_examples(lines: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
     """Test loss and BLEU of each way of adapting by the examples it learned from: the mean of the seeds, with a band of one deviation."""
     figure, both = plt.subplots(1, 2, figsize=(9, 3.4))
-    for axes, key, label in zip(both, ("test_loss", "bleu"), ("loss on the target, nats a piece", "BLEU"), strict=True):
+    for axes, key, label in zip(both, ("test_loss", "bleu"), ("loss on the target, nats a token", "BLEU"), strict=True):
         for color, (name, line) in enumerate(lines.items()):
             examples = [point["examples"] for point in line]
             mean, deviation = np.array([point[key] for point in line]).T

@@ -17,7 +17,7 @@ from core.errors import InputError
 from core.folders import file_hash, finished_file
 from core.processes import share
 from core.progress import Progress
-from lightning_modules.training.config import OptimizationSettings, Precision
+from lightning_modules.training.config import Precision, TrainingConfig
 from lightning_modules.training.precision import has_bf16
 from stages.framework import layout
 from stages.framework.stage import SECONDS_BETWEEN_CHECKPOINTS, Stage
@@ -40,7 +40,7 @@ def fit(
     module: pl.LightningModule,
     train: Loader,
     validation: Loader,
-    settings: OptimizationSettings,
+    settings: TrainingConfig,
     validations: int = 1,
 ) -> dict[str, Any]:
     """Trains `module`; returns its speed and quality.
@@ -49,10 +49,10 @@ def fit(
     continues where it was, bit by bit the same, and one whose inputs changed starts anew. The folder goes when the stage
     is done.
 
-    The module is validated about `validations` times an epoch, at equal distances, and at the end. After `settings.patience`
+    The module is validated about `validations` times an epoch, at equal distances, and at the end. After `settings.early_stopping_patience`
     validations without a lower loss training ends; an ended training's state survives a resume like all else.
 
-    The weights it ends with are the mean of those at the last `settings.averaged` validations (Vaswani et al. 2017, 6.1); with a
+    The weights it ends with are the mean of those at the last `settings.average_last` validations (Vaswani et al. 2017, 6.1); with a
     patience and nothing to average, those of the lowest validation loss.
 
     The learning curve (one entry a validation: epoch, step, training loss, validation metrics) becomes a file of the stage's output.
@@ -62,12 +62,16 @@ def fit(
         ("bf16" or "single"), the validation metrics of the weights that it ends with.
     """
     folder = layout.WORK / "checkpoints" / f"{stage.name.replace('@', '-')}-{stage.key}"
-    curve = LearningCurve(stage, settings.epochs * len(train))
+    curve = LearningCurve(stage, settings.num_train_epochs * len(train))
     checkpoints, kept = Checkpoints(folder), KeptWeights(folder, settings)
-    patience = [EarlyStopping(MONITOR, patience=settings.patience, min_delta=0.0)] if settings.patience else []
+    patience = (
+        [EarlyStopping(MONITOR, patience=settings.early_stopping_patience, min_delta=0.0)]
+        if settings.early_stopping_patience
+        else []
+    )
     in_bf16 = computes_in_bf16(settings.precision)
     trainer = pl.Trainer(
-        max_epochs=settings.epochs,
+        max_epochs=settings.num_train_epochs,
         accelerator="auto",
         devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")),
@@ -97,14 +101,14 @@ def fit(
         trainer.validate(module, validation, verbose=False)
     if not math.isfinite(loss := curve.epochs[-1][MONITOR]):
         raise InputError(
-            f"{stage.name}: training diverged: its validation loss is {loss}. Lower training.learning_rate, or set training.clip_norm."
+            f"{stage.name}: training diverged: its validation loss is {loss}. Lower training.learning_rate, or set training.max_grad_norm."
         )
     return {
         "seconds": curve.seconds,
         "updates": trainer.global_step,
         "tokens": curve.tokens,
         "tokens_per_second": curve.tokens / max(curve.seconds, 1e-9),
-        "precision": "bf16" if in_bf16 else "single",
+        "precision": "bf16-mixed" if in_bf16 else "single",
         **{name: value for name, value in curve.epochs[-1].items() if name.startswith("validation")},
     }
 
@@ -163,7 +167,7 @@ class LearningCurve(pl.Callback):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        return {"epochs": self.epochs, "tokens": self.tokens, "seconds": self.seconds, "losses": self.losses}
+        return {"num_train_epochs": self.epochs, "tokens": self.tokens, "seconds": self.seconds, "losses": self.losses}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.epochs, self.tokens, self.seconds, self.losses = (
@@ -180,8 +184,8 @@ class KeptWeights(pl.Callback):
     Each is a file of the checkpoints' folder, written once; a resumed training writes the ones after its checkpoint again.
     """
 
-    def __init__(self, folder: Path, settings: OptimizationSettings) -> None:
-        self.folder, self.averaged, self.best = folder, settings.averaged, bool(settings.patience)
+    def __init__(self, folder: Path, settings: TrainingConfig) -> None:
+        self.folder, self.averaged, self.best = folder, settings.average_last, bool(settings.early_stopping_patience)
         self.losses: dict[int, float] = {}  # validation loss by update, of the validations to keep
         self.needed: set[int] = set()  # by the checkpoint before the newest
 
@@ -230,8 +234,8 @@ class KeptWeights(pl.Callback):
 def computes_in_bf16(precision: Precision) -> bool:
     """Whether products are taken in bf16: never where the device lacks it. A CPU is asked only on demand, so that CPUs agree."""
     on_gpu = torch.cuda.is_available()
-    has, wanted = has_bf16("cuda" if on_gpu else "cpu"), precision == "bf16" or (on_gpu and precision == "auto")
-    if precision == "bf16" and not has:
+    has, wanted = has_bf16("cuda" if on_gpu else "cpu"), precision == "bf16-mixed" or (on_gpu and precision == "auto")
+    if precision == "bf16-mixed" and not has:
         print("precision: bf16: not on this device, products are taken in single precision", flush=True)
     return wanted and has
 

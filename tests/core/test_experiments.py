@@ -40,7 +40,7 @@ def test_every_experiment_is_valid_and_keeps_what_it_does_not_name(name: str) ->
 
 
 def test_edits_of_the_users_own_are_not_overwritten() -> None:
-    edited = Path("params.yaml").read_text().replace("vocabulary: 4000", "vocabulary: 4001")
+    edited = Path("params.yaml").read_text().replace("vocab_size: 4000", "vocab_size: 4001")
     Path("params.yaml").write_text(edited)
     with pytest.raises(InputError, match=r"params\.yaml has settings that no file of experiments/ gives"):
         use("tiny", force=False)

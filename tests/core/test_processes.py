@@ -44,9 +44,15 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     values = yaml.safe_load((PROJECT / "params.yaml").read_text())
     values["corpus"] = {"name": "kjv_bbe", "limit": 600, "validation": 0.1, "test": 0.1, "prompts": 0.1}
     values["tokenizer"] = {"vocabulary": 500}
-    values["encoding"] = {"max_pieces": 100}
-    training = {"schedule": "constant", "learning_rate": 0.005, "epochs": 5, "tokens_per_batch": 400, "averaged": 2}
-    sizes = {"layers": 1, "d_model": 32, "d_ff": 64, "heads": 2, "dropout": 0.0}
+    values["encoding"] = {"max_length": 100}
+    training = {
+        "lr_scheduler_type": "constant",
+        "learning_rate": 0.005,
+        "num_train_epochs": 5,
+        "batch_tokens": 400,
+        "average_last": 2,
+    }
+    sizes = {"num_layers": 1, "hidden_size": 32, "ff_size": 64, "num_heads": 2, "dropout": 0.0}
     values["pretraining"]["architectures"] = {"transformer": {**sizes, "training": training}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
     load_params()

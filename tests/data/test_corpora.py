@@ -13,7 +13,7 @@ from data.corpora import Pair, kjv_bbe, read_pairs
 from data.splits import SPLITS, place, write_splits
 
 
-def corpus(**values: object) -> corpora.CorpusSettings:
+def corpus(**values: object) -> corpora.CorpusConfig:
     return corpora.settings(values, "params.yaml: corpus")
 
 
@@ -41,7 +41,7 @@ def test_kjv_bbe_has_at_least_20000_pairs_of_the_same_verse(bible: list[Pair]) -
 def test_kjv_bbe_check_of_correspondence_finds_moved_chapters(bible: list[Pair]) -> None:
     genesis = [(p.source, p.target) for p in bible if p.document == "1:1"]
     moved = [(source, target) for (source, _), (_, target) in itertools.pairwise(genesis)]
-    minimum = kjv_bbe.Settings(name="kjv_bbe").min_lead
+    minimum = kjv_bbe.Config(name="kjv_bbe").min_lead
     assert kjv_bbe.lead(genesis) > minimum
     assert kjv_bbe.lead(moved) < minimum
 

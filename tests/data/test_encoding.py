@@ -9,8 +9,8 @@ from tokenizers import Tokenizer
 
 from core.errors import InputError
 from data import corpora
-from data.arrow import piece_counts, read_split, references_by_source
-from data.encoding import EncodingSettings, unigram_perplexity, write_encoded
+from data.arrow import read_split, references_by_source, token_counts
+from data.encoding import EncodingConfig, unigram_perplexity, write_encoded
 from data.loaders import causal_loader, translation_loader
 from data.splits import write_splits
 from data.tokenizer import (
@@ -18,7 +18,7 @@ from data.tokenizer import (
     END,
     PAD,
     SEPARATOR,
-    TokenizerSettings,
+    TokenizerConfig,
     decode,
     encode,
     load_tokenizer,
@@ -39,7 +39,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tokenizer(corpus: Path) -> Tokenizer:
-    return train_tokenizer(read_split(corpus, "train")["source"], TokenizerSettings(vocabulary=500))
+    return train_tokenizer(read_split(corpus, "train")["source"], TokenizerConfig(vocab_size=500))
 
 
 def test_decoding_restores_any_text(tokenizer: Tokenizer) -> None:
@@ -57,22 +57,22 @@ def test_a_saved_tokenizer_is_the_same(tokenizer: Tokenizer, tmp_path: Path) -> 
 
 
 def test_encoded_sets_leave_out_and_count_what_is_too_long(corpus: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    summary = write_encoded(corpus, tokenizer, EncodingSettings(max_pieces=40), tmp_path)
+    summary = write_encoded(corpus, tokenizer, EncodingConfig(max_length=40), tmp_path)
     rows, encoded = read_split(corpus, "train"), read_split(tmp_path, "train")
     both = list(zip(encode(tokenizer, list(rows["source"])), encode(tokenizer, list(rows["target"])), strict=True))
     short = [(s, t) for s, t in both if max(len(s), len(t)) <= 40]
     assert [(r["source"], r["target"]) for r in encoded] == short
     assert summary["train"]["pairs"] == len(short)
     assert summary["train"]["too_long"] == len(both) - len(short)
-    assert piece_counts(encoded, "target").tolist() == [len(t) for _, t in short]
+    assert token_counts(encoded, "target").tolist() == [len(t) for _, t in short]
     # The unigram perplexity, written out.
     counts = Counter(p for _, t in short for p in [*t, END])
     total = sum(counts.values()) + tokenizer.get_vocab_size()
     held_out = [p for r in read_split(tmp_path, "validation") for p in [*r["target"], END]]
     loss = -sum(math.log((counts[p] + 1) / total) for p in held_out) / len(held_out)
     assert summary["unigram_perplexity"] == pytest.approx(math.exp(loss))
-    with pytest.raises(InputError, match=r"Raise encoding\.max_pieces"):
-        write_encoded(corpus, tokenizer, EncodingSettings(max_pieces=1), tmp_path)
+    with pytest.raises(InputError, match=r"Raise encoding\.max_length"):
+        write_encoded(corpus, tokenizer, EncodingConfig(max_length=1), tmp_path)
 
     batch = next(iter(translation_loader(encoded, 400)))
     assert (batch["target"][:, 0] == BEGIN).all()

@@ -1,4 +1,4 @@
-"""Words of pieces, and a vocabulary of words with its unknown ones."""
+"""Words of tokens, and a vocabulary of words with its unknown ones."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from tokenizers import Tokenizer
 from core.errors import InputError
 from data.tokenizer import (
     SPECIAL,
-    TokenizerSettings,
+    TokenizerConfig,
     decode,
     encode,
     load_tokenizer,
     save_tokenizer,
     train_tokenizer,
-    unknown_piece,
+    unknown_token,
 )
 from data.word_alignment import Source, read_dictionary, target_words, with_known_words, word_alignment
 
@@ -26,77 +26,77 @@ TEXTS = ["The dog runs (fast), it's a well-known dog.", "A cat sleeps.", "The do
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     folder = tmp_path_factory.mktemp("words")
-    save_tokenizer(train_tokenizer(TEXTS, TokenizerSettings(kind="words", vocabulary=40, min_frequency=1)), folder)
+    save_tokenizer(train_tokenizer(TEXTS, TokenizerConfig(kind="words", vocab_size=40, min_frequency=1)), folder)
     return load_tokenizer(folder)
 
 
 @pytest.fixture(scope="module")
 def bpe() -> Tokenizer:
-    return train_tokenizer(TEXTS, TokenizerSettings(vocabulary=280))
+    return train_tokenizer(TEXTS, TokenizerConfig(vocab_size=280))
 
 
 def test_a_vocabulary_of_words_restores_known_text_and_shows_unknown_words(words: Tokenizer) -> None:
     assert [words.token_to_id(s) for s in SPECIAL] == [0, 1, 2, 3]
     assert decode(words, encode(words, TEXTS)) == TEXTS
-    (pieces,) = encode(words, ["The zebra runs."])
-    assert pieces.count(unknown_piece(words)) == 1
-    assert decode(words, [pieces]) == ["The <unk> runs."]
+    (tokens,) = encode(words, ["The zebra runs."])
+    assert tokens.count(unknown_token(words)) == 1
+    assert decode(words, [tokens]) == ["The <unk> runs."]
     assert not set(encode(words, ["<s> </s> <pad>"])[0]) & {0, 1, 2, 3}
 
 
 def test_the_most_frequent_words_are_kept() -> None:
-    small = train_tokenizer(TEXTS, TokenizerSettings(kind="words", vocabulary=8, min_frequency=1))
+    small = train_tokenizer(TEXTS, TokenizerConfig(kind="words", vocab_size=8, min_frequency=1))
     assert small.get_vocab_size() == 8
     assert {small.id_to_token(i) for i in (5, 6, 7)} == {".", "▁dog", "▁The"}
-    assert train_tokenizer(TEXTS, TokenizerSettings(kind="words", vocabulary=99, min_frequency=3)).get_vocab_size() == 7
+    assert train_tokenizer(TEXTS, TokenizerConfig(kind="words", vocab_size=99, min_frequency=3)).get_vocab_size() == 7
 
 
-def test_bytes_need_their_room_and_have_no_unknown_piece(bpe: Tokenizer) -> None:
+def test_bytes_need_their_room_and_have_no_unknown_token(bpe: Tokenizer) -> None:
     with pytest.raises(ValidationError, match="260 or more"):
-        TokenizerSettings(vocabulary=100)
-    assert unknown_piece(bpe) is None
+        TokenizerConfig(vocab_size=100)
+    assert unknown_token(bpe) is None
 
 
-def test_pieces_know_their_word(bpe: Tokenizer, words: Tokenizer) -> None:
+def test_tokens_know_their_word(bpe: Tokenizer, words: Tokenizer) -> None:
     for text in ("The dog 你好 sleeps", "ä b"):
-        (pieces,) = encode(bpe, [text])
+        (tokens,) = encode(bpe, [text])
         found = Source(bpe, text, 99).words
-        assert len(found) == len(pieces)
+        assert len(found) == len(tokens)
         assert found == sorted(found)
         assert set(found) == set(range(len(text.split())))
-        assert target_words(bpe, pieces) == found
+        assert target_words(bpe, tokens) == found
         assert Source(bpe, text, 5).words == found[:5]
     assert Source(words, "The dog sleeps.", 99).words == [0, 1, 2, 2]
     assert Source(words, "", 99).words == []
 
 
-def test_words_are_aligned_by_the_weights_of_all_their_pieces() -> None:
+def test_words_are_aligned_by_the_weights_of_all_their_tokens() -> None:
     weights = np.array([[0.3, 0.25, 0.25, 0.2], [0.9, 0.0, 0.0, 0.1], [0.1, 0.1, 0.1, 0.7]])
     assert word_alignment(weights[:1], [0, 1, 1], [0]) == [(1, 0)]  # .25 + .25 against .3
-    assert word_alignment(weights, [0, 1, 1], [0, 0, 1]) == [(0, 0), (1, 1)]  # the end piece's .7 is no word's
+    assert word_alignment(weights, [0, 1, 1], [0, 0, 1]) == [(0, 0), (1, 1)]  # the end token's .7 is no word's
     assert word_alignment(np.zeros((0, 1)), [], []) == []
 
 
-def test_an_unknown_piece_becomes_the_aligned_word(words: Tokenizer) -> None:
+def test_an_unknown_token_becomes_the_aligned_word(words: Tokenizer) -> None:
     text = "Das Okapi-Tier (Nashorn) rennt."  # Das Okapi - Tier ( Nashorn ) rennt .
-    (pieces,) = encode(words, ["The zebra runs (quick), quick."])
-    assert decode(words, [pieces]) == ["The <unk> runs ( <unk>), <unk>."]
-    unknown = [t for t, p in enumerate(pieces) if p == unknown_piece(words)]
+    (tokens,) = encode(words, ["The zebra runs (quick), quick."])
+    assert decode(words, [tokens]) == ["The <unk> runs ( <unk>), <unk>."]
+    unknown = [t for t, p in enumerate(tokens) if p == unknown_token(words)]
     tokens = words.encode(text, add_special_tokens=False).tokens
-    weights = np.zeros((len(pieces), len(tokens) + 1))
-    weights[:, -1] = 0.9  # the end piece is no word, however much of the weight it has
+    weights = np.zeros((len(tokens), len(tokens) + 1))
+    weights[:, -1] = 0.9  # the end token is no word, however much of the weight it has
     for t, name in zip(unknown, ("▁Okapi", "Nashorn", "▁rennt"), strict=True):
         where = words.encode(text, add_special_tokens=False).offsets
         s = next(i for i, (a, b) in enumerate(where) if text[a:b].strip() == name.strip("▁"))
         weights[t, s] = 0.1
     source = Source(words, text, 99)
-    assert with_known_words(words, source, pieces, weights, {}) == "The Okapi runs ( Nashorn), rennt."
-    assert with_known_words(words, source, pieces, weights, {"Okapi": "okapi", "x": "y"}).startswith("The okapi runs")
-    cut = weights[:, [*range(3), -1]]  # the model read three pieces of the source
-    assert with_known_words(words, source, pieces, cut, {}) == "The Okapi runs ( Das), Das."
-    assert with_known_words(words, Source(words, text, 3), pieces, weights, {}) == "The Okapi runs ( Das), Das."
+    assert with_known_words(words, source, tokens, weights, {}) == "The Okapi runs ( Nashorn), rennt."
+    assert with_known_words(words, source, tokens, weights, {"Okapi": "okapi", "x": "y"}).startswith("The okapi runs")
+    cut = weights[:, [*range(3), -1]]  # the model read three tokens of the source
+    assert with_known_words(words, source, tokens, cut, {}) == "The Okapi runs ( Das), Das."
+    assert with_known_words(words, Source(words, text, 3), tokens, weights, {}) == "The Okapi runs ( Das), Das."
     assert (
-        with_known_words(words, Source(words, "", 99), pieces, weights[:, -1:], {}) == "The <unk> runs ( <unk>), <unk>."
+        with_known_words(words, Source(words, "", 99), tokens, weights[:, -1:], {}) == "The <unk> runs ( <unk>), <unk>."
     )
 
 

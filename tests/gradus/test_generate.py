@@ -14,12 +14,12 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 
 from core import tracking
 from core.errors import InputError
-from data.tokenizer import BEGIN, END, PAD, TokenizerSettings, train_tokenizer
+from data.tokenizer import BEGIN, END, PAD, TokenizerConfig, train_tokenizer
 from gradus import registering
 from gradus.cli import app
 from gradus.generating import ONLY, ContinuedLines
 from gradus.input_lines import Line, line_groups
-from lightning_modules.prefix_tuning.prefix import PrefixSettings, build
+from lightning_modules.prefix_tuning.prefix import PrefixConfig, build
 from model_io.prefix import save_prefix
 
 LINES = ["the mill serves food", "", "a pub near the river", "food food", "the river"]
@@ -30,7 +30,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     torch.manual_seed(0)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=train_tokenizer(
-            ["the mill serves food near the river pub a"], TokenizerSettings(vocabulary=300)
+            ["the mill serves food near the river pub a"], TokenizerConfig(vocab_size=300)
         ),
         pad_token="<pad>",
         eos_token="</s>",
@@ -45,7 +45,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     base.save_pretrained(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")
     (tmp_path / "prefix").mkdir()
-    adapter = build("prefix", base, PrefixSettings(length=4, reparametrisation=False), [5, 6, 7, 8])
+    adapter = build("prefix", base, PrefixConfig(num_virtual_tokens=4, prefix_projection=False), [5, 6, 7, 8])
     save_prefix(tmp_path / "prefix", "prefix", adapter, tmp_path / "base", "say {source}:")
     return tmp_path / "base", tmp_path / "prefix"
 
@@ -54,8 +54,8 @@ def another_prefix(model: Path) -> Path:
     base = AutoModelForCausalLM.from_pretrained(model)
     folder = model.parent / "another"
     folder.mkdir()
-    settings = PrefixSettings(length=2, reparametrisation=False)
-    save_prefix(folder, "embedding", build("embedding", base, settings, [9, 10]), model, "{source} is")
+    settings = PrefixConfig(num_virtual_tokens=2, prefix_projection=False)
+    save_prefix(folder, "prompt_tuning", build("prompt_tuning", base, settings, [9, 10]), model, "{source} is")
     return folder
 
 
@@ -64,7 +64,7 @@ def generated(folders: tuple[Path, Path], lines: list[str], *options: str, code:
 
 
 def answer(model: Path, lines: list[str], *options: str, code: int = 0) -> str:
-    arguments = ["generate", "--model", str(model), "--max-pieces", "6", *options]
+    arguments = ["generate", "--model", str(model), "--max-new-tokens", "6", *options]
     file, output = model.parent / "lines.txt", io.TextIOWrapper(io.BytesIO(), "ascii", "backslashreplace")
     file.write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
     with file.open() as stdin, pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
@@ -87,7 +87,7 @@ def numbered(lines: list[str]) -> list[Line]:
     return [Line(number, line, None) for number, line in enumerate(lines, start=1)]
 
 
-@pytest.mark.parametrize("options", [[], ["--beam", "3", "--length-penalty", ".9"], ["--sample", "--seed", "3"]])
+@pytest.mark.parametrize("options", [[], ["--beam-size", "3", "--length-penalty", ".9"], ["--sample", "--seed", "3"]])
 def test_lines_in_order_whatever_the_batch(folders: tuple[Path, Path], options: list[str]) -> None:
     together = generated(folders, LINES, *options).splitlines()
     assert len(together) == len(LINES)
@@ -96,7 +96,7 @@ def test_lines_in_order_whatever_the_batch(folders: tuple[Path, Path], options: 
     assert generated(folders, LINES, *options, "--batch", "2").splitlines() == together
 
 
-@pytest.mark.parametrize("options", [[], ["--beam", "3"], ["--sample"]])
+@pytest.mark.parametrize("options", [[], ["--beam-size", "3"], ["--sample"]])
 def test_lines_that_name_their_prefix_get_what_it_gives_alone(folders: tuple[Path, Path], options: list[str]) -> None:
     model, one = folders
     two = another_prefix(model)
@@ -128,20 +128,20 @@ def test_wrong_names_of_prefixes_are_named_after_the_lines_before_them(folders: 
 
 def test_outputs_that_are_cut_are_counted(folders: tuple[Path, Path]) -> None:
     said: list[str] = []
-    continued = ContinuedLines(folders[0], {ONLY: folders[1]}, {"max_pieces": 6}, said.append)
-    continued.end = -1  # no piece ends an output
+    continued = ContinuedLines(folders[0], {ONLY: folders[1]}, {"max_new_tokens": 6}, said.append)
+    continued.end = -1  # no token ends an output
     assert len(list(continued([numbered(LINES[:3]), numbered(LINES[:1])]))) == 4
-    assert said == ["3 of 3 outputs are cut after 6 pieces (--max-pieces): no end piece came before."]
+    assert said == ["3 of 3 outputs are cut after 6 tokens (--max-new-tokens): no end token came before."]
     said.clear()
     with pytest.raises(InputError, match="line 2"):
         list(continued([numbered([LINES[0], "the mill " * 200])]))
-    assert said == ["1 of 1 outputs are cut after 6 pieces (--max-pieces): no end piece came before."]
+    assert said == ["1 of 1 outputs are cut after 6 tokens (--max-new-tokens): no end token came before."]
 
 
 def test_the_first_output_comes_while_the_pipe_is_open(folders: tuple[Path, Path]) -> None:
     reading, writing = os.pipe()
     os.write(writing, f"{LINES[0]}\n".encode())
-    written = continued(folders, max_pieces=3)(line_groups(reading, 16))
+    written = continued(folders, max_new_tokens=3)(line_groups(reading, 16))
     first = next(written)  # it would wait for ever for what is not there
     os.write(writing, f"{LINES[0]}\n".encode())
     os.close(writing)
@@ -156,17 +156,17 @@ def test_a_line_that_is_too_long_is_named_after_those_before_it(folders: tuple[P
     assert output.startswith(generated(folders, LINES[:2]))
     assert "standard input, line 2: not UTF-8" in generated(folders, ["a", "caf\udce9"])
     assert generated(folders, [""]) == "\n"
-    assert "standard input, line 1: 405 pieces" in generated(folders, ["food " * 80], code=2)
+    assert "standard input, line 1: 405 tokens" in generated(folders, ["food " * 80], code=2)
     for option in ("--seed", "--temperature", "--top-p"):
         assert f"{option} is for --sample" in generated(folders, ["a"], option, "1", code=2)
     assert "--length-penalty ranks hypotheses of a beam" in generated(folders, ["a"], "--length-penalty", "1", code=2)
     assert "options: seed" in generated(folders, ["a"], "--sample", "--seed", "-1", code=2)
     for penalty in ("nan", "200", "-6"):
         assert "options: length_penalty" in generated(
-            folders, ["a"], "--beam", "2", "--length-penalty", penalty, code=2
+            folders, ["a"], "--beam-size", "2", "--length-penalty", penalty, code=2
         )
     assert "options: temperature" in generated(folders, ["a"], "--sample", "--temperature", "1e-40", code=2)
-    assert "leave no room for an input" in generated(folders, LINES, "--max-pieces", "60", code=2)
+    assert "leave no room for an input" in generated(folders, LINES, "--max-new-tokens", "60", code=2)
 
 
 def test_mlflow_serves_a_registered_prefix(
@@ -183,15 +183,15 @@ def test_mlflow_serves_a_registered_prefix(
     lines = [*LINES, " \t", "  a pub near the river \r\n"]
 
     def answers(sources: list[str], most: int = 6, beam: int = 3) -> object:
-        return served.predict(pd.DataFrame({"source": sources}), params={"max_pieces": most, "beam": beam})
+        return served.predict(pd.DataFrame({"source": sources}), params={"max_new_tokens": most, "beam_size": beam})
 
     found = answers(lines)
-    assert found == list(continued(folders, max_pieces=6, beam=3)([numbered(lines)]))
+    assert found == list(continued(folders, max_new_tokens=6, beam_size=3)([numbered(lines)]))
     assert isinstance(found, list)
     assert found[1] == found[5] == ""
     assert found[6] == found[2] != ""
 
-    own = continued(folders, max_pieces=6)
+    own = continued(folders, max_new_tokens=6)
     longest = 0
     for letters in range(40, 60):  # the same longest line, and the same text for it
         line = "q" * letters
@@ -199,14 +199,14 @@ def test_mlflow_serves_a_registered_prefix(
             expected = list(own([numbered([line])]))
         except InputError:
             break
-        assert answers([line], beam=1) == expected
+        assert answers([line], beam_size=1) == expected
         longest = letters
     assert 40 <= longest < 59
     with pytest.raises(
-        ValueError, match=r"row 2: 55 pieces with its template, but the base takes 54: its 64 positions"
+        ValueError, match=r"row 2: 55 tokens with its template, but the base takes 54: its 64 positions"
     ):
         answers(["a", "q" * (longest + 1), "a"])
-    with pytest.raises(ValueError, match="a prefix of 4 positions and 60 pieces to write leave no room for an input"):
+    with pytest.raises(ValueError, match="a prefix of 4 positions and 60 tokens to write leave no room for an input"):
         answers(["a"], most=60)
     tracking.client.cache_clear()
 

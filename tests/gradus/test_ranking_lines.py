@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from core.errors import InputError
-from data.tokenizer import TokenizerSettings, save_tokenizer, train_tokenizer
+from data.tokenizer import TokenizerConfig, save_tokenizer, train_tokenizer
 from gradus import using
 from gradus.cli import app
 from gradus.input_lines import Line
@@ -23,7 +23,7 @@ GOOD = '{"prompt": "abc", "responses": ["a", "b"]}'
 @pytest.fixture(scope="module")
 def body(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("body")
-    save_tokenizer(train_tokenizer(["abc cab"], TokenizerSettings(vocabulary=300)), folder)
+    save_tokenizer(train_tokenizer(["abc cab"], TokenizerConfig(vocab_size=300)), folder)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=300, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2

@@ -18,13 +18,13 @@ from transformers import (
 )
 
 from core.errors import InputError
-from data.tokenizer import BEGIN, END, PAD, TokenizerSettings, save_tokenizer, train_tokenizer
+from data.tokenizer import BEGIN, END, PAD, TokenizerConfig, save_tokenizer, train_tokenizer
 from gradus.generating import ONLY, ContinuedLines
 from gradus.input_lines import Line
 from gradus.served_prefix import ServedPrefix
 from gradus.served_reward_model import ServedRewardModel
 from lightning_modules.language_model.prompts import prompts
-from lightning_modules.prefix_tuning.prefix import NoPrefix, PrefixSettings, build
+from lightning_modules.prefix_tuning.prefix import NoPrefix, PrefixConfig, build
 from model_io.files import WEIGHTS
 from model_io.language_model import load_causal_model
 from model_io.prefix import save_prefix
@@ -44,7 +44,7 @@ def base(folder: Path, config: PretrainedConfig, end: str | None = "</s>") -> Pa
     for weights in model.parameters():
         weights.data.mul_(8) if weights.dim() > 1 else None
     model.save_pretrained(folder)
-    learned = train_tokenizer(["the mill serves food near the river pub a"], TokenizerSettings(vocabulary=300))
+    learned = train_tokenizer(["the mill serves food near the river pub a"], TokenizerConfig(vocab_size=300))
     PreTrainedTokenizerFast(tokenizer_object=learned, pad_token="<pad>", eos_token=end).save_pretrained(folder)
     return folder
 
@@ -53,7 +53,7 @@ def prefix(model: Path, template: str = "say {source}:") -> Path:
     folder = model.with_name(f"{model.name} prefix")
     folder.mkdir()
     loaded, _ = load_causal_model(model)
-    made = build("prefix", loaded, PrefixSettings(length=4, reparametrisation=False), [5, 6, 7, 8])
+    made = build("prefix", loaded, PrefixConfig(num_virtual_tokens=4, prefix_projection=False), [5, 6, 7, 8])
     save_prefix(folder, "prefix", made, model, template)
     return folder
 
@@ -66,7 +66,7 @@ def served(model: Path, folder: Path) -> ServedPrefix:
 
 def generated(model: Path, folder: Path, rows: list[str], beam: int) -> list[str]:
     lines = [Line(number, row, None) for number, row in enumerate(rows, start=1)]
-    return list(ContinuedLines(model, {ONLY: folder}, {"max_pieces": 12, "beam": beam}, print)([lines]))
+    return list(ContinuedLines(model, {ONLY: folder}, {"max_new_tokens": 12, "beam_size": beam}, print)([lines]))
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,9 @@ def test_a_served_prefix_writes_what_gradus_generate_writes(
     file = model / "generation_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | generation))
     folder = prefix(model)
-    found = served(model, folder).predict(None, pd.DataFrame({"source": ROWS}), {"max_pieces": 12, "beam": beam})
+    found = served(model, folder).predict(
+        None, pd.DataFrame({"source": ROWS}), {"max_new_tokens": 12, "beam_size": beam}
+    )
     assert found == generated(model, folder, ROWS, beam)
     assert len(set(found)) > 1
 
@@ -100,7 +102,7 @@ def test_a_base_in_parts_counts_with_every_part(tmp_path: Path) -> None:
     assert len(parts) > 2
     folder = prefix(model)
     frame = pd.DataFrame({"source": ROWS})
-    assert served(model, folder).predict(None, frame, {"max_pieces": 12}) == generated(model, folder, ROWS, beam=1)
+    assert served(model, folder).predict(None, frame, {"max_new_tokens": 12}) == generated(model, folder, ROWS, beam=1)
     last = load_file(parts[-1])
     next(iter(last.values())).view(-1)[0] += 1
     save_file(last, parts[-1], {"format": "pt"})
@@ -115,11 +117,11 @@ def test_a_row_that_is_no_text_is_named(missing: object, tmp_path: Path) -> None
     model = base(tmp_path / "base", LlamaConfig(**LLAMA))
     with pytest.raises(ValueError, match=r"row 2: source is (None|nan): a text expected"):
         served(model, prefix(model)).predict(
-            None, pd.DataFrame({"source": ["a", missing]}, dtype=object), {"max_pieces": 6}
+            None, pd.DataFrame({"source": ["a", missing]}, dtype=object), {"max_new_tokens": 6}
         )
 
 
-def test_a_source_that_spells_a_special_piece_is_text(tmp_path: Path) -> None:
+def test_a_source_that_spells_a_special_token_is_text(tmp_path: Path) -> None:
     model = base(tmp_path / "base", LlamaConfig(**LLAMA))
     _, tokenizer = load_causal_model(model)
     for ordinary in [*ROWS, 'é "x"\n <ok> a < /s>', ""]:
@@ -136,17 +138,17 @@ def test_a_source_that_spells_a_special_piece_is_text(tmp_path: Path) -> None:
         assert found == prompts(tokenizer, template, ["a", "a </s> b"])
 
 
-def test_a_base_without_an_end_piece_is_an_error(tmp_path: Path) -> None:
+def test_a_base_without_an_end_token_is_an_error(tmp_path: Path) -> None:
     model = base(tmp_path / "base", LlamaConfig(**LLAMA), end=None)
-    with pytest.raises(InputError, match=rf"{model}: its tokenizer has no end piece"):
+    with pytest.raises(InputError, match=rf"{model}: its tokenizer has no end token"):
         ContinuedLines(model, {}, {}, print)
-    with pytest.raises(InputError, match=rf"{model}: its tokenizer has no end piece"):
+    with pytest.raises(InputError, match=rf"{model}: its tokenizer has no end token"):
         new_reward_model(model, "{prompt}")
 
 
 def test_a_served_reward_model_names_rows_that_it_cannot_read(tmp_path: Path) -> None:
     body, folder = tmp_path / "body", tmp_path / "reward"
-    save_tokenizer(train_tokenizer(["abc cab"], TokenizerSettings(vocabulary=300)), body)
+    save_tokenizer(train_tokenizer(["abc cab"], TokenizerConfig(vocab_size=300)), body)
     AutoModelForCausalLM.from_config(LlamaConfig(**LLAMA)).save_pretrained(body)
     model, tokenizer, frame = new_reward_model(body, "{prompt} ({reference})")
     save_reward_model(folder, model, tokenizer, frame, NoPrefix(), bias=0.25, temperature=None)
@@ -168,7 +170,7 @@ def test_a_served_reward_model_names_rows_that_it_cannot_read(tmp_path: Path) ->
 
     longest = next(n for n in range(64) if refused_at(n + 1))
     assert len(rewards(good, {**good, "response": "q" * longest})) == 2
-    with pytest.raises(ValueError, match="row 2: prompt and response have 65 pieces; this model reads at most 64"):
+    with pytest.raises(ValueError, match="row 2: prompt and response have 65 tokens; this model reads at most 64"):
         rewards(good, {**good, "response": "q" * (longest + 1)})
     for column in good:
         for value in (None, float("nan"), *[""] * (column == "reference")):

@@ -21,16 +21,16 @@ import torch
 from typer.testing import CliRunner
 
 from core.errors import InputError
-from data.tokenizer import TokenizerSettings, encode, load_tokenizer, save_tokenizer, train_tokenizer
+from data.tokenizer import TokenizerConfig, encode, load_tokenizer, save_tokenizer, train_tokenizer
 from gradus import using
 from gradus.cli import app
 from gradus.input_lines import Line
 from lightning_modules.decoding.translation import Ensemble, log_probabilities
-from lightning_modules.translators.bahdanau.model import Bahdanau, BahdanauSettings
-from lightning_modules.translators.base import Translator, TranslatorSettings
-from lightning_modules.translators.gru.model import GRU, GRUSettings
-from lightning_modules.translators.luong.model import Luong, LuongSettings
-from lightning_modules.translators.transformer.model import Transformer, TransformerSettings
+from lightning_modules.translators.bahdanau.model import Bahdanau, BahdanauConfig
+from lightning_modules.translators.base import Translator, TranslatorConfig
+from lightning_modules.translators.gru.model import GRU, GRUConfig
+from lightning_modules.translators.luong.model import Luong, LuongConfig
+from lightning_modules.translators.transformer.model import Transformer, TransformerConfig
 from model_io.translator import load_translator, save_translator
 
 PROJECT = Path(__file__).parents[2]
@@ -47,15 +47,18 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     torch.manual_seed(5)
     for kind in ("bpe", "words"):
-        settings = TokenizerSettings(kind=kind, vocabulary=300 if kind == "bpe" else 18, min_frequency=1)
+        settings = TokenizerConfig(kind=kind, vocab_size=300 if kind == "bpe" else 18, min_frequency=1)
         save_tokenizer(train_tokenizer(TEXT, settings), root / kind)
         types = load_tokenizer(root / kind).get_vocab_size()
-        made: dict[str, tuple[type[Translator], TranslatorSettings]] = {
-            "transformer": (Transformer, TransformerSettings(layers=1, d_model=16, d_ff=16, heads=2)),
-            "luong": (Luong, LuongSettings(embedding=8, hidden=12, init=0.6)),
-            "location": (Luong, LuongSettings(embedding=8, hidden=12, init=0.6, score="location", max_source_length=9)),
-            "bahdanau": (Bahdanau, BahdanauSettings(embedding=8, hidden=12, alignment=8, maxout=8)),
-            "gru": (GRU, GRUSettings(embedding=8, hidden=12, maxout=8)),
+        made: dict[str, tuple[type[Translator], TranslatorConfig]] = {
+            "transformer": (Transformer, TransformerConfig(num_layers=1, hidden_size=16, ff_size=16, num_heads=2)),
+            "luong": (Luong, LuongConfig(embedding_dim=8, hidden_size=12, init=0.6)),
+            "location": (
+                Luong,
+                LuongConfig(embedding_dim=8, hidden_size=12, init=0.6, score="location", max_source_length=9),
+            ),
+            "bahdanau": (Bahdanau, BahdanauConfig(embedding_dim=8, hidden_size=12, attention_size=8, maxout_size=8)),
+            "gru": (GRU, GRUConfig(embedding_dim=8, hidden_size=12, maxout_size=8)),
         }
         for name, (architecture, sizes) in made.items():
             module = name if name != "location" else "luong"
@@ -99,12 +102,12 @@ def test_every_line_gives_a_line_whatever_is_in_it(models: Path) -> None:
         b"light " * 300,
         b"a\r",
     ]
-    model = ("--model", models / "bpe/transformer", "--beam", 2, "--max-pieces", 20)
+    model = ("--model", models / "bpe/transformer", "--beam-size", 2, "--max-length", 20)
     written, warnings = run(*model, stdin=b"\n".join([*lines, b"no end"]))
     assert len(written) == len(lines) + 1
     assert written[1] == written[2] == ""
     assert "line 4: not UTF-8 (invalid continuation byte at byte 3): such bytes were read as U+FFFD." in warnings
-    assert re.search(r"line 6: [\d,]+ pieces, of which the first 20 were read\.", warnings)
+    assert re.search(r"line 6: [\d,]+ tokens, of which the first 20 were read\.", warnings)
     assert warnings.count("standard input, line") == 2
     again, _ = run(*model, stdin="caf\ufffd and light\n" + "light " * 40 + "\n")
     assert again[0] == written[3]
@@ -119,12 +122,12 @@ def test_a_model_with_a_limit_reads_as_far_as_it_can(models: Path) -> None:
     text = " ".join(["light"] * 12)
     written, warnings = run("--model", models / "words/location", stdin=f"{text}\nlight\n")
     assert len(written) == 2
-    assert "line 1: 12 pieces, of which the first 8 were read" in warnings
+    assert "line 1: 12 tokens, of which the first 8 were read" in warnings
     assert written[0] == run("--model", models / "words/location", stdin=" ".join(["light"] * 8) + "\n")[0][0]
 
 
 def test_products_in_bf16_where_the_device_has_it(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = ("--model", models / "bpe/luong", "--beam", 2, "--json")
+    model = ("--model", models / "bpe/luong", "--beam-size", 2, "--json")
     for has_it in (True, False):
         monkeypatch.setattr("gradus.translating.has_bf16", lambda device, has_it=has_it: has_it)
         (line,), said = run(*model, "--precision", "bf16", stdin="In the beginning\n")
@@ -148,7 +151,7 @@ def test_a_command_that_only_translates_loads_no_library_for_data_or_training() 
 
 def test_output_comes_before_the_input_has_ended(models: Path) -> None:
     process = subprocess.Popen(
-        command("--model", models / "bpe/luong", "--beam", 2),
+        command("--model", models / "bpe/luong", "--beam-size", 2),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=ENVIRONMENT,
@@ -173,7 +176,7 @@ def answer(process: "subprocess.Popen[bytes]") -> bytes:
 
 def test_memory_stays_flat_while_lines_come(models: Path) -> None:
     process = subprocess.Popen(
-        command("--model", models / "bpe/gru", "--beam", 1),
+        command("--model", models / "bpe/gru", "--beam-size", 1),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=ENVIRONMENT,
@@ -193,7 +196,7 @@ def test_memory_stays_flat_while_lines_come(models: Path) -> None:
 
 
 def test_a_line_without_an_end_does_not_fill_the_memory(models: Path) -> None:
-    model = ("--model", models / "bpe/gru", "--beam", 1)
+    model = ("--model", models / "bpe/gru", "--beam-size", 1)
     few, _, _ = measured(*model, stdin=b"light\n" * 2)
     peak, written, warnings = measured(*model, stdin=b"x" * (256 << 20) + b"\nlight\n")
     assert len(written) == 2
@@ -203,11 +206,11 @@ def test_a_line_without_an_end_does_not_fill_the_memory(models: Path) -> None:
 
 def test_long_lines_are_translated_in_bounded_memory_and_time(models: Path) -> None:
     line = b"light the earth, " * 60_000  # 1 MB
-    options = ("--model", models / "bpe/luong", "--beam", 3, "--n-best", 3, "--alignments", "--max-pieces", 20)
+    options = ("--model", models / "bpe/luong", "--beam-size", 3, "--n-best", 3, "--alignments", "--max-length", 20)
     one, expected, _ = measured(*options, stdin=line + b"\n")
     started = time.monotonic()
     peak, written, warnings = measured(*options, stdin=(line + b"\n") * 8)  # all there at once
-    assert time.monotonic() - started < 120  # not milliseconds for each of a million pieces and hypotheses
+    assert time.monotonic() - started < 120  # not milliseconds for each of a million tokens and hypotheses
     assert written == expected * 8
     assert warnings.count("of which the first 20 were read") == 8
     assert peak < one + 200, (one, peak)
@@ -239,12 +242,12 @@ def test_json_shows_alignments_of_each_hypothesis(models: Path) -> None:
     assert first["problem"] is None
     assert len(first["translations"]) == 3
     for t in first["translations"]:
-        assert len(t["attention"]) == len(t["pieces"]) + 1
-        assert {len(row) for row in t["attention"]} == {len(t["source_pieces"]) + 1}
+        assert len(t["attention"]) == len(t["tokens"]) + 1
+        assert {len(row) for row in t["attention"]} == {len(t["source_tokens"]) + 1}
         words = len(t["text"].split())
         assert {s for s, _ in t["alignment"]} <= {0, 1, 2}
         assert [i for _, i in t["alignment"]] == list(range(words))
-    none: dict[str, list[object]] = {"alignment": [], "source_pieces": [], "pieces": [], "attention": []}
+    none: dict[str, list[object]] = {"attention_size": [], "source_tokens": [], "tokens": [], "attention": []}
     assert empty["translations"] == [{"text": "", "score": 0.0, **none}]
     plain, _ = run(*ensemble, "--n-best", 3, "--alignments", stdin="And God said\n")
     pairs = [" ".join(f"{s}-{t}" for s, t in h["alignment"]) for h in first["translations"]]
@@ -263,8 +266,8 @@ def test_unknown_words_are_written_as_the_aligned_source_words(models: Path, tmp
     assert any("<unk>" in line for line in plain)
     words = ["Zacharias", "beholds", "Nebuchadnezzar", "."]
     for line, t in zip(plain, shown["translations"], strict=True):
-        rows = [  # of the step that predicted the unknown piece
-            t["attention"][i] for i, piece in enumerate(t["pieces"]) if piece == "▁<unk>"
+        rows = [  # of the step that predicted the unknown token
+            t["attention"][i] for i, token in enumerate(t["tokens"]) if token == "▁<unk>"
         ]
         for row in rows:
             line = line.replace("<unk>", words[max(range(len(words)), key=row.__getitem__)], 1)
@@ -371,10 +374,13 @@ def test_a_damaged_model_is_refused_by_the_name_of_the_file(models: Path, tmp_pa
         (["--model", "bpe/gru", "--coverage-penalty", "0.2"], "no attention, so no coverage"),
         (["--model", "bpe/luong", "--replace-unknown"], "the tokenizer can write every word"),
         (["--model", "bpe/luong", "--dictionary", "x"], "it is for --replace-unknown"),
-        (["--model", "bpe/luong", "--n-best", "9"], "--n-best 9 needs --beam 9 or more"),
+        (["--model", "bpe/luong", "--n-best", "9"], "--n-best 9 needs --beam-size 9 or more"),
         (["--model", "bpe/luong", "--sample", "--coverage-penalty", "0.2"], "--coverage-penalty is for beam search"),
-        (["--model", "bpe/luong", "--sample", "--beam", "5"], "--beam is for beam search: leave it out with --sample"),
-        (["--model", "bpe/luong", "--sample", "--length-penalty", "0"], "--length-penalty is for beam search"),
+        (
+            ["--model", "bpe/luong", "--sample", "--beam-size", "5"],
+            "--beam-size is for beam search: leave it out with --sample",
+        ),
+        (["--model", "bpe/luong", "--sample", "--beam-alpha", "0"], "--beam-alpha is for beam search"),
         (["--model", "bpe/luong", "--seed", "0"], "--seed is for --sample"),
         (["--model", "bpe/luong", "--sample", "--seed", "-1"], "seed"),
         (["--model", "bpe"], "no config.json in it"),

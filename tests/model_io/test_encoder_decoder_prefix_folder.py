@@ -15,22 +15,22 @@ from transformers import BartConfig, BartForConditionalGeneration, PreTrainedMod
 from core.errors import InputError
 from core.folders import file_hash
 from data.batching import padded
-from data.tokenizer import BEGIN, END, TokenizerSettings, encode, save_tokenizer, train_tokenizer
+from data.tokenizer import BEGIN, END, TokenizerConfig, encode, save_tokenizer, train_tokenizer
+from lightning_modules.encoder_decoder_prefix import pretrained
 from lightning_modules.encoder_decoder_prefix.translator import (
     PARTS,
     EncoderDecoderPrefix,
     PrefixedTransformer,
     transformer_shapes,
 )
-from lightning_modules.encoder_decoder_prefix import pretrained
-from lightning_modules.prefix_tuning.projection import PrefixSettings
-from lightning_modules.translators.transformer.model import Transformer, TransformerSettings
+from lightning_modules.prefix_tuning.projection import PrefixConfig
+from lightning_modules.translators.transformer.model import Transformer, TransformerConfig
 from model_io.encoder_decoder_prefix import load_encoder_decoder_prefix, save_encoder_decoder_prefix
 from model_io.files import WEIGHTS
 from model_io.prefix import read_prefix
 from model_io.translator import save_translator
 
-SETTINGS = PrefixSettings(length=3, mlp_input=6, mlp_hidden=10, dropout=0.2)
+SETTINGS = PrefixConfig(num_virtual_tokens=3, projection_input_size=6, encoder_hidden_size=10, dropout=0.2)
 SOURCE, TARGET = padded([[8, 9, 10, END], [12, END]]), padded([[BEGIN, 9, 10], [BEGIN, 11]])
 TEXTS = ["a dog runs", "a cat sleeps here", "the dog sleeps"]
 DOCS = Path(__file__).parents[2] / "docs" / "prefix_tuning.md"
@@ -39,9 +39,9 @@ DOCS = Path(__file__).parents[2] / "docs" / "prefix_tuning.md"
 def translator(folder: Path, seed: int = 0, heads: int = 4) -> Transformer:
     """A small Transformer, and its folder."""
     torch.manual_seed(seed)
-    tokenizer = train_tokenizer(TEXTS, TokenizerSettings(vocabulary=300))
+    tokenizer = train_tokenizer(TEXTS, TokenizerConfig(vocab_size=300))
     save_tokenizer(tokenizer, folder.parent / "tokenizer")
-    settings = TransformerSettings(layers=2, d_model=16, d_ff=24, heads=heads)
+    settings = TransformerConfig(num_layers=2, hidden_size=16, ff_size=24, num_heads=heads)
     model = Transformer(settings, tokenizer.get_vocab_size()).eval()
     folder.mkdir(parents=True)
     save_translator(folder, "transformer", model, settings, folder.parent / "tokenizer")
@@ -76,7 +76,7 @@ def test_a_prefix_of_the_transformer_is_loaded_as_it_was(tmp_path: Path) -> None
     }
 
 
-SIZES: dict[str, Any] = {"vocab_size": 20, "d_model": 16, "pad_token_id": 0, "eos_token_id": END}
+SIZES: dict[str, Any] = {"vocab_size": 20, "hidden_size": 16, "pad_token_id": 0, "eos_token_id": END}
 MODELS: dict[str, Callable[[], PreTrainedModel]] = {
     "bart": lambda: BartForConditionalGeneration(
         BartConfig(
@@ -85,7 +85,7 @@ MODELS: dict[str, Callable[[], PreTrainedModel]] = {
         )
     ),
     "t5": lambda: T5ForConditionalGeneration(
-        T5Config(**SIZES, d_kv=6, d_ff=24, num_layers=2, num_heads=3, decoder_start_token_id=BEGIN)
+        T5Config(**SIZES, d_kv=6, ff_size=24, num_layers=2, num_heads=3, decoder_start_token_id=BEGIN)
     ),
 }  # fmt: skip
 
@@ -189,8 +189,8 @@ def test_the_snippet_of_the_docs_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     base = translator(Path("artifacts/translators/transformer"))
-    pieces = encode(train_tokenizer(TEXTS, TokenizerSettings(vocabulary=300)), TEXTS)
-    rows = {"source": pieces, "target": pieces[::-1]}
+    tokens = encode(train_tokenizer(TEXTS, TokenizerConfig(vocab_size=300)), TEXTS)
+    rows = {"source": tokens, "target": tokens[::-1]}
     features = datasets.Features({side: datasets.List(datasets.Value("int32")) for side in rows})
     datasets.Dataset.from_dict(rows, features=features).save_to_disk("artifacts/encoded/validation")
     (snippet,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig, MixtralConfig
 
 from core.errors import InputError
-from data.tokenizer import TokenizerSettings, save_tokenizer, train_tokenizer
+from data.tokenizer import TokenizerConfig, save_tokenizer, train_tokenizer
 from lightning_modules.prefix_tuning.prefix import cache_shape
 from model_io.files import CONFIG, WEIGHTS
 from model_io.language_model import from_pretrained, load_causal_model, skeleton
@@ -20,7 +20,7 @@ LOST = "model.layers.1.mlp.up_proj.weight"
 
 @pytest.fixture(params=[False, True], ids=["own output layer", "tied"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    save_tokenizer(train_tokenizer(["abc cab"], TokenizerSettings(vocabulary=300)), tmp_path)
+    save_tokenizer(train_tokenizer(["abc cab"], TokenizerConfig(vocab_size=300)), tmp_path)
     config = LlamaConfig(
         vocab_size=300,
         hidden_size=16,
@@ -89,14 +89,14 @@ def test_a_configuration_that_describes_no_model_is_named(folder: Path) -> None:
             load(folder)
 
 
-def test_a_piece_without_an_embedding_is_named(folder: Path) -> None:
+def test_a_token_without_an_embedding_is_named(folder: Path) -> None:
     _, tokenizer = load_causal_model(folder)
     tokenizer.add_special_tokens({"additional_special_tokens": [f"<{i}>" for i in range(300)]})
     tokenizer.save_pretrained(folder)
     load_causal_model(folder)  # no text has it
     tokenizer.add_tokens(["@@"])
     tokenizer.save_pretrained(folder)
-    with pytest.raises(InputError, match=r"a piece '@@' of number \d+, and the model has 300 embeddings"):
+    with pytest.raises(InputError, match=r"a token '@@' of id \d+, and the model has 300 embeddings"):
         load_causal_model(folder)
 
 

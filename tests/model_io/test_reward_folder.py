@@ -27,9 +27,9 @@ from transformers import (
 
 from core import tracking
 from core.errors import InputError
-from data.tokenizer import TokenizerSettings, save_tokenizer, train_tokenizer
+from data.tokenizer import TokenizerConfig, save_tokenizer, train_tokenizer
 from gradus import registering
-from lightning_modules.prefix_tuning.prefix import NoPrefix, Prefix, PrefixSettings
+from lightning_modules.prefix_tuning.prefix import NoPrefix, Prefix, PrefixConfig
 from model_io.files import WEIGHTS
 from model_io.prefix import PREFIX
 from model_io.reward_model import REWARD, load_reward_model, new_reward_model, save_reward_model
@@ -41,16 +41,16 @@ CASES = [
 ]
 
 
-@pytest.fixture(params=["own pad", "pad is the end", "one special piece"])
+@pytest.fixture(params=["own pad", "pad is the end", "one special token"])
 def body(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A language model's folder; some tokenizers spell padding as they spell the end."""
     folder = tmp_path / "body"
-    save_tokenizer(train_tokenizer(["abc cab", "a (b) c"], TokenizerSettings(vocabulary=300)), folder)
+    save_tokenizer(train_tokenizer(["abc cab", "a (b) c"], TokenizerConfig(vocab_size=300)), folder)
     if request.param == "pad is the end":
         tokenizer = AutoTokenizer.from_pretrained(folder)
         tokenizer.pad_token = tokenizer.eos_token
         tokenizer.save_pretrained(folder)
-    elif request.param == "one special piece":  # as GPT-2 has it
+    elif request.param == "one special token":  # as GPT-2 has it
         bare = Tokenizer.from_file(str(folder / "tokenizer.json"))
         bare.post_processor = None
         end = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "</s>")
@@ -79,7 +79,11 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_tracking: Pa
 def saved(body: Path, folder: Path, prefix: bool = False) -> Path:
     model, tokenizer, frame = new_reward_model(body, TEMPLATE)
     torch.nn.init.normal_(model.score.weight)
-    adapter = Prefix(model, PrefixSettings(length=3, mlp_input=4, mlp_hidden=4)) if prefix else NoPrefix()
+    adapter = (
+        Prefix(model, PrefixConfig(num_virtual_tokens=3, projection_input_size=4, encoder_hidden_size=4))
+        if prefix
+        else NoPrefix()
+    )
     save_reward_model(folder, model, tokenizer, frame, adapter, bias=0.25, temperature=1.5)
     return folder
 

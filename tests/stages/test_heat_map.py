@@ -8,32 +8,32 @@ import torch
 
 from data.batching import padded
 from data.tokenizer import END
-from lightning_modules.decoding.translation import DecodingSettings, beam_search
-from lightning_modules.translators.luong.model import Luong, LuongSettings
+from lightning_modules.decoding.translation import DecodingConfig, beam_search
+from lightning_modules.translators.luong.model import Luong, LuongConfig
 from stages.evaluation import heat_map
 
 SOURCE = [5, 6, 7, 8, 9, 10, 11, 12]
 
 
 class Numbers:
-    """A tokenizer whose pieces are their numbers."""
+    """A tokenizer whose tokens are their numbers."""
 
-    def decode(self, pieces: list[int], **_: Any) -> str:
-        return " ".join(map(str, pieces))
+    def decode(self, tokens: list[int], **_: Any) -> str:
+        return " ".join(map(str, tokens))
 
 
 @pytest.mark.parametrize("score", ["general", "location"])
-def test_rows_belong_to_the_pieces_they_are_labelled_with(score: Any) -> None:
+def test_rows_belong_to_the_tokens_they_are_labelled_with(score: Any) -> None:
     torch.manual_seed(0)
-    model = Luong(LuongSettings(embedding=12, hidden=16, score=score, max_source_length=12, init=0.8), 30).eval()
-    settings = DecodingSettings(beam=2, extra_pieces=3, alignments=True)
+    model = Luong(LuongConfig(embedding_dim=12, hidden_size=16, score=score, max_source_length=12, init=0.8), 30).eval()
+    settings = DecodingConfig(beam_size=2, extra_tokens=3, alignments=True)
     ((found, *_),) = beam_search(model, padded([[*SOURCE, END]]), settings)
-    assert len(found.pieces) > 2
+    assert len(found.tokens) > 2
     assert found.alignment is not None
-    shown = heat_map(model, Numbers(), [SOURCE], [found.pieces])
+    shown = heat_map(model, Numbers(), [SOURCE], [found.tokens])
     assert shown
     assert shown["source"] == [*map(str, SOURCE), str(END)]
-    labels = list(map(str, found.pieces))
+    labels = list(map(str, found.tokens))
     assert shown["target"] == [*labels, str(END)]
     assert len(shown["weights"]) == len(shown["target"])
     np.testing.assert_allclose(shown["weights"][: len(labels)], found.alignment, atol=1e-4)
@@ -41,7 +41,7 @@ def test_rows_belong_to_the_pieces_they_are_labelled_with(score: Any) -> None:
 
 
 def test_an_empty_translation_shows_its_end() -> None:
-    model = Luong(LuongSettings(embedding=12, hidden=16), 30).eval()
+    model = Luong(LuongConfig(embedding_dim=12, hidden_size=16), 30).eval()
     shown = heat_map(model, Numbers(), [SOURCE], [[]])
     assert shown
     assert shown["target"] == [str(END)]

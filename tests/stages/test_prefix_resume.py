@@ -12,28 +12,28 @@ from transformers import AutoModelForCausalLM, GPT2Config
 
 from core.folders import file_hash
 from core.tracking import StageRun
-from lightning_modules.prefix_tuning.fine_tuning import FineTuning
+from lightning_modules.prefix_tuning.fine_tuning import FineTuningModule
 from lightning_modules.prefix_tuning.gradient_checkpointing import checkpoint_layers
-from lightning_modules.prefix_tuning.module import PrefixTuning
+from lightning_modules.prefix_tuning.module import PrefixTuningModule
 from lightning_modules.prefix_tuning.prefix import build
 from lightning_modules.shared_prompt.examples import Group, tree_loader
 from stages.framework import layout
-from stages.framework.params import VariantSettings, load_params
+from stages.framework.params import VariantConfig, load_params
 from stages.framework.stage import Stage, read_json
 from stages.training import fit as fitting
 from stages.training.fit import fit
 
 TRAINING = {
-    "epochs": 3, "optimizer": "adamw", "learning_rate": 0.02, "schedule": "linear", "warmup_steps": 2, "tokens_per_batch": 90,
+    "num_train_epochs": 3, "optimizer": "adamw", "learning_rate": 0.02, "lr_scheduler_type": "linear", "warmup_steps": 2, "batch_tokens": 90,
 }  # fmt: skip
-MLP = {"mlp_input": 6, "mlp_hidden": 8}
+MLP = {"projection_input_size": 6, "encoder_hidden_size": 8}
 KINDS: dict[str, dict[str, Any]] = {
-    "MLP": {"kind": "prefix", **MLP, "initial_text": "words"},
-    "flat": {"kind": "prefix", "reparametrisation": False},
-    "embedding-only": {"kind": "embedding"},
+    "MLP": {"kind": "prefix", **MLP, "prompt_tuning_init_text": "words"},
+    "flat": {"kind": "prefix", "prefix_projection": False},
+    "embedding-only": {"kind": "prompt_tuning"},
     "infix": {"kind": "prefix", **MLP, "position": "infix", "gradient_checkpointing": True},
     "full fine-tuning": {"kind": "full"},
-    "top-2 layers": {"kind": "top", "top_layers": 2},
+    "top-2 layers": {"kind": "top_layers", "top_layers": 2},
 }
 
 
@@ -56,20 +56,20 @@ def groups() -> list[Group]:
 
 def train(stage: Stage, kind: str, killed_at: int | None = None) -> dict[str, Any]:
     """Trains as the stage does, with dropout on P or inside the base; may break off before an update."""
-    of_base = KINDS[kind]["kind"] in ("full", "top")
+    of_base = KINDS[kind]["kind"] in ("full", "top_layers")
     dropout = {} if of_base else {"length": 3, "dropout": 0.3}
-    variant = VariantSettings.model_validate({**KINDS[kind], **dropout, "training": TRAINING})
+    variant = VariantConfig.model_validate({**KINDS[kind], **dropout, "training": TRAINING})
     pl.seed_everything(5, verbose=False)
     rates: dict[str, Any] = dict.fromkeys(("attn_pdrop", "resid_pdrop", "embd_pdrop"), 0.2)
     config = GPT2Config(vocab_size=30, n_embd=16, n_layer=3, n_head=2, n_positions=40, **rates)
     base = AutoModelForCausalLM.from_config(config).eval()
-    adapter = build(variant.kind, base, variant, [5, 6] if variant.initial_text else None)
+    adapter = build(variant.kind, base, variant, [5, 6] if variant.prompt_tuning_init_text else None)
     if variant.gradient_checkpointing:
         checkpoint_layers(base)
-    examples, shape, budget = groups(), adapter.layout(), variant.training.tokens_per_batch
+    examples, shape, budget = groups(), adapter.layout(), variant.training.batch_tokens
     loader = tree_loader(examples[:18], shape, budget, longest=30, seed=5)
     held_out = tree_loader(examples[18:], shape, budget, longest=30, shuffle=False)
-    learning: type[FineTuning | PrefixTuning] = FineTuning if of_base else PrefixTuning
+    learning: type[FineTuningModule | PrefixTuningModule] = FineTuningModule if of_base else PrefixTuningModule
 
     class Killed(learning):  # type: ignore[misc, valid-type]
         def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -77,7 +77,9 @@ def train(stage: Stage, kind: str, killed_at: int | None = None) -> dict[str, An
                 raise ConnectionAbortedError("killed")
 
     if of_base:
-        module = Killed(base, variant.training, len(loader), variant.top_layers if variant.kind == "top" else None)
+        module = Killed(
+            base, variant.training, len(loader), variant.num_top_layers if variant.kind == "top_layers" else None
+        )
     else:
         module = Killed(base, adapter, variant.training, len(loader))
     stage.when_done = []

@@ -11,30 +11,30 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from data.tokenizer import TokenizerSettings, save_tokenizer, train_tokenizer
-from lightning_modules.language_model.config import LanguageModelSettings, build_language_model
+from data.tokenizer import TokenizerConfig, save_tokenizer, train_tokenizer
+from lightning_modules.language_model.config import LanguageModelConfig, build_language_model
 from stages import prefix_tuning
 from stages.framework import layout
 from stages.framework.stage import read_json
 
-TRAINING = {"epochs": 8, "learning_rate": 0.02, "tokens_per_batch": 200}
-TABLE = {"length": 4, "mlp_input": 8, "mlp_hidden": 8, "training": TRAINING}
+TRAINING = {"num_train_epochs": 8, "learning_rate": 0.02, "batch_tokens": 200}
+TABLE = {"length": 4, "projection_input_size": 8, "encoder_hidden_size": 8, "training": TRAINING}
 VARIANTS: dict[str, Any] = {
     "none": {"kind": "none"},
-    "prefix": {"kind": "prefix", **TABLE, "initial_text": "ab cd", "dropout": 0.1},
+    "prefix": {"kind": "prefix", **TABLE, "prompt_tuning_init_text": "ab cd", "dropout": 0.1},
     "flat": {
         "kind": "prefix",
         "length": 4,
-        "reparametrisation": False,
+        "prefix_projection": False,
         "training": TRAINING,
         "share_references": False,
     },
     "infix": {"kind": "prefix", **TABLE, "position": "infix", "gradient_checkpointing": True},
-    "embedding": {"kind": "embedding", "length": 4, "training": TRAINING},
-    "top": {"kind": "top", "top_layers": 1, "training": TRAINING},
+    "embedding_dim": {"kind": "prompt_tuning", "length": 4, "training": TRAINING},
+    "top": {"kind": "top_layers", "top_layers": 1, "training": TRAINING},
     "full": {"kind": "full", "training": TRAINING},
     "few": {"kind": "full", "training": TRAINING, "examples": 5, "seed": 7, "sampled": "pairs", "keep_weights": False},
-    "long": {"kind": "prefix", "length": 95, "reparametrisation": False},
+    "long": {"kind": "prefix", "length": 95, "prefix_projection": False},
 }
 
 
@@ -45,14 +45,21 @@ def task(project: Path) -> Path:
         sources = [f"ab {'cd ' * (i % 4)}{split[0]}{i}" for i in range(count) for _ in range(3)]
         targets = [f"{s} {w} {s}" for s, w in zip(sources, ["so", "and", "or"] * count, strict=True)]
         datasets.Dataset.from_dict({"source": sources, "target": targets}).save_to_disk(layout.CORPUS / split)
-    save_tokenizer(train_tokenizer(["ab cd so and or"] * 3, TokenizerSettings(vocabulary=300)), layout.BASE_MODEL)
+    save_tokenizer(train_tokenizer(["ab cd so and or"] * 3, TokenizerConfig(vocab_size=300)), layout.BASE_MODEL)
     torch.manual_seed(0)
-    settings = LanguageModelSettings(layers=2, hidden=16, feed_forward=32, heads=2, key_value_heads=1, max_positions=96)
+    settings = LanguageModelConfig(
+        num_hidden_layers=2,
+        hidden_size=16,
+        intermediate_size=32,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=96,
+    )
     build_language_model(settings, 300).save_pretrained(layout.BASE_MODEL)
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["prefix_tuning"] = {
-        "template": "{source} means", "examples": None, "validation_examples": 6, "test_examples": 4, "max_pieces": 90,
-        "generated_pieces": 5, "variants": VARIANTS,
+        "template": "{source} means", "examples": None, "validation_examples": 6, "test_examples": 4, "max_length": 90,
+        "max_new_tokens": 5, "variants": VARIANTS,
     }  # fmt: skip
     Path("params.yaml").write_text(yaml.safe_dump(params))
     return project
@@ -71,7 +78,7 @@ def test_every_kind_learns_and_keeps_what_it_should(task: Path, monkeypatch: pyt
     size = sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(layout.BASE_MODEL).parameters())
     found = {name: run(name, monkeypatch) for name in VARIANTS if name != "long"}
     assert {name: f["kept_parameters"] for name, f in found.items()} == {
-        "none": 0, "prefix": 4 * 2 * 2 * 8, "flat": 4 * 2 * 2 * 8, "infix": 4 * 2 * 2 * 8, "embedding": 4 * 16,
+        "none": 0, "prefix": 4 * 2 * 2 * 8, "flat": 4 * 2 * 2 * 8, "infix": 4 * 2 * 2 * 8, "embedding_dim": 4 * 16,
         "top": found["top"]["trained_parameters"], "full": size, "few": size,
     }  # fmt: skip
     for name, summary in found.items():
@@ -136,12 +143,12 @@ def test_outputs_that_do_not_fit_are_refused_before_training(
     task: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     params = yaml.safe_load(Path("params.yaml").read_text())
-    params["prefix_tuning"]["generated_pieces"] = 90
+    params["prefix_tuning"]["max_new_tokens"] = 90
     Path("params.yaml").write_text(yaml.safe_dump(params))
     with pytest.raises(SystemExit):
         run("prefix", monkeypatch)
     said = capsys.readouterr()
-    assert "no test input leaves room for 90 pieces (prefix_tuning.generated_pieces)" in said.err
+    assert "no test input leaves room for 90 tokens (prefix_tuning.max_new_tokens)" in said.err
     assert "epoch" not in said.out
 
 
@@ -159,15 +166,15 @@ def test_what_is_too_long_is_counted(
     task: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     params = yaml.safe_load(Path("params.yaml").read_text())
-    params["prefix_tuning"]["max_pieces"] = 33
+    params["prefix_tuning"]["max_length"] = 33
     Path("params.yaml").write_text(yaml.safe_dump(params))
     found = run("none", monkeypatch)
     said = capsys.readouterr().out
-    assert "pairs passed over, longer than 33 pieces" in said
+    assert "pairs passed over, longer than 33 tokens" in said
     assert 0 < found["examples"] < 90
     assert f"train: {found['examples']} examples of" in said
-    params["prefix_tuning"]["max_pieces"] = 3
+    params["prefix_tuning"]["max_length"] = 3
     Path("params.yaml").write_text(yaml.safe_dump(params))
     with pytest.raises(SystemExit):
         run("none", monkeypatch)
-    assert "no pair has at most 3 pieces" in capsys.readouterr().err
+    assert "no pair has at most 3 tokens" in capsys.readouterr().err

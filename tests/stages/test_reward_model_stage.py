@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from data.comparisons.collection import write_collection
 from data.comparisons.ranking import Ranking
-from data.tokenizer import TokenizerSettings, save_tokenizer, train_tokenizer
-from lightning_modules.language_model.config import LanguageModelSettings, build_language_model
+from data.tokenizer import TokenizerConfig, save_tokenizer, train_tokenizer
+from lightning_modules.language_model.config import LanguageModelConfig, build_language_model
 from model_io.reward_model import load_reward_model
 from stages import reward_model
 from stages.framework import layout
@@ -22,9 +22,9 @@ from stages.framework.stage import read_json
 
 VARIANTS: dict[str, Any] = {
     "paper": {},
-    "prefix": {"trained": "prefix", "prefix": {"length": 2, "mlp_input": 8, "mlp_hidden": 8}},
+    "prefix": {"trained": "prefix", "prefix": {"length": 2, "projection_input_size": 8, "encoder_hidden_size": 8}},
     "top": {"trained": "top", "top_layers": 1, "template": "{prompt} {reference}"},
-    "pairs": {"mode": "pairs_shuffled", "comparisons_share": 0.5},
+    "pairs": {"mode": "shuffled_pairs", "comparisons_share": 0.5},
     "listwise": {"loss": {"loss": "plackett_luce"}, "weighting": "labeler", "training_share": 0.5},
     "fold": {"held_out_labelers": {"fold": 2, "folds": 4}},
 }
@@ -48,14 +48,16 @@ def ranked(project: Path) -> Path:
             Ranking(prompt=f"prompt {i}", responses=responses, ranks=tuple(ranks), labeler=f"l{i % 4}", origin="test", reference="ab " * 9 + str(i))
         )  # fmt: skip
     write_collection(rankings, layout.COMPARISONS / "rankings")
-    save_tokenizer(train_tokenizer(["prompt ab cd"], TokenizerSettings(vocabulary=300)), layout.LANGUAGE_MODEL)
+    save_tokenizer(train_tokenizer(["prompt ab cd"], TokenizerConfig(vocab_size=300)), layout.LANGUAGE_MODEL)
     torch.manual_seed(0)
-    settings = LanguageModelSettings(layers=2, hidden=16, feed_forward=32, heads=2, key_value_heads=1)
+    settings = LanguageModelConfig(
+        num_hidden_layers=2, hidden_size=16, intermediate_size=32, num_attention_heads=2, num_key_value_heads=1
+    )
     build_language_model(settings, 300).save_pretrained(layout.LANGUAGE_MODEL)
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["comparisons"] |= {"validation": 0.2, "test": 0.3}
     common = params["reward_models"]["common"]
-    common["training"] |= {"learning_rate": 0.02, "epochs": 6, "warmup_steps": 0, "tokens_per_batch": 300}
+    common["training"] |= {"learning_rate": 0.02, "num_train_epochs": 6, "warmup_steps": 0, "micro_batch_tokens": 300}
     params["reward_models"]["variants"] = VARIANTS
     Path("params.yaml").write_text(yaml.safe_dump(params))
     return project

@@ -5,12 +5,12 @@ Where the paper leaves a choice:
   in the alignment model. y_0 has the embedding 0, as in the authors' code (GroundHog).
 - The output layer reads s_{i-1} in A.2.2 and in the authors' code, s_i in eq. 4: `readout: previous` and `current`.
 - Its gated unit is Cho's (`gated_unit.py`) with 1 - z written for z.
-- Batches: the paper sorts 1600 pairs by length into 20 batches of 80; here all pairs are sorted, under a budget of pieces.
+- Batches: the paper sorts 1600 pairs by length into 20 batches of 80; here all pairs are sorted, under a budget of tokens.
 
 Differences, as settings: `dropout` (paper: 0) and Adam in place of Adadelta, both for small data; the preset `paper` has the
 paper's. One vocabulary serves both languages, with an embedding for each.
 
-What is computed otherwise, with the same result: U_a h_j, C h_j and C_o h_j are made once for each source piece, and
+What is computed otherwise, with the same result: U_a h_j, C h_j and C_o h_j are made once for each source token, and
 C c_i = sum_j alpha_ij C h_j. tanh(x) = 2 sigma(2 x) - 1, so e_ij = 2 v_a . sigma(2 W_a s_{i-1} + 2 U_a h_j) - sum(v_a), whose
 last term the softmax does not see.
 """
@@ -31,8 +31,8 @@ from lightning_modules.translators.base import (
     State,
     Step,
     Translator,
-    TranslatorSettings,
-    TranslatorTraining,
+    TranslatorConfig,
+    TranslatorTrainingConfig,
     reversal,
 )
 from lightning_modules.translators.gated_unit import (
@@ -44,41 +44,41 @@ from lightning_modules.translators.gated_unit import (
 )
 
 
-class Training(TranslatorTraining):
+class BahdanauTrainingConfig(TranslatorTrainingConfig):
     """For small data."""
 
     learning_rate: float = 1e-3
     optimizer: Optimizer = "adam"
-    epochs: int = 10
-    clip_norm: float | None = 1.0
+    num_train_epochs: int = 10
+    max_grad_norm: float | None = 1.0
 
 
-class BahdanauSettings(TranslatorSettings):
+class BahdanauConfig(TranslatorConfig):
     """Sizes in the paper's symbols (A.2.3)."""
 
-    embedding: int = Field(default=256, ge=1)  # m; paper: 620
-    hidden: int = Field(default=256, ge=1)  # n; paper: 1000
-    alignment: int = Field(default=256, ge=1)  # n'; paper: 1000
-    maxout: int = Field(default=128, ge=1)  # l; paper: 500
+    embedding_dim: int = Field(default=256, ge=1)  # m; paper: 620
+    hidden_size: int = Field(default=256, ge=1)  # n; paper: 1000
+    attention_size: int = Field(default=256, ge=1)  # n'; paper: 1000
+    maxout_size: int = Field(default=128, ge=1)  # l; paper: 500
     dropout: float = Field(default=0.2, ge=0, lt=1)  # of embeddings, annotations and maxout units; paper: 0
     readout: Literal["previous", "current"] = "previous"  # the output layer reads s_{i-1} (A.2.2) or s_i (eq. 4)
-    training: Training = Training()
+    training: BahdanauTrainingConfig = BahdanauTrainingConfig()
 
     presets: ClassVar[Presets] = {
         "paper": {  # A.2.3 and B.2: the sizes, Adadelta with rho .95 and epsilon 1e-6, batches of 80 sentences (of about 30 words)
-            "embedding": 620,
-            "hidden": 1000,
-            "alignment": 1000,
-            "maxout": 500,
+            "embedding_dim": 620,
+            "hidden_size": 1000,
+            "attention_size": 1000,
+            "maxout_size": 500,
             "dropout": 0.0,
             "readout": "previous",
             "training": {
                 "optimizer": "adadelta",
                 "learning_rate": 1.0,
-                "clip_norm": 1.0,
-                "tokens_per_batch": 80 * 30,
-                "loss_per": "sentence",
-                "epochs": 5,
+                "max_grad_norm": 1.0,
+                "batch_tokens": 80 * 30,
+                "normalization": "batch",
+                "num_train_epochs": 5,
             },
         }
     }
@@ -87,12 +87,12 @@ class BahdanauSettings(TranslatorSettings):
 class Bahdanau(Translator):
     """Bidirectional encoder; a decoder that, before each step, looks for where in the source to read."""
 
-    Settings = BahdanauSettings
+    Config = BahdanauConfig
 
-    def __init__(self, settings: BahdanauSettings, vocabulary: int) -> None:
+    def __init__(self, settings: BahdanauConfig, vocabulary: int) -> None:
         super().__init__()
         self.settings = settings
-        m, n, n_, l = settings.embedding, settings.hidden, settings.alignment, settings.maxout  # noqa: E741
+        m, n, n_, l = settings.embedding_dim, settings.hidden_size, settings.attention_size, settings.maxout_size  # noqa: E741
         self.source_embedding = nn.Embedding(vocabulary, m)  # E of A.2.1, shared by both directions
         self.target_embedding = nn.Embedding(vocabulary, m, padding_idx=BEGIN)  # E of A.2.2
         self.forwards, self.backwards, self.decoder = GatedUnit(m, n), GatedUnit(m, n), GatedUnit(m, n)
@@ -121,7 +121,7 @@ class Bahdanau(Translator):
 
     @property
     def width(self) -> int:
-        return self.settings.maxout
+        return self.settings.maxout_size
 
     @property
     def output(self) -> tuple[Tensor, Tensor]:
@@ -137,8 +137,8 @@ class Bahdanau(Translator):
         lengths = visible.sum(1)
         order = reversal(lengths, source.shape[1])
         ahead, back = (
-            self.states(unit, pieces, lengths.cpu())
-            for unit, pieces in ((self.forwards, source), (self.backwards, source.gather(1, order)))
+            self.states(unit, tokens, lengths.cpu())
+            for unit, tokens in ((self.forwards, source), (self.backwards, source.gather(1, order)))
         )
         back = back.gather(1, order[..., None].expand_as(back))
         h = self.dropout(torch.cat([ahead, back], -1))  # annotations h_j = [h_j forward; h_j backward] (eq. 7)
@@ -175,7 +175,9 @@ class Bahdanau(Translator):
 
     def step(self, memory: Memory, state: State, previous: Tensor) -> Step:
         s, y = state["s"], self.target_embedding(previous)
-        query = nn.functional.linear(s, 2 * self.W_a.weight).view(len(memory["visible"]), -1, self.settings.alignment)
+        query = nn.functional.linear(s, 2 * self.W_a.weight).view(
+            len(memory["visible"]), -1, self.settings.attention_size
+        )
         alpha, _ = align(query, memory["keys"], 2 * self.v_a, memory["visible"])
         new = self.decoder.step(self.decoder.W(y) + (alpha @ memory["gates"]).flatten(0, 1), s)
         read = s if self.settings.readout == "previous" else new
@@ -209,7 +211,7 @@ class _Decoder(torch.autograd.Function):
         v: Tensor,
         U: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """States (T + 1, B, n) from s_0, and alpha (T, B, S). `gates` (T, B, 3n) are the shares of the pieces before each
+        """States (T + 1, B, n) from s_0, and alpha (T, B, S). `gates` (T, B, 3n) are the shares of the tokens before each
         position, `values` (B, S, 3n) those of the annotations; `keys`, `W_a` and `v` as `align` takes them."""
         states, alphas, sigmas = [s], [], []
         steps: list[GatedStep] = []

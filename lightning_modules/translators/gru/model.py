@@ -13,7 +13,7 @@ Differences, as settings: `reset: fused` (`torch.nn.GRU`'s unit: r (U h + b), wi
 The preset `paper` has the paper's. One vocabulary serves both languages, with an embedding for each.
 
 `decoding.log_probabilities` scores given pairs, as the paper rescores phrases (3.1). Batches are of about equal length and a
-budget of pieces, not 64 random pairs (4.1).
+budget of tokens, not 64 random pairs (4.1).
 """
 
 from typing import ClassVar, Literal
@@ -32,46 +32,46 @@ from lightning_modules.translators.base import (
     State,
     Step,
     Translator,
-    TranslatorSettings,
-    TranslatorTraining,
+    TranslatorConfig,
+    TranslatorTrainingConfig,
 )
 from lightning_modules.translators.gated_unit import GatedUnit
 
 
-class Training(TranslatorTraining):
+class GRUTrainingConfig(TranslatorTrainingConfig):
     """For small data."""
 
     learning_rate: float = 1e-3
     optimizer: Optimizer = "adam"
-    epochs: int = 10
-    clip_norm: float | None = 1.0
+    num_train_epochs: int = 10
+    max_grad_norm: float | None = 1.0
 
 
-class GRUSettings(TranslatorSettings):
+class GRUConfig(TranslatorConfig):
     """Sizes (4.1)."""
 
-    embedding: int = Field(default=256, ge=1)  # paper: 100
-    hidden: int = Field(default=256, ge=1)  # n; paper: 1000
-    maxout: int = Field(default=128, ge=1)  # units that take the larger of two; paper: 500
+    embedding_dim: int = Field(default=256, ge=1)  # paper: 100
+    hidden_size: int = Field(default=256, ge=1)  # n; paper: 1000
+    maxout_size: int = Field(default=128, ge=1)  # units that take the larger of two; paper: 500
     rank: int | None = Field(default=None, ge=1)  # of the output matrix G = G_l G_r; paper: 100; null: one matrix G
     dropout: float = Field(default=0.2, ge=0, lt=1)  # of embeddings and maxout units; paper: 0
     reset: Literal["paper", "fused"] = "paper"  # h~ = tanh(W x + U (r h)) or tanh(W x + r (U h + b))
-    training: Training = Training()
+    training: GRUTrainingConfig = GRUTrainingConfig()
 
     presets: ClassVar[Presets] = {
-        "paper": {  # 4.1: its sizes, Adadelta with rho .95 and epsilon 1e-6, batches of 64 phrases (of about 8 pieces)
-            "embedding": 100,
-            "hidden": 1000,
-            "maxout": 500,
+        "paper": {  # 4.1: its sizes, Adadelta with rho .95 and epsilon 1e-6, batches of 64 phrases (of about 8 tokens)
+            "embedding_dim": 100,
+            "hidden_size": 1000,
+            "maxout_size": 500,
             "rank": 100,
             "dropout": 0.0,
             "reset": "paper",
             "training": {
                 "optimizer": "adadelta",
                 "learning_rate": 1.0,
-                "clip_norm": None,
-                "tokens_per_batch": 64 * 8,
-                "loss_per": "sentence",
+                "max_grad_norm": None,
+                "batch_tokens": 64 * 8,
+                "normalization": "batch",
             },
         }
     }
@@ -80,12 +80,12 @@ class GRUSettings(TranslatorSettings):
 class GRU(Translator):
     """One network reads the source into a summary c; another writes the target, reading c at every step."""
 
-    Settings = GRUSettings
+    Config = GRUConfig
 
-    def __init__(self, settings: GRUSettings, vocabulary: int) -> None:
+    def __init__(self, settings: GRUConfig, vocabulary: int) -> None:
         super().__init__()
         self.settings = settings
-        e, n, maxout = settings.embedding, settings.hidden, settings.maxout
+        e, n, maxout = settings.embedding_dim, settings.hidden_size, settings.maxout_size
         unit: type[nn.GRU | GatedUnit] = nn.GRU if settings.reset == "fused" else GatedUnit
         self.source_embedding = nn.Embedding(vocabulary, e)
         self.target_embedding = nn.Embedding(vocabulary, e, padding_idx=BEGIN)  # e(y_0) = 0
@@ -117,7 +117,7 @@ class GRU(Translator):
 
     @property
     def width(self) -> int:
-        return self.settings.rank or self.settings.maxout
+        return self.settings.rank or self.settings.maxout_size
 
     @property
     def output(self) -> tuple[Tensor, Tensor]:
@@ -131,7 +131,7 @@ class GRU(Translator):
         h, _ = pad_packed_sequence(states, batch_first=True)
         c = torch.tanh(self.V(h[torch.arange(len(h), device=h.device), lengths - 1]))  # c = tanh(V h_N) (A.1.1)
         weight, bias = self.input_weights()
-        gates = nn.functional.linear(c, weight[:, self.settings.embedding :], bias)  # C c, C_z c, C_r c
+        gates = nn.functional.linear(c, weight[:, self.settings.embedding_dim :], bias)  # C c, C_z c, C_r c
         return {"c": c, "gates": gates, "readout": self.O_c(c)}
 
     def input_weights(self) -> tuple[Tensor, Tensor]:
@@ -155,7 +155,7 @@ class GRU(Translator):
 
     def share(self, y: Tensor) -> Tensor:
         """W' e(y_{t-1}) of all gates: (..., e) -> (..., 3n)."""
-        return nn.functional.linear(y, self.input_weights()[0][:, : self.settings.embedding])
+        return nn.functional.linear(y, self.input_weights()[0][:, : self.settings.embedding_dim])
 
     def deep_output(self, h: Tensor, y: Tensor, c: Tensor) -> Tensor:
         """G_r s, where s has the larger of each two of s' = O_h h_t + O_y y_{t-1} + O_c c (A.1.2); `c` is O_c c."""

@@ -3,15 +3,15 @@
 Where the paper leaves a choice, this does what the authors' code does (github.com/lmthang/nmt.matlab) unless said otherwise:
 
 - `local-m`, `local-p`: source positions count from 0, so p_t = S sigmoid(..) (eq. 9) lies in 0 .. S; the window is
-  floor(p_t) - D .. floor(p_t) + D, cut off at the ends of the sentence, and its centre never beyond the last piece. The
+  floor(p_t) - D .. floor(p_t) + D, cut off at the ends of the sentence, and its centre never beyond the last token. The
   Gaussian (eq. 10) has its mean at p_t itself and multiplies the softmax over the window; the products are not normalised again.
 - `location` (eq. 8): the softmax is over the first S rows of W_a h_t. The paper ignores the words of a longer source that W_a
   has no row for; here a source longer than `max_source_length` is an error.
 
-Differences from the paper: `torch.nn.LSTM` has two bias vectors a layer; the end piece is part of the source and can be
-attended to; source and target share a vocabulary; the gradient is that of the mean over target pieces, unless `loss_per:
-sentence`, as in the preset `paper`. The end
-piece counts as one of the S positions, and a reversed source begins with it; in the authors' code it stands last and is outside.
+Differences from the paper: `torch.nn.LSTM` has two bias vectors a layer; the end token is part of the source and can be
+attended to; source and target share a vocabulary; the gradient is that of the mean over target tokens, unless `normalization:
+batch`, as in the preset `paper`. The end
+token counts as one of the S positions, and a reversed source begins with it; in the authors' code it stands last and is outside.
 `concat` has both parts of the printed W_a to learn; in the paper's runs the source's part was the identity (footnote 15). Dropout
 is on source states, on h_t where it attends and on h~_t before the softmax, the authors' on every LSTM input, the fed h~_t too.
 Local attention masks the scores of the whole sentence instead of gathering a window: one matrix product, and a window is about
@@ -35,39 +35,39 @@ from lightning_modules.translators.base import (
     State,
     Step,
     Translator,
-    TranslatorSettings,
-    TranslatorTraining,
+    TranslatorConfig,
+    TranslatorTrainingConfig,
     reversal,
 )
 from lightning_modules.translators.recurrence import fast_tanh
 
 
-class Training(TranslatorTraining):
+class LuongTrainingConfig(TranslatorTrainingConfig):
     """The paper's (4.1) with dropout."""
 
     optimizer: Optimizer = "sgd"
-    schedule: Schedule = "halving"
+    lr_scheduler_type: Schedule = "halving"
     learning_rate: float = 1.0
     halve_after: float = 8
-    epochs: int = 12
-    clip_norm: float | None = 5.0
+    num_train_epochs: int = 12
+    max_grad_norm: float | None = 5.0
 
 
-class LuongSettings(TranslatorSettings):
+class LuongConfig(TranslatorConfig):
     """Sizes for small data; the preset `paper` has the paper's."""
 
-    layers: int = Field(default=1, ge=1)
-    embedding: int = Field(default=256, ge=1)
-    hidden: int = Field(default=256, ge=1)
+    num_layers: int = Field(default=1, ge=1)
+    embedding_dim: int = Field(default=256, ge=1)
+    hidden_size: int = Field(default=256, ge=1)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     score: Literal["dot", "general", "concat", "location"] = "general"
-    max_source_length: int = Field(default=65, ge=1)  # score "location": rows of W_a, source pieces with the end piece
+    max_source_length: int = Field(default=65, ge=1)  # score "location": rows of W_a, source tokens with the end token
     attention: Literal["global", "local-m", "local-p"] = "global"
     D: int = Field(default=10, ge=1)  # local: the window is p_t - D .. p_t + D, and sigma = D / 2
     input_feeding: bool = True
     reverse_source: bool = True
     init: float = Field(default=0.1, gt=0)
-    training: Training = Training()
+    training: LuongTrainingConfig = LuongTrainingConfig()
 
     @model_validator(mode="after")
     def _location_is_global(self) -> Self:
@@ -77,13 +77,13 @@ class LuongSettings(TranslatorSettings):
 
     presets: ClassVar[Presets] = {
         "paper": {  # 4.1: 4 layers of 1000 cells, dropout .2, sentences of at most 50 words, batches of about 128
-            "layers": 4,
-            "embedding": 1000,
-            "hidden": 1000,
+            "num_layers": 4,
+            "embedding_dim": 1000,
+            "hidden_size": 1000,
             "dropout": 0.2,
             "init": 0.1,
             "max_source_length": 51,
-            "training": {"tokens_per_batch": 128 * 25, "loss_per": "sentence"},
+            "training": {"batch_tokens": 128 * 25, "normalization": "batch"},
         }
     }
 
@@ -91,23 +91,23 @@ class LuongSettings(TranslatorSettings):
 class Luong(Translator):
     """Stacked LSTM encoder and decoder; the decoder's top state attends to the encoder's."""
 
-    Settings = LuongSettings
+    Config = LuongConfig
 
-    def __init__(self, settings: LuongSettings, vocabulary: int) -> None:
+    def __init__(self, settings: LuongConfig, vocabulary: int) -> None:
         super().__init__()
         self.settings = settings
-        e, h = settings.embedding, settings.hidden
+        e, h = settings.embedding_dim, settings.hidden_size
         self.source_embedding = nn.Embedding(vocabulary, e)
         self.target_embedding = nn.Embedding(vocabulary, e)
         self.encoder = nn.LSTM(
-            e, h, settings.layers, batch_first=True, dropout=settings.dropout if settings.layers > 1 else 0
+            e, h, settings.num_layers, batch_first=True, dropout=settings.dropout if settings.num_layers > 1 else 0
         )
         self.decoder = nn.LSTM(
             e + h * settings.input_feeding,
             h,
-            settings.layers,
+            settings.num_layers,
             batch_first=True,
-            dropout=settings.dropout if settings.layers > 1 else 0,
+            dropout=settings.dropout if settings.num_layers > 1 else 0,
         )
         scored = settings.max_source_length if settings.score == "location" else h
         self.W_a = nn.Linear(h, scored, bias=False) if settings.score != "dot" else None
@@ -123,7 +123,7 @@ class Luong(Translator):
 
     @property
     def width(self) -> int:
-        return self.settings.hidden
+        return self.settings.hidden_size
 
     @property
     def output(self) -> tuple[Tensor, None]:
@@ -131,7 +131,7 @@ class Luong(Translator):
 
     @property
     def aligned_step(self) -> Literal["predicted", "input"]:
-        """The paper's footnote on alignments (5.3): content-based weights a_t are those of the piece y_{t-1} that step t reads
+        """The paper's footnote on alignments (5.3): content-based weights a_t are those of the token y_{t-1} that step t reads
         (h_t, just made from it, is compared with the source's states), location-based ones those of y_t, which it predicts.
         What trained models do is another thing: see docs/translation.md."""
         return "predicted" if self.settings.score == "location" else "input"
@@ -150,7 +150,7 @@ class Luong(Translator):
         packed = pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
         states, (h, c) = recurrence.run(self.encoder, packed)
         states, _ = pad_packed_sequence(states, batch_first=True, total_length=source.shape[1])
-        if order is not None:  # state s belongs to piece s again
+        if order is not None:  # state s belongs to token s again
             states = states.gather(1, order[..., None].expand_as(states))
         states = self.dropout(states)
         return {
@@ -163,10 +163,10 @@ class Luong(Translator):
         }
 
     def check_length(self, length: int) -> None:
-        """Raises InputError when W_a has no row for the last of `length` source pieces."""
+        """Raises InputError when W_a has no row for the last of `length` source tokens."""
         if length > self.settings.max_source_length:
             raise InputError(
-                f"luong: a source has {length} pieces with its end piece, and the score 'location' is made for at most "
+                f"luong: a source has {length} tokens with its end token, and the score 'location' is made for at most "
                 f"{self.settings.max_source_length}. Leave such sources out, or train with a larger max_source_length."
             )
 
@@ -217,7 +217,7 @@ class Luong(Translator):
             h, _ = recurrence.run(self.decoder, embedded, *before)
             steps = torch.arange(target.shape[1], device=target.device)[None]
             return self.dropout(self.attend(memory, self.dropout(h), steps)[0])
-        (w_ih, b_ih), (w_hh, b_hh), e = self._weights(0, "ih"), self._weights(0, "hh"), self.settings.embedding
+        (w_ih, b_ih), (w_hh, b_hh), e = self._weights(0, "ih"), self._weights(0, "hh"), self.settings.embedding_dim
         # The embedding's share of the bottom layer's gates: one product for all steps, before the loop.
         inputs = nn.functional.linear(embedded, w_ih[:, :e], b_ih + b_hh)
         from_h, from_fed = w_hh.t(), w_ih[:, e:].t()
@@ -250,7 +250,7 @@ class Luong(Translator):
         """One target position of R rows from the bottom layer's gates: h~ (R, h), weights (R, S), state."""
         hs: list[Tensor] = []
         cs: list[Tensor] = []
-        for layer in range(self.settings.layers):
+        for layer in range(self.settings.num_layers):
             if layer:
                 gates = self._gates(layer, self.dropout(hs[-1]), state)
             h, c = lstm_cell(gates, state["c"][:, layer])

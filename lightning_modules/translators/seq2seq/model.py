@@ -6,11 +6,11 @@ layers, and each step's top h is the softmax layer's input (eq. 1). There is no 
 Differences from the paper:
 
 - `torch.nn.LSTM` has two bias vectors a layer and no peepholes; the paper's formulation is that of Graves (2013).
-- Source and target share one vocabulary (160,000 and 80,000 words in the paper), and the begin piece is the decoder's first
-  input, where the paper has <EOS>. The source's end piece is read, first when reversed.
+- Source and target share one vocabulary (160,000 and 80,000 words in the paper), and the begin token is the decoder's first
+  input, where the paper has <EOS>. The source's end token is read, first when reversed.
 - Gradient scaling (3.4): the paper divides the batch's gradient by its 128 sentences and scales it to norm 5 above that:
-  `loss_per: sentence` in the preset `paper`; without it the division is by the target pieces.
-- Batches have a budget of pieces, not 128 sentences; like the paper's they are of about equal length. 7.5 epochs are 8.
+  `normalization: batch` in the preset `paper`; without it the division is by the target tokens.
+- Batches have a budget of tokens, not 128 sentences; like the paper's they are of about equal length. 7.5 epochs are 8.
 - `dropout` (Zaremba et al. 2014; between layers, on embeddings and before the softmax) is an option. The paper has none.
 """
 
@@ -29,44 +29,44 @@ from lightning_modules.translators.base import (
     State,
     Step,
     Translator,
-    TranslatorSettings,
-    TranslatorTraining,
+    TranslatorConfig,
+    TranslatorTrainingConfig,
     reversal,
 )
 
 
-class Training(TranslatorTraining):
+class Seq2SeqTrainingConfig(TranslatorTrainingConfig):
     """The paper's (3.4): plain SGD, its rate halved every half epoch after the fifth."""
 
     optimizer: Optimizer = "sgd"
-    schedule: Schedule = "halving"
+    lr_scheduler_type: Schedule = "halving"
     learning_rate: float = 0.7
     halve_after: float = 5
     halve_every: float = 0.5
-    epochs: int = 8
-    clip_norm: float | None = 5.0
+    num_train_epochs: int = 8
+    max_grad_norm: float | None = 5.0
 
 
-class Seq2SeqSettings(TranslatorSettings):
+class Seq2SeqConfig(TranslatorConfig):
     """Sizes for small data; the preset `paper` has the paper's."""
 
-    layers: int = Field(default=2, ge=1)
-    embedding: int = Field(default=256, ge=1)
-    hidden: int = Field(default=256, ge=1)
+    num_layers: int = Field(default=2, ge=1)
+    embedding_dim: int = Field(default=256, ge=1)
+    hidden_size: int = Field(default=256, ge=1)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     reverse_source: bool = True
     init: float = Field(default=0.08, gt=0)
-    training: Training = Training()
+    training: Seq2SeqTrainingConfig = Seq2SeqTrainingConfig()
 
     presets: ClassVar[Presets] = {
         "paper": {  # 3.4: 4 layers of 1000 cells, embeddings of 1000, no dropout, batches of about 128 sentences
-            "layers": 4,
-            "embedding": 1000,
-            "hidden": 1000,
+            "num_layers": 4,
+            "embedding_dim": 1000,
+            "hidden_size": 1000,
             "dropout": 0.0,
             "reverse_source": True,
             "init": 0.08,
-            "training": {"tokens_per_batch": 128 * 25, "loss_per": "sentence"},
+            "training": {"batch_tokens": 128 * 25, "normalization": "batch"},
         }
     }
 
@@ -74,12 +74,12 @@ class Seq2SeqSettings(TranslatorSettings):
 class Seq2Seq(Translator):
     """p(y_1 .. y_T' | x_1 .. x_T) = prod_t p(y_t | v, y_1 .. y_t-1), v the encoder's last states (eq. 1)."""
 
-    Settings = Seq2SeqSettings
+    Config = Seq2SeqConfig
 
-    def __init__(self, settings: Seq2SeqSettings, vocabulary: int) -> None:
+    def __init__(self, settings: Seq2SeqConfig, vocabulary: int) -> None:
         super().__init__()
         self.settings = settings
-        e, h, n = settings.embedding, settings.hidden, settings.layers
+        e, h, n = settings.embedding_dim, settings.hidden_size, settings.num_layers
         between = settings.dropout if n > 1 else 0
         self.source_embedding = nn.Embedding(vocabulary, e)
         self.target_embedding = nn.Embedding(vocabulary, e)
@@ -92,7 +92,7 @@ class Seq2Seq(Translator):
 
     @property
     def width(self) -> int:
-        return self.settings.hidden
+        return self.settings.hidden_size
 
     @property
     def output(self) -> tuple[Tensor, None]:
@@ -123,7 +123,7 @@ class Seq2Seq(Translator):
         return Step(features[:, 0], None, state)
 
     def advance(self, state: State, embedded: Tensor) -> tuple[Tensor, State]:
-        """Features (R, T, h) of T target pieces (R, T, e), all in one call, and the state after them."""
+        """Features (R, T, h) of T target tokens (R, T, e), all in one call, and the state after them."""
         before = (state[name].transpose(0, 1).contiguous() for name in ("h", "c"))
         top, (h, c) = recurrence.run(self.decoder, embedded, *before)
         return self.dropout(top), {"h": h.transpose(0, 1), "c": c.transpose(0, 1)}

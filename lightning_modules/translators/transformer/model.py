@@ -1,7 +1,7 @@
 """The Transformer (Vaswani et al. 2017). The presets `base` and `big` are the paper's.
 
-Differences from the paper: batches have a budget of target pieces, and the length of a training is given in epochs; the weights averaged
-at its end are those after whole epochs, not of every ten minutes. `norm: pre` (Xiong et al. 2020) is a named option beside the
+Differences from the paper: batches have a budget of target tokens, and the length of a training is given in epochs; the weights averaged
+at its end are those after whole epochs, not of every ten minutes. `layer_norm: pre` (Xiong et al. 2020) is a named option beside the
 paper's `post`.
 """
 
@@ -22,74 +22,78 @@ from lightning_modules.translators.base import (
     State,
     Step,
     Translator,
-    TranslatorSettings,
-    TranslatorTraining,
+    TranslatorConfig,
+    TranslatorTrainingConfig,
 )
 
 
-class Training(TranslatorTraining):
+class TransformerTrainingConfig(TranslatorTrainingConfig):
     """The paper's (section 5)."""
 
     optimizer: Optimizer = "adam"
-    schedule: Schedule = "noam"
+    lr_scheduler_type: Schedule = "noam"
     learning_rate: float = 1.0
     warmup_steps: int = 4000
-    epochs: int = 10
+    num_train_epochs: int = 10
     label_smoothing: float = 0.1
-    clip_norm: float | None = None
+    max_grad_norm: float | None = None
 
 
-class TransformerSettings(TranslatorSettings):
+class TransformerConfig(TranslatorConfig):
     """Sizes in the paper's symbols (section 3); values of the paper's base model beside them."""
 
-    layers: int = Field(default=2, ge=1)  # N; paper: 6
-    d_model: int = Field(default=128, ge=2, multiple_of=2)  # paper: 512
-    d_ff: int = Field(default=512, ge=1)  # paper: 2048
-    heads: int = Field(default=4, ge=1)  # h; paper: 8
+    num_layers: int = Field(default=2, ge=1)  # N; paper: 6
+    hidden_size: int = Field(default=128, ge=2, multiple_of=2)  # paper: 512
+    ff_size: int = Field(default=512, ge=1)  # paper: 2048
+    num_heads: int = Field(default=4, ge=1)  # h; paper: 8
     dropout: float = Field(default=0.1, ge=0, lt=1)  # P_drop
-    norm: Literal["post", "pre"] = "post"
-    training: Training = Training()
+    layer_norm: Literal["post", "pre"] = "post"
+    training: TransformerTrainingConfig = TransformerTrainingConfig()
 
-    presets: ClassVar[Presets] = {  # table 3, 5.1 to 5.3, 6.1; about 25,000 target pieces an update
+    presets: ClassVar[Presets] = {  # table 3, 5.1 to 5.3, 6.1; about 25,000 target tokens an update
         "base": {
-            "layers": 6,
-            "d_model": 512,
-            "d_ff": 2048,
-            "heads": 8,
-            "training": {"tokens_per_batch": 25_000, "averaged": 5, "epochs": 19},  # of WMT 2014: 100,000 updates
+            "num_layers": 6,
+            "hidden_size": 512,
+            "ff_size": 2048,
+            "num_heads": 8,
+            "training": {
+                "batch_tokens": 25_000,
+                "average_last": 5,
+                "num_train_epochs": 19,
+            },  # of WMT 2014: 100,000 updates
         },
         "big": {
-            "layers": 6,
-            "d_model": 1024,
-            "d_ff": 4096,
-            "heads": 16,
+            "num_layers": 6,
+            "hidden_size": 1024,
+            "ff_size": 4096,
+            "num_heads": 16,
             "dropout": 0.3,  # .1 for English to French
-            "training": {"tokens_per_batch": 25_000, "averaged": 20, "epochs": 57},  # 300,000
+            "training": {"batch_tokens": 25_000, "average_last": 20, "num_train_epochs": 57},  # 300,000
         },
     }
 
     @model_validator(mode="after")
-    def _heads_divide_the_width(self) -> "TransformerSettings":
-        if self.d_model % self.heads:
-            raise ValueError(f"d_model ({self.d_model}) must be a multiple of heads ({self.heads})")
+    def _heads_divide_the_width(self) -> "TransformerConfig":
+        if self.hidden_size % self.num_heads:
+            raise ValueError(f"hidden_size ({self.hidden_size}) must be a multiple of num_heads ({self.num_heads})")
         return self
 
 
 class Transformer(Translator):
     """Encoder-decoder of attention and position-wise layers; one matrix serves both embeddings and the output (3.4)."""
 
-    Settings = TransformerSettings
+    Config = TransformerConfig
 
-    def __init__(self, settings: TransformerSettings, vocabulary: int) -> None:
+    def __init__(self, settings: TransformerConfig, vocabulary: int) -> None:
         super().__init__()
         self.settings = settings
-        d, n = settings.d_model, settings.layers
+        d, n = settings.hidden_size, settings.num_layers
         self.embedding = nn.Embedding(vocabulary, d)
         self.encoder = nn.ModuleList(EncoderLayer(settings) for _ in range(n))
         self.decoder = nn.ModuleList(DecoderLayer(settings) for _ in range(n))
         # Pre-norm leaves the sum of the layers un-normalised: one more norm ends each stack.
-        self.encoder_norm = nn.LayerNorm(d) if settings.norm == "pre" else nn.Identity()
-        self.decoder_norm = nn.LayerNorm(d) if settings.norm == "pre" else nn.Identity()
+        self.encoder_norm = nn.LayerNorm(d) if settings.layer_norm == "pre" else nn.Identity()
+        self.decoder_norm = nn.LayerNorm(d) if settings.layer_norm == "pre" else nn.Identity()
         self.dropout = nn.Dropout(settings.dropout)
         for parameter in self.parameters():
             if parameter.dim() > 1:
@@ -98,17 +102,17 @@ class Transformer(Translator):
 
     @property
     def width(self) -> int:
-        return self.settings.d_model
+        return self.settings.hidden_size
 
     @property
     def output(self) -> tuple[Tensor, None]:
         return self.embedding.weight, None
 
-    def embed(self, pieces: Tensor, first: int = 0) -> Tensor:
+    def embed(self, tokens: Tensor, first: int = 0) -> Tensor:
         """(..., T) -> (..., T, d): embedding times sqrt(d_model) plus the encoding of positions first .. first + T - 1."""
-        d = self.settings.d_model
-        positions = sinusoids(first, pieces.shape[-1], d, self.embedding.weight)
-        return self.dropout(self.embedding(pieces) * math.sqrt(d) + positions)
+        d = self.settings.hidden_size
+        positions = sinusoids(first, tokens.shape[-1], d, self.embedding.weight)
+        return self.dropout(self.embedding(tokens) * math.sqrt(d) + positions)
 
     @property
     def aligned_step(self) -> Literal["predicted"]:
@@ -134,8 +138,8 @@ class Transformer(Translator):
         for i, layer in enumerate(self._decoder_layers()):
             memory[f"keys{i}"], memory[f"values{i}"] = layer.cross.keys_values(memory["states"])
         rows, s = len(memory["states"]) * beams, self.settings
-        empty = memory["states"].new_empty(rows, s.heads, 0, s.d_model // s.heads)
-        return {f"{name}{i}": empty for name in ("keys", "values") for i in range(s.layers)}
+        empty = memory["states"].new_empty(rows, s.num_heads, 0, s.hidden_size // s.num_heads)
+        return {f"{name}{i}": empty for name in ("keys", "values") for i in range(s.num_layers)}
 
     def _decoder_layers(self) -> Iterator["DecoderLayer"]:
         return (layer for layer in self.decoder if isinstance(layer, DecoderLayer))
@@ -153,11 +157,11 @@ class Transformer(Translator):
 class EncoderLayer(nn.Module):
     """Self-attention and feed-forward, each with a residual connection and layer normalisation (3.1)."""
 
-    def __init__(self, settings: TransformerSettings) -> None:
+    def __init__(self, settings: TransformerConfig) -> None:
         super().__init__()
         self.attention, self.feed_forward = Attention(settings), feed_forward(settings)
-        self.norms = nn.ModuleList(nn.LayerNorm(settings.d_model) for _ in range(2))
-        self.dropout, self.pre = nn.Dropout(settings.dropout), settings.norm == "pre"
+        self.norms = nn.ModuleList(nn.LayerNorm(settings.hidden_size) for _ in range(2))
+        self.dropout, self.pre = nn.Dropout(settings.dropout), settings.layer_norm == "pre"
 
     def residual(self, i: int, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
         """post: LayerNorm(x + Sublayer(x)), the paper's; pre: x + Sublayer(LayerNorm(x))."""
@@ -173,10 +177,10 @@ class EncoderLayer(nn.Module):
 class DecoderLayer(EncoderLayer):
     """An encoder layer with attention over the source between its two parts; self-attention sees earlier positions only."""
 
-    def __init__(self, settings: TransformerSettings) -> None:
+    def __init__(self, settings: TransformerConfig) -> None:
         super().__init__(settings)
         self.cross = Attention(settings)
-        self.norms.append(nn.LayerNorm(settings.d_model))
+        self.norms.append(nn.LayerNorm(settings.hidden_size))
 
     def forward(self, x: Tensor, memory: Tensor, visible: Tensor) -> Tensor:  # type: ignore[override]
         x = self.residual(0, x, lambda y: self.attention(y, y, causal=True))
@@ -217,19 +221,19 @@ class DecoderLayer(EncoderLayer):
 class Attention(nn.Module):
     """MultiHead(Q, K, V) = Concat(head_1 .. head_h) W^O, head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V) (3.2.2); no biases."""
 
-    def __init__(self, settings: TransformerSettings) -> None:
+    def __init__(self, settings: TransformerConfig) -> None:
         super().__init__()
-        d, self.heads = settings.d_model, settings.heads
+        d, self.num_heads = settings.hidden_size, settings.num_heads
         self.query = nn.Linear(d, d, bias=False)  # W^Q of all heads
         self.key_value = nn.Linear(d, 2 * d, bias=False)  # W^K and W^V of all heads
         self.out = nn.Linear(d, d, bias=False)  # W^O
 
     def queries(self, x: Tensor) -> Tensor:
-        return self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, h, T, d/h)
+        return self.query(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, h, T, d/h)
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         keys, values = self.key_value(x).chunk(2, dim=-1)
-        return tuple(y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (keys, values))
+        return tuple(y.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for y in (keys, values))
 
     def merge(self, heads: Tensor) -> Tensor:
         return self.out(heads.transpose(1, 2).flatten(2))
@@ -251,10 +255,10 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None = No
     return found.to(q.dtype)  # of a model in half precision all is
 
 
-def feed_forward(settings: TransformerSettings) -> nn.Sequential:
+def feed_forward(settings: TransformerConfig) -> nn.Sequential:
     """FFN(x) = max(0, x W_1 + b_1) W_2 + b_2 (3.3)."""
     return nn.Sequential(
-        nn.Linear(settings.d_model, settings.d_ff), nn.ReLU(), nn.Linear(settings.d_ff, settings.d_model)
+        nn.Linear(settings.hidden_size, settings.ff_size), nn.ReLU(), nn.Linear(settings.ff_size, settings.hidden_size)
     )
 
 

@@ -8,14 +8,14 @@ from tokenizers import Tokenizer
 from data.comparisons.collection import read_collection, write_collection
 from data.comparisons.encoding import Frame, groups
 from data.comparisons.ranking import Ranking
-from data.tokenizer import BEGIN, END, SEPARATOR, TokenizerSettings, decode, encode, train_tokenizer
+from data.tokenizer import BEGIN, END, SEPARATOR, TokenizerConfig, decode, encode, train_tokenizer
 
 FRAME = Frame("Judge {prompt} by {reference}:", [BEGIN], [SEPARATOR], [END])
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return train_tokenizer(["Judge this by that: abc"], TokenizerSettings(vocabulary=300))
+    return train_tokenizer(["Judge this by that: abc"], TokenizerConfig(vocab_size=300))
 
 
 def rankings() -> list[Ranking]:
@@ -31,13 +31,13 @@ def rankings() -> list[Ranking]:
 def test_groups_are_framed_texts_with_ranks_and_weights(tokenizer: Tokenizer, tmp_path: Path) -> None:
     write_collection(rankings(), tmp_path / "c")
     rows = read_collection(tmp_path / "c")
-    found, kept = groups(rows, tokenizer, FRAME, max_pieces=60)
+    found, kept = groups(rows, tokenizer, FRAME, max_length=60)
     assert kept.tolist() == [0, 1]  # the third is too long, the fourth has no reference
     assert [g.ranks for g in found] == [[2, 0, 1], [1, 1]]
     assert found[0].prompt[0] == BEGIN
     assert found[0].prompt[-1] == SEPARATOR
     assert decode(tokenizer, [found[0].prompt, *found[1].responses]) == ["Judge p1 by ref:", "d </s>", "e"]
-    assert [r.count(END) for r in found[1].responses] == [1, 1]  # a text that spells the end piece does not end there
+    assert [r.count(END) for r in found[1].responses] == [1, 1]  # a text that spells the end token does not end there
     assert len(found[0]) == len(found[0].prompt) + sum(map(len, found[0].responses))
     assert len(groups(rows, tokenizer, FRAME)[0]) == 3
 

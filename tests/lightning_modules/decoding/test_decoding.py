@@ -12,8 +12,9 @@ import torch
 from core.errors import InputError
 from data.batching import padded
 from data.tokenizer import BEGIN, END, PAD
+from lightning_modules.decoding import translation as decoding
 from lightning_modules.decoding.translation import (
-    DecodingSettings,
+    DecodingConfig,
     Hypothesis,
     alignment,
     beam_search,
@@ -23,7 +24,6 @@ from lightning_modules.decoding.translation import (
     sample,
     translate,
 )
-from lightning_modules.decoding import translation as decoding
 from lightning_modules.translators.base import Translator
 from lightning_modules.translators.gru.model import GRU
 from lightning_modules.translators.seq2seq.model import Seq2Seq
@@ -32,7 +32,7 @@ SOURCES = [[5, 6, 7, 8], [9], [10, 11, 12], [13, 14], [15, 16, 17, 18, 19, 20], 
 
 
 def next_log_p(model: Translator, source: list[int], path: list[int]) -> list[float]:
-    """log p of every next piece; begin and padding get none."""
+    """log p of every next token; begin and padding get none."""
     weight, bias = model.output
     with torch.inference_mode():
         features = model(torch.tensor([[*source, END]]), torch.tensor([[BEGIN, *path]]))[0, -1]
@@ -41,34 +41,34 @@ def next_log_p(model: Translator, source: list[int], path: list[int]) -> list[fl
     return torch.log_softmax(scores, -1).tolist()
 
 
-def naive_beam_search(model: Translator, source: list[int], settings: DecodingSettings) -> list[Hypothesis]:
+def naive_beam_search(model: Translator, source: list[int], settings: DecodingConfig) -> list[Hypothesis]:
     """The definition in `beam_search`, one sentence and one hypothesis at a time, with lists."""
 
     def score(total: float, path: list[int]) -> float:
-        ranked = total / ((5 + len(path) + 1) / 6) ** settings.length_penalty
-        if settings.coverage_penalty:  # beta sum_i log(min(sum_j p_ij, 1)), of source pieces i and steps j
+        ranked = total / ((5 + len(path) + 1) / 6) ** settings.beam_alpha
+        if settings.coverage_penalty:  # beta sum_i log(min(sum_j p_ij, 1)), of source tokens i and steps j
             p = forced_attention(model, source, path)
             for i in range(len(source)):
                 seen = sum(p[j][i] for j in range(len(path) + 1))
                 ranked += settings.coverage_penalty * math.log(min(max(seen, 1e-6), 1.0))
         return ranked
 
-    beam, limit = settings.beam, len(source) + settings.extra_pieces
+    beam, limit = settings.beam_size, len(source) + settings.extra_tokens
     live: list[tuple[float, list[int]]] = [(0.0, [])]
     finished: list[Hypothesis] = []
     while len(finished) < beam:
         length = len(live[0][1]) + 1
         candidates = []
         for total, path in live:
-            for piece, log_p in enumerate(next_log_p(model, source, path)):
-                if math.isfinite(log_p) and (length <= limit or piece == END):
-                    candidates.append((total + log_p, path, piece))
+            for token, log_p in enumerate(next_log_p(model, source, path)):
+                if math.isfinite(log_p) and (length <= limit or token == END):
+                    candidates.append((total + log_p, path, token))
         candidates.sort(key=lambda c: -c[0])
         candidates = candidates[: 2 * beam]
-        for total, path, piece in candidates[:beam]:
-            if piece == END and len(finished) < beam:
+        for total, path, token in candidates[:beam]:
+            if token == END and len(finished) < beam:
                 finished.append(Hypothesis(path, score(total, path)))
-        live = [(total, [*path, piece]) for total, path, piece in candidates if piece != END][:beam]
+        live = [(total, [*path, token]) for total, path, token in candidates if token != END][:beam]
         if length > limit:
             break
     return sorted(finished, key=lambda h: -h.score)[: settings.n_best]
@@ -84,8 +84,8 @@ def forced_attention(model: Translator, source: list[int], path: list[int]) -> l
 @pytest.mark.parametrize(("alpha", "beta"), [(0.0, 0.0), (0.6, 0.0), (0.6, 0.4)])
 @pytest.mark.parametrize("beam", [1, 3])
 def test_beam_search_equals_the_naive_one(translator: Translator, beam: int, alpha: float, beta: float) -> None:
-    settings = DecodingSettings(
-        beam=beam, n_best=beam, length_penalty=alpha, coverage_penalty=beta, extra_pieces=3, alignments=True
+    settings = DecodingConfig(
+        beam_size=beam, n_best=beam, beam_alpha=alpha, coverage_penalty=beta, extra_tokens=3, alignments=True
     )
     if beta and translator.aligned_step is None:
         with pytest.raises(InputError, match="coverage_penalty: it needs attention"):
@@ -94,7 +94,7 @@ def test_beam_search_equals_the_naive_one(translator: Translator, beam: int, alp
     found = dict(translate(translator, SOURCES, settings))
     for i, source in enumerate(SOURCES):
         expected = naive_beam_search(translator, source, settings)
-        assert [h.pieces for h in found[i]] == [h.pieces for h in expected]
+        assert [h.tokens for h in found[i]] == [h.tokens for h in expected]
         assert [h.score for h in found[i]] == pytest.approx([h.score for h in expected], abs=1e-4)
         assert [h.score for h in found[i]] == sorted((h.score for h in found[i]), reverse=True)
         for h in found[i]:
@@ -103,7 +103,7 @@ def test_beam_search_equals_the_naive_one(translator: Translator, beam: int, alp
                 continue
             assert h.attention is not None
             assert h.alignment is not None
-            np.testing.assert_allclose(h.attention, forced_attention(translator, source, h.pieces), atol=1e-5)
+            np.testing.assert_allclose(h.attention, forced_attention(translator, source, h.tokens), atol=1e-5)
             np.testing.assert_array_equal(h.alignment, h.attention[:-1])
 
 
@@ -111,7 +111,7 @@ def test_penalties_have_the_papers_values() -> None:
     assert length_penalty(7, 1.0) == pytest.approx(2)
     assert length_penalty(19, 0.5) == pytest.approx(2)
     assert length_penalty(3, 0.0) == 1
-    # Two source pieces and the end piece; the first is seen .5 + .25 + .05 = .8, the second more than once.
+    # Two source tokens and the end token; the first is seen .5 + .25 + .05 = .8, the second more than once.
     attention = np.array([[0.5, 0.4, 0.1], [0.25, 0.7, 0.05], [0.05, 0.05, 0.9]], np.float32)
     assert coverage_penalty(attention, 0.2) == pytest.approx(0.2 * math.log(0.8), rel=1e-6)
     assert coverage_penalty(np.zeros((2, 2), np.float32), 1.0) == pytest.approx(math.log(1e-6))
@@ -120,12 +120,12 @@ def test_penalties_have_the_papers_values() -> None:
 @pytest.mark.parametrize("method", ["beam", "sample"])
 def test_products_in_bf16_give_scores_near_those_in_single(translator: Translator, method: str) -> None:
     """Of the same hypotheses; where the processor has no bf16 they are those in single precision."""
-    settings = DecodingSettings(
-        method=method, beam=3, n_best=3, length_penalty=0.0, extra_pieces=3, alignments=True, precision="bf16"
+    settings = DecodingConfig(
+        method=method, beam_size=3, n_best=3, beam_alpha=0.0, extra_tokens=3, alignments=True, precision="bf16-mixed"
     )
     found = dict(translate(translator, SOURCES, settings))
     pairs = [(i, h) for i in range(len(SOURCES)) for h in found[i]]
-    expected = log_probabilities(translator, [SOURCES[i] for i, _ in pairs], [h.pieces for _, h in pairs])
+    expected = log_probabilities(translator, [SOURCES[i] for i, _ in pairs], [h.tokens for _, h in pairs])
     has_it = bool(re.search(r"\b(avx512_bf16|amx_bf16)\b", Path("/proc/cpuinfo").read_text()))
     scores = [h.score for _, h in pairs]
     assert scores == pytest.approx(expected, rel=0.05 if has_it else 1e-4)
@@ -134,23 +134,23 @@ def test_products_in_bf16_give_scores_near_those_in_single(translator: Translato
 
 def test_given_pairs_score_as_beam_search_scores_them(translator: Translator) -> None:
     """Rescoring its own n-best list gives each hypothesis the log probability that it was found with."""
-    settings = DecodingSettings(beam=4, n_best=4, length_penalty=0.0, extra_pieces=4)
+    settings = DecodingConfig(beam_size=4, n_best=4, beam_alpha=0.0, extra_tokens=4)
     found = dict(translate(translator, SOURCES, settings))
     pairs = [(source, h) for i, source in enumerate(SOURCES) for h in found[i]]
     for budget in (1, 9, 10_000):
-        scored = log_probabilities(translator, [s for s, _ in pairs], [h.pieces for _, h in pairs], budget)
+        scored = log_probabilities(translator, [s for s, _ in pairs], [h.tokens for _, h in pairs], budget)
         assert scored == pytest.approx([h.score for _, h in pairs], abs=1e-4)
 
 
 def test_a_wide_beam_finds_the_best_of_all(translator: Translator) -> None:
-    settings = DecodingSettings(beam=900, length_penalty=0.0, extra_pieces=1)
+    settings = DecodingConfig(beam_size=900, beam_alpha=0.0, extra_tokens=1)
     (found,) = beam_search(translator, padded([[5, END]]), settings)
     weight, _ = translator.output
-    pieces = [p for p in range(weight.shape[0]) if p not in (PAD, BEGIN, END)]
-    paths = [list(p) for n in range(3) for p in itertools.product(pieces, repeat=n)]
+    tokens = [p for p in range(weight.shape[0]) if p not in (PAD, BEGIN, END)]
+    paths = [list(p) for n in range(3) for p in itertools.product(tokens, repeat=n)]
     scores = torch.cat([log_p(translator, paths[i : i + 500]) for i in range(0, len(paths), 500)])
     best = paths[int(scores.argmax())]
-    assert found[0].pieces == best
+    assert found[0].tokens == best
     assert found[0].score == pytest.approx(scores.max().item(), abs=1e-4)
 
 
@@ -168,13 +168,13 @@ def log_p(model: Translator, paths: list[list[int]]) -> torch.Tensor:
 
 @pytest.mark.parametrize("method", ["beam", "sample"])
 def test_what_a_sentence_gets_does_not_depend_on_its_batch(translator: Translator, method: str) -> None:
-    """Decoded 1, 7 and 64 at a time, among sentences of other lengths: the same pieces, scores and alignments."""
+    """Decoded 1, 7 and 64 at a time, among sentences of other lengths: the same tokens, scores and alignments."""
     generator = torch.Generator().manual_seed(2)
     sources = [torch.randint(5, 30, (1 + i % 5,), generator=generator).tolist() for i in range(64)]
     results = []
     for together in (1, 7, 64):
-        settings = DecodingSettings(
-            method=method, beam=2, n_best=2, extra_pieces=1, seed=4, alignments=True, batch_pieces=10_000
+        settings = DecodingConfig(
+            method=method, beam_size=2, n_best=2, extra_tokens=1, seed=4, alignments=True, batch_tokens=10_000
         )
         found: list[list[Hypothesis]] = []
         for start in range(0, len(sources), together):
@@ -182,7 +182,7 @@ def test_what_a_sentence_gets_does_not_depend_on_its_batch(translator: Translato
             found += [part[i] for i in range(len(part))]
         results.append([h for hypotheses in found for h in hypotheses])
     for other in results[1:]:
-        assert [h.pieces for h in other] == [h.pieces for h in results[0]]
+        assert [h.tokens for h in other] == [h.tokens for h in results[0]]
         assert [h.score for h in other] == pytest.approx([h.score for h in results[0]], abs=1e-4)
         for h, expected in zip(other, results[0], strict=True):
             if expected.attention is not None:
@@ -198,7 +198,7 @@ def test_hypotheses_of_a_batch_are_bounded(
     batches: list[int] = []
     encode = translator.encode
     monkeypatch.setattr(translator, "encode", lambda source: batches.append(len(source)) or encode(source))
-    settings = DecodingSettings(method=method, beam=2, n_best=2, extra_pieces=1)
+    settings = DecodingConfig(method=method, beam_size=2, n_best=2, extra_tokens=1)
     assert len(list(translate(translator, [[5, 6]] * 8, settings))) == 8
     assert batches == [3, 3, 2]
 
@@ -207,31 +207,31 @@ def test_hypotheses_of_a_batch_are_bounded(
 def test_scores_that_are_not_finite_are_an_error(translator: Translator, method: str) -> None:
     translator.output[0].data.fill_(torch.nan)
     with pytest.raises(InputError, match="scores that are not finite: its weights are damaged"):
-        list(translate(translator, SOURCES, DecodingSettings(method=method, beam=2)))
+        list(translate(translator, SOURCES, DecodingConfig(method=method, beam_size=2)))
 
 
 def test_no_translation_is_longer_than_allowed(translator: Translator) -> None:
     for method in ("beam", "sample"):
-        settings = DecodingSettings(method=method, beam=2, n_best=2, extra_pieces=2)
+        settings = DecodingConfig(method=method, beam_size=2, n_best=2, extra_tokens=2)
         for i, hypotheses in translate(translator, SOURCES, settings):
-            assert all(len(h.pieces) <= len(SOURCES[i]) + 2 for h in hypotheses)
+            assert all(len(h.tokens) <= len(SOURCES[i]) + 2 for h in hypotheses)
             assert len(hypotheses) == 2
 
 
 def test_an_empty_source_gives_an_empty_translation(translator: Translator) -> None:
-    found = dict(translate(translator, [[], [5]], DecodingSettings(beam=2)))
+    found = dict(translate(translator, [[], [5]], DecodingConfig(beam_size=2)))
     assert found[0] == [Hypothesis([], 0.0)]
     assert len(found) == 2
 
 
 def test_samples_follow_the_models_distribution(translator: Translator) -> None:
-    settings = DecodingSettings(method="sample", n_best=4000, extra_pieces=0, temperature=0.8)
+    settings = DecodingConfig(method="sample", n_best=4000, extra_tokens=0, temperature=0.8)
     (samples,) = sample(translator, padded([[5, END]]), settings)
     p = torch.softmax(torch.tensor(next_log_p(translator, [5], [])) / 0.8, -1)
-    counts = torch.bincount(torch.tensor([h.pieces[0] if h.pieces else END for h in samples]), minlength=len(p))
+    counts = torch.bincount(torch.tensor([h.tokens[0] if h.tokens else END for h in samples]), minlength=len(p))
     assert (counts / 4000 - p).abs().max() < 0.03
     other, _ = sample(translator, padded([[5, END]] * 2), settings.model_copy(update={"n_best": 20, "seed": 9}))
-    assert [h.pieces for h in other] != [h.pieces for h in samples[:20]]
+    assert [h.tokens for h in other] != [h.tokens for h in samples[:20]]
 
 
 def test_alignment_is_that_of_the_given_translation(translator: Translator) -> None:
@@ -250,7 +250,7 @@ def test_alignment_is_that_of_the_given_translation(translator: Translator) -> N
 
 def test_decoding_leaves_the_training_mode_as_it_was(translator: Translator) -> None:
     translator.train()
-    list(translate(translator, SOURCES, DecodingSettings(beam=1, extra_pieces=1)))
+    list(translate(translator, SOURCES, DecodingConfig(beam_size=1, extra_tokens=1)))
     assert translator.training
     alignment(translator, padded([[5, END]]), padded([[BEGIN, END]]))
     assert translator.training

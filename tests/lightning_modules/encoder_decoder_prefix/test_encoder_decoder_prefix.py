@@ -14,22 +14,22 @@ from transformers import BartConfig, BartForConditionalGeneration, PreTrainedMod
 from core.errors import InputError
 from data.batching import padded
 from data.tokenizer import BEGIN, END
-from lightning_modules.decoding.translation import DecodingSettings, translate
+from lightning_modules.decoding.translation import DecodingConfig, translate
 from lightning_modules.encoder_decoder_prefix import pretrained
 from lightning_modules.encoder_decoder_prefix.translator import (
     PARTS,
     EncoderDecoderPrefix,
     PrefixedTransformer,
-    TransformerPrefixTuning,
+    TransformerPrefixTuningModule,
     transformer_activations,
     transformer_shapes,
 )
-from lightning_modules.prefix_tuning.projection import PrefixSettings
-from lightning_modules.training.config import OptimizationSettings
-from lightning_modules.translators.transformer.model import Attention, Transformer, TransformerSettings
+from lightning_modules.prefix_tuning.projection import PrefixConfig
+from lightning_modules.training.config import TrainingConfig
+from lightning_modules.translators.transformer.model import Attention, Transformer, TransformerConfig
 
 WORDS = torch.tensor([5, 6, 7])
-SETTINGS = PrefixSettings(length=3, mlp_input=6, mlp_hidden=10)
+SETTINGS = PrefixConfig(num_virtual_tokens=3, projection_input_size=6, encoder_hidden_size=10)
 SOURCES = [[8, 9, 10, 11, END], [12, 13, END], [14, END]]
 TARGETS = [[BEGIN, 9, 10], [BEGIN, 11, 12, 13, 14], [BEGIN]]
 
@@ -38,7 +38,7 @@ TARGETS = [[BEGIN, 9, 10], [BEGIN, 11, 12, 13, 14], [BEGIN]]
 def base(request: pytest.FixtureRequest) -> Transformer:
     torch.manual_seed(0)
     norm: Literal["post", "pre"] = request.param
-    settings = TransformerSettings(layers=2, d_model=16, d_ff=24, heads=4, dropout=0.3, norm=norm)
+    settings = TransformerConfig(num_layers=2, hidden_size=16, ff_size=24, num_heads=4, dropout=0.3, norm=norm)
     return Transformer(settings, 20).eval().requires_grad_(False)
 
 
@@ -88,7 +88,7 @@ def naive_features(
 
 @pytest.mark.parametrize("mlp", [True, False])
 def test_at_step_0_it_equals_reading_the_words_first(base: Transformer, mlp: bool) -> None:
-    settings = SETTINGS.model_copy(update={"reparametrisation": mlp})
+    settings = SETTINGS.model_copy(update={"prefix_projection": mlp})
     prefix = EncoderDecoderPrefix(transformer_shapes(base), settings, transformer_activations(base, WORDS))
     found = PrefixedTransformer(base, prefix)(padded(SOURCES), padded(TARGETS))
     plain = base(padded(SOURCES), padded(TARGETS))
@@ -129,17 +129,17 @@ def test_step_by_step_it_decodes_what_it_decodes_at_once(base: Transformer) -> N
         torch.testing.assert_close(features, expected[:, t], rtol=1e-5, atol=1e-5)
         assert attention is not None
         assert attention.shape == source.shape
-    settings = DecodingSettings(method="beam", beam=3, extra_pieces=3)
+    settings = DecodingConfig(method="beam", beam_size=3, extra_tokens=3)
     together = dict(translate(model, [s[:-1] for s in SOURCES], settings))
-    for i, source_pieces in enumerate(SOURCES):
-        ((_, alone),) = translate(model, [source_pieces[:-1]], settings)
-        assert [h.pieces for h in together[i]] == [h.pieces for h in alone]
+    for i, source_tokens in enumerate(SOURCES):
+        ((_, alone),) = translate(model, [source_tokens[:-1]], settings)
+        assert [h.tokens for h in together[i]] == [h.tokens for h in alone]
 
 
 def test_training_lowers_the_loss_and_leaves_the_transformer_as_it_was(base: Transformer) -> None:
     before = {k: v.clone() for k, v in base.state_dict().items()}
     prefix = EncoderDecoderPrefix(transformer_shapes(base), SETTINGS, transformer_activations(base, WORDS))
-    module = TransformerPrefixTuning(base, prefix, OptimizationSettings(), 1)
+    module = TransformerPrefixTuningModule(base, prefix, TrainingConfig(), 1)
     assert all(name.startswith("trained.parts.") for name in module.state_dict() if "validation" not in name)
     optimizer = torch.optim.Adam(module.parameters(), lr=0.02)
     batch = {"source": padded(SOURCES), "target": padded([[*t, END] for t in TARGETS])}
@@ -154,7 +154,7 @@ def test_training_lowers_the_loss_and_leaves_the_transformer_as_it_was(base: Tra
     assert all(torch.equal(v, before[k]) for k, v in base.state_dict().items())
 
 
-SIZES: dict[str, Any] = {"vocab_size": 20, "d_model": 16, "pad_token_id": 0, "eos_token_id": END}
+SIZES: dict[str, Any] = {"vocab_size": 20, "hidden_size": 16, "pad_token_id": 0, "eos_token_id": END}
 MODELS: dict[str, Callable[[], PreTrainedModel]] = {
     "bart": lambda: BartForConditionalGeneration(
         BartConfig(
@@ -164,7 +164,7 @@ MODELS: dict[str, Callable[[], PreTrainedModel]] = {
         )
     ),
     "t5": lambda: T5ForConditionalGeneration(
-        T5Config(**SIZES, d_kv=6, d_ff=24, num_layers=2, num_heads=3, decoder_start_token_id=BEGIN, initializer_factor=1.0)
+        T5Config(**SIZES, d_kv=6, ff_size=24, num_layers=2, num_heads=3, decoder_start_token_id=BEGIN, initializer_factor=1.0)
     ),
 }  # fmt: skip
 

@@ -5,8 +5,8 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedModel
 
 from core.errors import InputError
-from lightning_modules.language_model.generation import GenerationSettings, SharedCache, write
-from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, PrefixSettings, build, generate
+from lightning_modules.language_model.generation import GenerateConfig, SharedCache, generate
+from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, PrefixConfig, build, transformers_generate
 from lightning_modules.shared_prompt import attention as packing
 
 END = 2
@@ -44,67 +44,67 @@ def prompts() -> list[list[int]]:
 
 def adapter_of(base: PreTrainedModel, kind: str) -> Adapter:
     torch.manual_seed(5)
-    settings = PrefixSettings(
-        length=4, reparametrisation=False, position="infix" if kind.startswith("infix") else "prefix"
+    settings = PrefixConfig(
+        num_virtual_tokens=4, prefix_projection=False, position="infix" if kind.startswith("infix") else "prefix"
     )
     return build(kind.removeprefix("infix "), base, settings, [3, 4, 5, 6]).requires_grad_(False).eval()
 
 
-@pytest.mark.parametrize("kind", ["none", "prefix", "infix prefix", "embedding", "infix embedding"])
+@pytest.mark.parametrize("kind", ["none", "prefix", "infix prefix", "prompt_tuning", "infix prompt_tuning"])
 @pytest.mark.parametrize(("beam", "penalty"), [(1, 1.0), (2, 1.0), (5, 0.0), (5, 0.9), (5, -1.0), (4, 2.0)])
 def test_it_writes_what_transformers_writes(
     base: PreTrainedModel, prompts: list[list[int]], kind: str, beam: int, penalty: float
 ) -> None:
     adapter = adapter_of(base, kind)
     options = {"num_beams": beam, "length_penalty": penalty} if beam > 1 else {}
-    expected = generate(base, adapter, prompts, END, LONGEST, **options)
+    expected = transformers_generate(base, adapter, prompts, END, LONGEST, **options)
     assert penalty > 1 or len({len(e) for e in expected}) > 1  # some end early, some not
-    settings = GenerationSettings(beam=beam, length_penalty=penalty, max_pieces=LONGEST)
-    assert write(base, adapter, prompts, END, settings) == expected
+    settings = GenerateConfig(beam_size=beam, length_penalty=penalty, max_new_tokens=LONGEST)
+    assert generate(base, adapter, prompts, END, settings) == expected
 
 
 @pytest.mark.parametrize("settings", [
-    GenerationSettings(max_pieces=LONGEST), GenerationSettings(beam=3, max_pieces=LONGEST),
-    GenerationSettings(method="sample", top_p=0.9, temperature=1.5, max_pieces=LONGEST),
+    GenerateConfig(max_new_tokens=LONGEST), GenerateConfig(beam_size=3, max_new_tokens=LONGEST),
+    GenerateConfig(method="sample", top_p=0.9, temperature=1.5, max_new_tokens=LONGEST),
 ])  # fmt: skip
 def test_a_row_does_not_depend_on_its_batch(
-    base: PreTrainedModel, prompts: list[list[int]], settings: GenerationSettings
+    base: PreTrainedModel, prompts: list[list[int]], settings: GenerateConfig
 ) -> None:
     adapter = adapter_of(base, "prefix")
-    together = write(base, adapter, prompts, END, settings)
+    together = generate(base, adapter, prompts, END, settings)
     for batch in (1, 3):
-        assert write(base, adapter, prompts, END, settings, batch=batch) == together
-    assert [write(base, adapter, [p], END, settings, rows=[i])[0] for i, p in enumerate(prompts)] == together
+        assert generate(base, adapter, prompts, END, settings, batch=batch) == together
+    assert [generate(base, adapter, [p], END, settings, rows=[i])[0] for i, p in enumerate(prompts)] == together
 
 
 def test_samples_follow_the_distribution_and_the_seed(base: PreTrainedModel) -> None:
     prompt = [5, 6, 7]
     p = base(torch.tensor([prompt])).logits[0, -1].softmax(-1)
-    settings = GenerationSettings(method="sample", max_pieces=1)
-    drawn = write(base, NoPrefix(), [prompt] * 3000, 10**6, settings, batch=3000)
+    settings = GenerateConfig(method="sample", max_new_tokens=1)
+    drawn = generate(base, NoPrefix(), [prompt] * 3000, 10**6, settings, batch=3000)
     counts = torch.bincount(torch.tensor(drawn).flatten(), minlength=30) / 3000
     assert (counts - p).abs().max() < 4 * (p * (1 - p) / 3000).sqrt().max()
-    assert drawn == write(base, NoPrefix(), [prompt] * 3000, 10**6, settings, batch=64)
+    assert drawn == generate(base, NoPrefix(), [prompt] * 3000, 10**6, settings, batch=64)
     other = settings.model_copy(update={"seed": 1})
-    assert drawn != write(base, NoPrefix(), [prompt] * 3000, 10**6, other, batch=3000)
+    assert drawn != generate(base, NoPrefix(), [prompt] * 3000, 10**6, other, batch=3000)
 
 
 def test_top_p_leaves_out_the_improbable(base: PreTrainedModel) -> None:
     prompt = [5, 6, 7]
     p, order = base(torch.tensor([prompt])).logits[0, -1].softmax(-1).sort(descending=True)
-    allowed = {int(piece) for i, piece in enumerate(order) if p[:i].sum() < 0.5}
-    settings = GenerationSettings(method="sample", max_pieces=1, top_p=0.5)
-    assert {row[0] for row in write(base, NoPrefix(), [prompt] * 500, 10**6, settings, batch=500)} == allowed
+    allowed = {int(token) for i, token in enumerate(order) if p[:i].sum() < 0.5}
+    settings = GenerateConfig(method="sample", max_new_tokens=1, top_p=0.5)
+    assert {row[0] for row in generate(base, NoPrefix(), [prompt] * 500, 10**6, settings, batch=500)} == allowed
 
 
-@pytest.mark.parametrize("options", [{}, {"beam": 3}, {"method": "sample"}])
+@pytest.mark.parametrize("options", [{}, {"beam_size": 3}, {"method": "sample"}])
 @pytest.mark.parametrize("damage", [float("nan"), float("inf")])
 def test_scores_that_are_not_finite_are_an_error(
     base: PreTrainedModel, prompts: list[list[int]], options: dict[str, object], damage: float
 ) -> None:
-    base.get_output_embeddings().weight[7] = damage  # of one piece only
+    base.get_output_embeddings().weight[7] = damage  # of one token only
     with pytest.raises(InputError, match="scores that are not finite: its weights are damaged"):
-        write(base, NoPrefix(), prompts, END, GenerationSettings(max_pieces=LONGEST, **options))
+        generate(base, NoPrefix(), prompts, END, GenerateConfig(max_new_tokens=LONGEST, **options))
 
 
 def test_a_prompt_is_kept_once_for_all_its_beams(base: PreTrainedModel, prompts: list[list[int]]) -> None:
@@ -117,7 +117,7 @@ def test_the_base_has_its_own_attention_afterwards(base: PreTrainedModel, prompt
     text = torch.tensor([prompts[4]])
     before = base(text).logits
     packing.prepare(base)  # as training leaves it
-    write(base, NoPrefix(), prompts, END, GenerationSettings(beam=2, max_pieces=3))
+    generate(base, NoPrefix(), prompts, END, GenerateConfig(beam_size=2, max_new_tokens=3))
     torch.testing.assert_close(base(text).logits, before)
 
 
@@ -125,5 +125,5 @@ def test_the_last_penalties_of_the_range_leave_a_best_hypothesis(
     base: PreTrainedModel, prompts: list[list[int]]
 ) -> None:
     for penalty in (-5.0, 5.0):
-        settings = GenerationSettings(beam=3, length_penalty=penalty, max_pieces=48)
-        assert [len(found) for found in write(base, NoPrefix(), prompts, -1, settings)] == [48] * len(prompts)
+        settings = GenerateConfig(beam_size=3, length_penalty=penalty, max_new_tokens=48)
+        assert [len(found) for found in generate(base, NoPrefix(), prompts, -1, settings)] == [48] * len(prompts)

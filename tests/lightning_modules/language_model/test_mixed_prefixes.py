@@ -6,9 +6,9 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrain
 
 from core.errors import InputError
 from data.batching import padded
-from lightning_modules.language_model.generation import GenerationSettings, write
+from lightning_modules.language_model.generation import GenerateConfig, generate
 from lightning_modules.language_model.mixed_prefixes import MixedPrefixes
-from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, PrefixSettings, build, generate
+from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, PrefixConfig, build, transformers_generate
 from lightning_modules.shared_prompt import attention as packing
 
 TEXTS = [[7, 8], [9, 10, 11, 12], [13], [14, 15, 16], [17, 18]]
@@ -36,10 +36,13 @@ def base(request: pytest.FixtureRequest) -> PreTrainedModel:
 def adapters(base: PreTrainedModel) -> dict[str, Adapter]:
     def of(length: int, kind: str = "prefix") -> Adapter:
         return build(
-            kind, base, PrefixSettings(length=length, mlp_input=8, mlp_hidden=12), [3, 4, 5, 6][:length]
+            kind,
+            base,
+            PrefixConfig(num_virtual_tokens=length, projection_input_size=8, encoder_hidden_size=12),
+            [3, 4, 5, 6][:length],
         ).eval()
 
-    return {"short": of(2), "long": of(4), "words": of(3, "embedding"), "none": NoPrefix()}
+    return {"short": of(2), "long": of(4), "words": of(3, "prompt_tuning"), "none": NoPrefix()}
 
 
 def test_rows_are_what_they_are_with_their_prefix_alone(base: PreTrainedModel, adapters: dict[str, Adapter]) -> None:
@@ -69,10 +72,10 @@ def test_rows_are_written_as_with_their_prefix_alone(
     base: PreTrainedModel, adapters: dict[str, Adapter], beams: int, batch: int
 ) -> None:
     rows = MixedPrefixes(base, adapters).rows(NAMES)
-    together = write(base, rows, TEXTS, END, GenerationSettings(beam=beams, max_pieces=6), batch=batch)
+    together = generate(base, rows, TEXTS, END, GenerateConfig(beam_size=beams, max_new_tokens=6), batch=batch)
     for written, text, name in zip(together, TEXTS, NAMES, strict=True):
-        assert [written] == generate(base, adapters[name], [text], END, 6, num_beams=beams)
-    assert together == generate(base, rows, TEXTS, END, 6, num_beams=beams)
+        assert [written] == transformers_generate(base, adapters[name], [text], END, 6, num_beams=beams)
+    assert together == transformers_generate(base, rows, TEXTS, END, 6, num_beams=beams)
     assert len({tuple(row) for row in together}) > 1
 
 
@@ -83,6 +86,6 @@ def test_unknown_names_are_errors(base: PreTrainedModel, adapters: dict[str, Ada
 
 
 def test_an_infix_does_not_mix(base: PreTrainedModel) -> None:
-    infix = build("prefix", base, PrefixSettings(length=2, position="infix", reparametrisation=False), None)
+    infix = build("prefix", base, PrefixConfig(num_virtual_tokens=2, position="infix", prefix_projection=False), None)
     with pytest.raises(InputError, match="between: only prefixes"):
         MixedPrefixes(base, {"between": infix})

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import torch
 
-from lightning_modules.prefix_tuning.module import PrefixTuning
-from lightning_modules.prefix_tuning.prefix import PrefixSettings, build
+from lightning_modules.prefix_tuning.module import PrefixTuningModule
+from lightning_modules.prefix_tuning.prefix import PrefixConfig, build
 from lightning_modules.shared_prompt.examples import tree_loader
-from lightning_modules.training.config import OptimizationSettings
+from lightning_modules.training.config import TrainingConfig
 
-SETTINGS = OptimizationSettings(optimizer="sgd", learning_rate=0.5, schedule="constant", clip_norm=None)
+SETTINGS = TrainingConfig(optimizer="sgd", learning_rate=0.5, lr_scheduler_type="constant", max_grad_norm=None)
 
 
-def module_and_loader(rank: int = 0, processes: int = 1) -> tuple[PrefixTuning, object]:
+def module_and_loader(rank: int = 0, processes: int = 1) -> tuple[PrefixTuningModule, object]:
     """A tiny task, the same in every process."""
     from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -25,10 +25,12 @@ def module_and_loader(rank: int = 0, processes: int = 1) -> tuple[PrefixTuning, 
         num_key_value_heads=2, initializer_range=0.2,
     )  # fmt: skip
     base = AutoModelForCausalLM.from_config(config)
-    adapter = build("prefix", base, PrefixSettings(length=3, mlp_input=8, mlp_hidden=8), None)
+    adapter = build(
+        "prefix", base, PrefixConfig(num_virtual_tokens=3, projection_input_size=8, encoder_hidden_size=8), None
+    )
     groups = [([5 + i, 9], [[10 + i, 11, 2]] * (1 + i % 3)) for i in range(9)]
     loader = tree_loader(groups, adapter.layout(), 24, longest=50, share=(rank, processes))
-    return PrefixTuning(base, adapter, SETTINGS, len(loader)), loader
+    return PrefixTuningModule(base, adapter, SETTINGS, len(loader)), loader
 
 
 def main(out: str) -> None:

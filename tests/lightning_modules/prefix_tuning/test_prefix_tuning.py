@@ -7,12 +7,12 @@ import torch
 from transformers import AutoModelForCausalLM, CohereConfig, GPT2Config, LlamaConfig, PreTrainedModel
 
 from core.errors import InputError
-from lightning_modules.prefix_tuning.module import PrefixTuning, example_loader
+from lightning_modules.prefix_tuning.module import PrefixTuningModule, example_loader
 from lightning_modules.prefix_tuning.prefix import (
-    EmbeddingPrompt,
     NoPrefix,
     Prefix,
-    PrefixSettings,
+    PrefixConfig,
+    PromptEmbedding,
     build,
     cache_shape,
     check_output_layer,
@@ -21,7 +21,7 @@ from lightning_modules.prefix_tuning.prefix import (
 )
 from lightning_modules.shared_prompt import attention as packing
 from lightning_modules.shared_prompt.examples import batch_examples
-from lightning_modules.training.config import OptimizationSettings
+from lightning_modules.training.config import TrainingConfig
 
 WORDS = [3, 4, 5, 6]
 EXAMPLES = [([7, 8], [9, 10, 2]), ([11], [12, 2]), ([13, 14, 15], [16, 2])]
@@ -47,12 +47,14 @@ def base(request: pytest.FixtureRequest) -> PreTrainedModel:
     return AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
 
 
-@pytest.mark.parametrize("reparametrisation", [True, False])
-def test_at_step_0_it_equals_prompting_with_the_words(base: PreTrainedModel, reparametrisation: bool) -> None:
-    settings = PrefixSettings(length=4, reparametrisation=reparametrisation, mlp_input=8, mlp_hidden=12)
+@pytest.mark.parametrize("prefix_projection", [True, False])
+def test_at_step_0_it_equals_prompting_with_the_words(base: PreTrainedModel, prefix_projection: bool) -> None:
+    settings = PrefixConfig(
+        num_virtual_tokens=4, prefix_projection=prefix_projection, projection_input_size=8, encoder_hidden_size=12
+    )
     text = torch.tensor([[7, 8, 9], [10, 11, 12]])
     prompted = base.base_model(torch.cat([torch.tensor([WORDS, WORDS]), text], 1)).last_hidden_state[:, 4:]
-    for variant in ("prefix", "embedding"):
+    for variant in ("prefix", "prompt_tuning"):
         states = build(variant, base, settings, WORDS).states(base, text)
         torch.testing.assert_close(states, prompted, rtol=1e-5, atol=1e-5)
     plain = base.base_model(text).last_hidden_state
@@ -63,19 +65,21 @@ def test_at_step_0_it_equals_prompting_with_the_words(base: PreTrainedModel, rep
 def test_parameter_count_follows_from_the_cache(base: PreTrainedModel) -> None:
     layers, heads, size = cache_shape(base)
     assert (
-        Prefix(base, PrefixSettings(length=5, mlp_input=8, mlp_hidden=12)).flat().numel()
+        Prefix(base, PrefixConfig(num_virtual_tokens=5, projection_input_size=8, encoder_hidden_size=12)).flat().numel()
         == 5 * layers * 2 * heads * size
     )
-    assert EmbeddingPrompt(base, PrefixSettings(length=5)).flat().numel() == 5 * 16
+    assert PromptEmbedding(base, PrefixConfig(num_virtual_tokens=5)).flat().numel() == 5 * 16
 
 
-@pytest.mark.parametrize("variant", ["prefix", "embedding"])
+@pytest.mark.parametrize("variant", ["prefix", "prompt_tuning"])
 def test_training_lowers_the_loss_and_leaves_the_base_as_it_was(base: PreTrainedModel, variant: str) -> None:
     before = {k: v.clone() for k, v in base.state_dict().items()}
-    module = PrefixTuning(
+    module = PrefixTuningModule(
         base,
-        build(variant, base, PrefixSettings(length=4, mlp_input=8, mlp_hidden=12), WORDS),
-        OptimizationSettings(),
+        build(
+            variant, base, PrefixConfig(num_virtual_tokens=4, projection_input_size=8, encoder_hidden_size=12), WORDS
+        ),
+        TrainingConfig(),
         1,
     )
     assert not [n for n, _ in module.named_parameters() if not n.startswith("trained.")]
@@ -97,20 +101,20 @@ def test_training_lowers_the_loss_and_leaves_the_base_as_it_was(base: PreTrained
 
 
 def test_a_checkpoint_holds_mlp_and_prefix_and_nothing_of_the_base(base: PreTrainedModel) -> None:
-    settings = PrefixSettings(length=4, mlp_input=8, mlp_hidden=12)
-    module = PrefixTuning(base, build("prefix", base, settings, WORDS), OptimizationSettings(), 1)
+    settings = PrefixConfig(num_virtual_tokens=4, projection_input_size=8, encoder_hidden_size=12)
+    module = PrefixTuningModule(base, build("prefix", base, settings, WORDS), TrainingConfig(), 1)
     table, layers = "trained.", ("0.weight", "0.bias", "2.weight", "2.bias")
     held = {name for name in module.state_dict() if name.startswith(table)}
     assert held == {"trained.seed", *(f"trained.mlp.{name}" for name in layers)}
     assert not [n for n in module.state_dict() if not n.startswith((table, "validation_loss"))]
-    again = PrefixTuning(base, build("prefix", base, settings, None), OptimizationSettings(), 1)
+    again = PrefixTuningModule(base, build("prefix", base, settings, None), TrainingConfig(), 1)
     again.load_state_dict(module.state_dict())
     assert torch.equal(again.adapter.flat(), module.adapter.flat())
 
 
 def test_words_need_as_many_hidden_units_as_positions(base: PreTrainedModel) -> None:
     with pytest.raises(InputError, match="2 hidden units cannot start 4 positions from words"):
-        build("prefix", base, PrefixSettings(length=4, mlp_input=8, mlp_hidden=2), WORDS)
+        build("prefix", base, PrefixConfig(num_virtual_tokens=4, projection_input_size=8, encoder_hidden_size=2), WORDS)
 
 
 def test_a_base_with_other_scores_is_refused(base: PreTrainedModel) -> None:
@@ -124,18 +128,20 @@ def test_a_base_with_other_scores_is_refused(base: PreTrainedModel) -> None:
 
 def test_the_length_leaves_room_for_text(base: PreTrainedModel) -> None:
     positions = base.config.max_position_embeddings
-    adapter = build("embedding", base, PrefixSettings(length=4), None)
+    adapter = build("prompt_tuning", base, PrefixConfig(num_virtual_tokens=4), None)
     assert longest_text(base, adapter) == positions - 4
     with pytest.raises(InputError, match=f"leave no room for text in the base's context of {positions:,}"):
-        longest_text(base, build("embedding", base, PrefixSettings(length=positions - 1), None))
+        longest_text(base, build("prompt_tuning", base, PrefixConfig(num_virtual_tokens=positions - 1), None))
     with pytest.raises(InputError, match=f"{positions + 1} trained positions leave no room"):
-        build("prefix", base, PrefixSettings(length=positions + 1), [5])  # the base has no positions to read them at
+        build(
+            "prefix", base, PrefixConfig(num_virtual_tokens=positions + 1), [5]
+        )  # the base has no positions to read them at
 
 
-@pytest.mark.parametrize("variant", ["prefix", "embedding"])
+@pytest.mark.parametrize("variant", ["prefix", "prompt_tuning"])
 @pytest.mark.parametrize("beams", [1, 3])
 def test_an_infix_is_written_after_as_it_was_trained(base: PreTrainedModel, variant: str, beams: int) -> None:
-    settings = PrefixSettings(length=4, reparametrisation=False, position="infix")
+    settings = PrefixConfig(num_virtual_tokens=4, prefix_projection=False, position="infix")
     adapter = build(variant, base, settings, WORDS)
     prompts = [[7, 8], [9, 10, 11], [12, 13, 14, 15]]
     together = generate(base, adapter, prompts, 2, 6, num_beams=beams)
@@ -152,21 +158,21 @@ def test_an_infix_is_written_after_as_it_was_trained(base: PreTrainedModel, vari
 
 
 def test_the_loss_is_that_of_the_target_alone(base: PreTrainedModel) -> None:
-    adapter = build("prefix", base, PrefixSettings(length=4, reparametrisation=False), WORDS)
-    module = PrefixTuning(base, adapter, OptimizationSettings(), 1)
+    adapter = build("prefix", base, PrefixConfig(num_virtual_tokens=4, prefix_projection=False), WORDS)
+    module = PrefixTuningModule(base, adapter, TrainingConfig(), 1)
     total = 0.0
     for prompt, target in EXAMPLES:
         text = torch.tensor([prompt + target])
         log_p = torch.log_softmax(base.get_output_embeddings()(adapter.states(base, text)), -1)[0]
-        total -= sum(log_p[len(prompt) - 1 + i, piece].item() for i, piece in enumerate(target))
+        total -= sum(log_p[len(prompt) - 1 + i, token].item() for i, token in enumerate(target))
     (batch,) = example_loader(EXAMPLES, 100, shuffle=False)
     assert module.loss(batch)[0].item() == pytest.approx(total, rel=1e-5)
 
 
-@pytest.mark.parametrize("variant", ["prefix", "embedding", "none"])
+@pytest.mark.parametrize("variant", ["prefix", "prompt_tuning", "none"])
 @pytest.mark.parametrize("beams", [1, 3])
 def test_generation_is_that_of_each_row_alone(base: PreTrainedModel, variant: str, beams: int) -> None:
-    adapter = build(variant, base, PrefixSettings(length=4, reparametrisation=False), WORDS)
+    adapter = build(variant, base, PrefixConfig(num_virtual_tokens=4, prefix_projection=False), WORDS)
     prompts = [p for p, _ in EXAMPLES]
     together = generate(base, adapter, prompts, 2, 6, num_beams=beams)
     assert together == [generate(base, adapter, [p], 2, 6, num_beams=beams)[0] for p in prompts]
@@ -175,7 +181,7 @@ def test_generation_is_that_of_each_row_alone(base: PreTrainedModel, variant: st
 
 
 def test_greedy_generation_is_the_argmax_at_each_step(base: PreTrainedModel) -> None:
-    adapter = build("prefix", base, PrefixSettings(length=4, reparametrisation=False), WORDS)
+    adapter = build("prefix", base, PrefixConfig(num_virtual_tokens=4, prefix_projection=False), WORDS)
     text = [7, 8]
     for _ in range(5):
         states = adapter.states(base, torch.tensor([text]))
@@ -189,7 +195,9 @@ def test_a_saved_prefix_refuses_another_base(base: PreTrainedModel, tmp_path: Pa
     from model_io.prefix import load_prefix, save_prefix
 
     base.save_pretrained(tmp_path / "base")
-    adapter = build("prefix", base, PrefixSettings(length=4, mlp_input=8, mlp_hidden=12), WORDS)
+    adapter = build(
+        "prefix", base, PrefixConfig(num_virtual_tokens=4, projection_input_size=8, encoder_hidden_size=12), WORDS
+    )
     (tmp_path / "prefix").mkdir()
     save_prefix(tmp_path / "prefix", "prefix", adapter, tmp_path / "base", "say {source}")
     loaded = load_prefix(tmp_path / "prefix", base, tmp_path / "base")
@@ -197,10 +205,13 @@ def test_a_saved_prefix_refuses_another_base(base: PreTrainedModel, tmp_path: Pa
     assert loaded.template == "say {source}"
     for position in ("prefix_", "infix_"):
         own = build(
-            "embedding", base, PrefixSettings.model_validate({"length": 4, "position": position.rstrip("_")}), WORDS
+            "prompt_tuning",
+            base,
+            PrefixConfig.model_validate({"num_virtual_tokens": 4, "position": position.rstrip("_")}),
+            WORDS,
         )
         (tmp_path / position).mkdir()
-        save_prefix(tmp_path / position, "embedding", own, tmp_path / "base", "{source}")
+        save_prefix(tmp_path / position, "prompt_tuning", own, tmp_path / "base", "{source}")
         assert load_prefix(tmp_path / position, base, tmp_path / "base").adapter.infix == (position == "infix_")
     with torch.no_grad():
         base.get_input_embeddings().weight[0, 0] += 1

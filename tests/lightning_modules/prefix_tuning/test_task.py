@@ -1,13 +1,13 @@
-"""Examples of the adaptation task as piece ids."""
+"""Examples of the adaptation task as token ids."""
 
 from transformers import PreTrainedTokenizerFast
 
-from data.tokenizer import END, TokenizerSettings, train_tokenizer
+from data.tokenizer import END, TokenizerConfig, train_tokenizer
 from lightning_modules.prefix_tuning.task import _encoded
 
 
 def test_texts_that_spell_the_end_are_text() -> None:
-    learned = train_tokenizer(["a b say"], TokenizerSettings(vocabulary=300))
+    learned = train_tokenizer(["a b say"], TokenizerConfig(vocab_size=300))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=learned, eos_token="</s>")
     plain, spelt = _encoded([("a b", ["b", "a"]), ("a </s> b", ["b </s> a"])], tokenizer, "say {source}:")
     ordinary = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (" b", " a")]

@@ -9,11 +9,11 @@ import torch
 from transformers import AutoModelForSequenceClassification, LlamaConfig, PreTrainedModel
 
 from data.comparisons.encoding import Group
-from lightning_modules.prefix_tuning.prefix import Adapter, PrefixSettings, build
-from lightning_modules.reward_model.loss import LossSettings, comparisons, ranking_loss
+from lightning_modules.prefix_tuning.prefix import Adapter, PrefixConfig, build
+from lightning_modules.reward_model.loss import LossConfig, comparisons, ranking_loss
 from lightning_modules.reward_model.module import (
-    GroupLoader,
-    RewardModel,
+    RankingLoader,
+    RewardModelModule,
     batch_groups,
     pairs,
     rewards,
@@ -21,7 +21,7 @@ from lightning_modules.reward_model.module import (
     train_only_top,
     within_budget,
 )
-from lightning_modules.training.config import OptimizationSettings
+from lightning_modules.training.config import TrainingConfig
 
 GROUPS = [
     Group([5, 6], [[7], [8, 9], [10], [11, 12]], [1, 2, 2, 4]),
@@ -57,9 +57,9 @@ RANKS = [[1, 2, 2, 4], [2, 1, 0, 0]]
 
 @pytest.mark.parametrize("margin", [0.0, 0.7])
 @pytest.mark.parametrize("ties", ["dropped", "soft"])
-@pytest.mark.parametrize("centering", [0.0, 0.1])
-def test_the_pairwise_loss_is_the_sum_written_out(margin: float, ties: str, centering: float) -> None:
-    settings = LossSettings(margin=margin, ties=ties, centering=centering)
+@pytest.mark.parametrize("center_rewards_coefficient", [0.0, 0.1])
+def test_the_pairwise_loss_is_the_sum_written_out(margin: float, ties: str, center_rewards_coefficient: float) -> None:
+    settings = LossConfig(margin=margin, ties=ties, center_rewards_coefficient=center_rewards_coefficient)
     found = ranking_loss(torch.tensor(REWARD), torch.tensor(RANKS), settings)
     for reward, ranks, value in zip(REWARD, RANKS, found.tolist(), strict=True):
         k = sum(r > 0 for r in ranks)
@@ -67,18 +67,18 @@ def test_the_pairwise_loss_is_the_sum_written_out(margin: float, ties: str, cent
         for i, j in itertools.permutations(range(k), 2):
             if ranks[i] < ranks[j]:
                 total -= log_sigmoid(reward[i] - reward[j] - margin * (ranks[j] - ranks[i]))
-                total += centering * (reward[i] + reward[j]) ** 2
+                total += center_rewards_coefficient * (reward[i] + reward[j]) ** 2
             elif ranks[i] == ranks[j] and ties == "soft":
                 total -= 0.5 * log_sigmoid(reward[i] - reward[j])
         assert value == pytest.approx(total / math.comb(k, 2), rel=1e-5)
 
 
 def test_the_default_is_the_papers_loss() -> None:
-    assert LossSettings() == LossSettings(loss="pairwise", ties="dropped", margin=0, centering=0)
+    assert LossConfig() == LossConfig(loss="pairwise", ties="dropped", margin=0, center_rewards_coefficient=0)
 
 
 def test_plackett_luce_is_the_probability_of_the_choices() -> None:
-    reward, settings = torch.tensor([REWARD[0]]), LossSettings(loss="plackett_luce")
+    reward, settings = torch.tensor([REWARD[0]]), LossConfig(loss="plackett_luce")
     weights = [math.exp(v) for v in REWARD[0]]
 
     def choice(chosen: int, among: list[int]) -> float:
@@ -97,7 +97,7 @@ def test_ties_and_what_is_not_ranked_have_no_term(loss: str) -> None:
     ranks = torch.tensor([[1, 2, 2, 4], [1, 1, 1, 0], [2, 0, 1, 0]])
     assert comparisons(ranks).sum((1, 2)).tolist() == [5, 0, 1]
     reward = torch.randn(3, 4, requires_grad=True)
-    found = ranking_loss(reward, ranks, LossSettings(loss=loss))
+    found = ranking_loss(reward, ranks, LossConfig(loss=loss))
     assert found[1].item() == 0
     found.sum().backward()
     assert (reward.grad[1] == 0).all()
@@ -123,12 +123,12 @@ def test_an_update_is_that_of_separate_rows_however_it_is_cut(model: PreTrainedM
     expected.backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
     model.zero_grad()
-    module = RewardModel(model, OptimizationSettings(clip_norm=None), 1)
+    module = RewardModelModule(model, TrainingConfig(max_grad_norm=None), 1)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.0)
     module.optimizers = lambda: optimizer  # type: ignore[method-assign,assignment]
     module.lr_schedulers = lambda: torch.optim.lr_scheduler.ConstantLR(optimizer)  # type: ignore[method-assign,assignment]
     module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
-    (update,) = GroupLoader(GROUPS, 64, budget)
+    (update,) = RankingLoader(GROUPS, 64, budget)
     assert len(update) == {1: 4, 16: 2, 1000: 1}[budget]
     found = module.training_step(update, 0)
     assert found["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
@@ -142,7 +142,7 @@ def test_a_reward_is_the_same_alone_in_any_batch_and_in_plain_transformers(model
     width = max(map(len, texts)) + 3
     ids = torch.tensor([t + [0] * (width - len(t)) for t in texts])
     theirs = model(ids, attention_mask=(ids != 0).long()).logits.squeeze(1)
-    module = RewardModel(model, OptimizationSettings(), 1)
+    module = RewardModelModule(model, TrainingConfig(), 1)
     batch = batch_groups(GROUPS)
     together = rewards(model, batch.trees)
     torch.testing.assert_close(together, theirs, rtol=1e-5, atol=1e-6)
@@ -167,23 +167,23 @@ def test_shuffled_pairs_hold_each_strict_comparison_once() -> None:
 
 def test_an_epoch_has_every_group_once_and_goes_on_where_it_stopped() -> None:
     groups = [Group([5], [[i % 15 + 5], [6]], [1, 2]) for i in range(23)]
-    loader = GroupLoader(groups, 5, 12, seed=3)
+    loader = RankingLoader(groups, 5, 12, seed=3)
     epochs = [list(loader), list(loader)]
     assert len(loader) == len(epochs[0]) == 5
     sizes = [sum(len(batch.ranks) for batch in update) for update in epochs[0]]
     assert sizes == [5, 5, 5, 5, 3]
-    assert all(batch.trees.pieces.numel() <= 12 for update in epochs[0] for batch in update)
+    assert all(batch.trees.tokens.numel() <= 12 for update in epochs[0] for batch in update)
 
-    def pieces(updates: list) -> list:
-        return [batch.trees.pieces.tolist() for update in updates for batch in update]
+    def tokens(updates: list) -> list:
+        return [batch.trees.tokens.tolist() for update in updates for batch in update]
 
-    assert pieces(epochs[0]) != pieces(epochs[1])
-    first = GroupLoader(groups, 5, 12, seed=3)
+    assert tokens(epochs[0]) != tokens(epochs[1])
+    first = RankingLoader(groups, 5, 12, seed=3)
     iterator = iter(first)
     seen = [next(iterator), next(iterator)]
-    second = GroupLoader(groups, 5, 12, seed=3)
+    second = RankingLoader(groups, 5, 12, seed=3)
     second.load_state_dict(first.state_dict())
-    assert pieces(seen) + pieces(list(second)) == pieces(epochs[0])
+    assert tokens(seen) + tokens(list(second)) == tokens(epochs[0])
 
 
 def test_parts_stay_within_the_budget_but_a_group_is_never_cut() -> None:
@@ -203,17 +203,19 @@ def test_what_a_prefix_adapts_is_read_without_its_dropout(model: PreTrainedModel
     def two_readings(adapter: Adapter | None) -> list[torch.Tensor]:
         for layer in model.base_model.layers:
             layer.self_attn.attention_dropout = 0.5
-        module = RewardModel(model, OptimizationSettings(), 1, adapter=adapter).train()
+        module = RewardModelModule(model, TrainingConfig(), 1, adapter=adapter).train()
         return [module.group_rewards(batch_groups(GROUPS)) for _ in range(2)]
 
     learned, again = two_readings(None)
     assert not torch.equal(learned, again)
-    learned, again = two_readings(build("prefix", model, PrefixSettings(length=2, reparametrisation=False), None))
+    learned, again = two_readings(
+        build("prefix", model, PrefixConfig(num_virtual_tokens=2, prefix_projection=False), None)
+    )
     torch.testing.assert_close(learned, again, rtol=0, atol=0)
 
 
 def test_it_learns_a_ranking(model: PreTrainedModel) -> None:
-    module = RewardModel(model.train(), OptimizationSettings(), 1)
+    module = RewardModelModule(model.train(), TrainingConfig(), 1)
     batch = batch_groups(GROUPS[:2])
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     for _ in range(30):

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from core.errors import InputError
-from lightning_modules.prefix_tuning.prefix import Prefix, PrefixSettings, cache, cache_shape
+from lightning_modules.prefix_tuning.prefix import Prefix, PrefixConfig, cache, cache_shape
 from lightning_modules.shared_prompt import attention as packing
 
 SIZES: dict[str, Any] = {"vocab_size": 90, "num_labels": 1, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -42,7 +42,7 @@ def trees(counts: tuple[int, ...], longest: int = 8, seed: int = 0) -> list[Tree
 
 
 def separate(model: PreTrainedModel, groups: list[Tree]) -> torch.Tensor:
-    """The head's value at the last piece of each trunk and branch, read as a row of its own by the ordinary model."""
+    """The head's value at the last token of each trunk and branch, read as a row of its own by the ordinary model."""
     rows = [torch.tensor([trunk + branch]) for trunk, branches in groups for branch in branches]
     return torch.cat([model.score(model.base_model(row, use_cache=False).last_hidden_state[0, -1]) for row in rows])
 
@@ -88,7 +88,7 @@ def test_in_bf16_rewards_and_gradients_differ_by_its_rounding_only(
         if hasattr(module, "scaling"):
             module.scaling = 0.7  # not what follows from the size of a head
     for p in model.parameters():
-        p.data *= 5 if p.dim() == 2 else 1  # attention prefers some pieces to others
+        p.data *= 5 if p.dim() == 2 else 1  # attention prefers some tokens to others
     groups = trees((4, 1, 9, 2))
 
     def read(precise: bool) -> dict[str, torch.Tensor]:
@@ -132,7 +132,7 @@ def test_a_branch_sees_neither_its_siblings_nor_other_trees(model: PreTrainedMod
 
 def test_a_prefix_stands_before_every_trunk(model: PreTrainedModel) -> None:
     groups = trees((3, 2), seed=2)
-    prefix = Prefix(model, PrefixSettings(length=3, mlp_input=8, mlp_hidden=8))
+    prefix = Prefix(model, PrefixConfig(num_virtual_tokens=3, projection_input_size=8, encoder_hidden_size=8))
     shape = cache_shape(model)
     expected = []
     for trunk, branches in groups:

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, DynamicCache, GPT2Config, LlamaCo
 
 from core.errors import InputError
 from lightning_modules.prefix_tuning.module import target_loss
-from lightning_modules.prefix_tuning.prefix import Adapter, EmbeddingPrompt, PrefixSettings, build, cache, cache_shape
+from lightning_modules.prefix_tuning.prefix import Adapter, PrefixConfig, PromptEmbedding, build, cache, cache_shape
 from lightning_modules.shared_prompt import attention as packing
 from lightning_modules.shared_prompt.examples import Group, Layout, batch_examples, tree_loader
 
@@ -26,11 +26,11 @@ CONFIGS = {
     ),
 }  # fmt: skip
 ADAPTERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "prefix": ("prefix", {"mlp_input": 8, "mlp_hidden": 12}),
-    "flat prefix": ("prefix", {"reparametrisation": False}),
-    "infix": ("prefix", {"reparametrisation": False, "position": "infix"}),
-    "embedding": ("embedding", {}),
-    "embedding infix": ("embedding", {"position": "infix"}),
+    "prefix": ("prefix", {"projection_input_size": 8, "encoder_hidden_size": 12}),
+    "flat prefix": ("prefix", {"prefix_projection": False}),
+    "infix": ("prefix", {"prefix_projection": False, "position": "infix"}),
+    "prompt_tuning": ("prompt_tuning", {}),
+    "prompt_tuning infix": ("prompt_tuning", {"position": "infix"}),
 }
 
 
@@ -43,7 +43,7 @@ def base(request: pytest.FixtureRequest) -> PreTrainedModel:
 @pytest.fixture(params=ADAPTERS)
 def adapter(request: pytest.FixtureRequest, base: PreTrainedModel) -> Adapter:
     kind, settings = ADAPTERS[request.param]
-    return build(kind, base, PrefixSettings(length=3, **settings), [5, 6, 7])
+    return build(kind, base, PrefixConfig(num_virtual_tokens=3, **settings), [5, 6, 7])
 
 
 def groups(counts: tuple[int, ...] = (3, 1, 5, 2), seed: int = 0) -> list[Group]:
@@ -56,10 +56,10 @@ def groups(counts: tuple[int, ...] = (3, 1, 5, 2), seed: int = 0) -> list[Group]
 
 
 def naive_logits(base: PreTrainedModel, adapter: Adapter, prompt: list[int], target: list[int]) -> torch.Tensor:
-    """(T, V) scores of each target piece, from one row read by the ordinary model."""
+    """(T, V) scores of each target token, from one row read by the ordinary model."""
     ids, count = torch.tensor([[*prompt, *target]]), len(target)
     flat = adapter.flat()
-    if isinstance(adapter, EmbeddingPrompt):
+    if isinstance(adapter, PromptEmbedding):
         embedded = base.get_input_embeddings()(ids)
         place = len(prompt) if adapter.infix else 0
         row = torch.cat([embedded[:, :place], flat[None], embedded[:, place:]], 1)
@@ -103,8 +103,8 @@ def test_loss_and_gradient_are_those_of_separate_rows(base: PreTrainedModel, ada
     expected = naive_loss(base, adapter, cases)
     by_rows = gradients(adapter, expected)
     batch = batch_examples(cases if share else singles(cases), adapter.layout(share))
-    found, pieces = target_loss(base, adapter, batch)
-    assert (pieces, batch.examples) == (sum(len(t) for _, targets in cases for t in targets), 11)
+    found, tokens = target_loss(base, adapter, batch)
+    assert (tokens, batch.examples) == (sum(len(t) for _, targets in cases for t in targets), 11)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     by_trees = gradients(adapter, found)
     assert by_trees.keys() == by_rows.keys()
@@ -114,21 +114,21 @@ def test_loss_and_gradient_are_those_of_separate_rows(base: PreTrainedModel, ada
 
 
 @pytest.mark.parametrize("share", [True, False])
-def test_targets_of_the_end_piece_alone(base: PreTrainedModel, adapter: Adapter, share: bool) -> None:
+def test_targets_of_the_end_token_alone(base: PreTrainedModel, adapter: Adapter, share: bool) -> None:
     cases: list[Group] = [([7, 8], [[END]]), ([9, 10, 11], [[END]])]
     expected = naive_loss(base, adapter, cases)
     found, _ = target_loss(base, adapter, batch_examples(cases, adapter.layout(share)))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_an_input_is_read_once_and_a_targets_last_piece_never(base: PreTrainedModel) -> None:
+def test_an_input_is_read_once_and_a_targets_last_token_never(base: PreTrainedModel) -> None:
     cases = groups()
-    none = build("none", base, PrefixSettings(), None)
+    none = build("none", base, PrefixConfig(), None)
     prompts, targets = sum(len(p) for p, _ in cases), [len(t) - 1 for _, ts in cases for t in ts]
     shared = batch_examples(cases, none.layout(True))
-    assert shared.trees.pieces.numel() == prompts + sum(targets)
+    assert shared.trees.tokens.numel() == prompts + sum(targets)
     unshared = batch_examples(singles(cases), none.layout(False))
-    assert unshared.trees.pieces.numel() == sum(len(p) * len(ts) for p, ts in cases) + sum(targets)
+    assert unshared.trees.tokens.numel() == sum(len(p) * len(ts) for p, ts in cases) + sum(targets)
 
 
 def test_gradient_checkpointing_gives_the_same_loss_and_gradient(base: PreTrainedModel, adapter: Adapter) -> None:
@@ -154,19 +154,19 @@ def test_gradient_checkpointing_gives_the_same_loss_and_gradient(base: PreTraine
 
 def test_half_precision_autocast_is_near(base: PreTrainedModel, adapter: Adapter) -> None:
     batch = batch_examples(groups(), adapter.layout())
-    expected, pieces = target_loss(base, adapter, batch)
+    expected, tokens = target_loss(base, adapter, batch)
     exact = gradients(adapter, expected)
     with torch.autocast("cpu", torch.bfloat16):
         found, _ = target_loss(base, adapter, batch)
-    assert found.item() / pieces == pytest.approx(expected.item() / pieces, rel=0.03)
+    assert found.item() / tokens == pytest.approx(expected.item() / tokens, rel=0.03)
     for name, gradient in gradients(adapter, found).items():
         similarity = torch.nn.functional.cosine_similarity(gradient.flatten(), exact[name].flatten(), dim=0)
         assert similarity > 0.95, name
 
 
 def test_dropout_is_on_the_prefix_while_training_only(base: PreTrainedModel) -> None:
-    for kind in ("prefix", "embedding"):
-        dropped = build(kind, base, PrefixSettings(length=3, dropout=0.5, reparametrisation=False), [5, 6, 7])
+    for kind in ("prefix", "prompt_tuning"):
+        dropped = build(kind, base, PrefixConfig(num_virtual_tokens=3, dropout=0.5, prefix_projection=False), [5, 6, 7])
         batch = batch_examples(groups(), dropped.layout())
         first, second = (target_loss(base, dropped.train(), batch)[0] for _ in range(2))
         assert first != second
@@ -182,11 +182,11 @@ def test_batches_keep_the_budget_and_hold_every_target_once(caplog: pytest.LogCa
         epochs = [list(loader), list(loader)]
         assert len(epochs[0]) == len(epochs[1]) == len(loader)
         for batches in epochs:
-            assert all(b.trees.pieces.numel() <= budget for b in batches)
+            assert all(b.trees.tokens.numel() <= budget for b in batches)
             assert sum(b.examples for b in batches) == 71
             assert sum(b.targets.numel() for b in batches) == sum(len(t) for _, ts in cases for t in ts)
-        assert [b.trees.pieces.tolist() for b in epochs[0]] != [b.trees.pieces.tolist() for b in epochs[1]]
-        together = sum(b.trees.pieces.numel() for b in epochs[0])
+        assert [b.trees.tokens.tolist() for b in epochs[0]] != [b.trees.tokens.tolist() for b in epochs[1]]
+        together = sum(b.trees.tokens.numel() for b in epochs[0])
         assert len(loader) <= together / budget * 1.3 + 1  # well filled
     assert "11 inputs are cut into" in caplog.text
 
@@ -197,7 +197,7 @@ def test_batches_keep_the_budget_and_hold_every_target_once(caplog: pytest.LogCa
         (([7], [[]]), "input 2 of 2: an empty target"),
         (([7], []), "input 2 of 2: an empty target"),
         (([], [[8, END]]), "input 2 of 2: the prompt is empty"),
-        (([7] * 9, [[8, END]]), "have 11 pieces; beside the trained positions the base reads 10"),
+        (([7] * 9, [[8, END]]), "have 11 tokens; beside the trained positions the base reads 10"),
     ],
 )
 def test_examples_that_cannot_be_read_are_errors(case: Group, message: str) -> None:

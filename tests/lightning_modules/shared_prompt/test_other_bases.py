@@ -30,15 +30,15 @@ from transformers import (
 )
 
 from core.errors import InputError
-from lightning_modules.language_model.generation import GenerationSettings, write
+from lightning_modules.language_model.generation import GenerateConfig, generate
 from lightning_modules.prefix_tuning.module import example_loader, target_loss
 from lightning_modules.prefix_tuning.prefix import (
     NoPrefix,
-    PrefixSettings,
+    PrefixConfig,
     build,
     cache_shape,
     check_output_layer,
-    generate,
+    transformers_generate,
 )
 from lightning_modules.shared_prompt import attention as packing
 from lightning_modules.shared_prompt.examples import tree_loader
@@ -126,12 +126,12 @@ def test_trying_a_model_leaves_its_modes_as_they_were() -> None:
 
 
 @pytest.mark.parametrize("name", LINEAR)
-@pytest.mark.parametrize("kind", ["none", "prefix", "embedding"])
+@pytest.mark.parametrize("kind", ["none", "prefix", "prompt_tuning"])
 def test_the_loss_is_that_of_the_models_own_scores(name: str, kind: str) -> None:
     model = model_of(name)
     check_output_layer(model)
     words = [40, 41, 42]
-    adapter = build(kind, model, PrefixSettings(length=3, reparametrisation=False), words).eval()
+    adapter = build(kind, model, PrefixConfig(num_virtual_tokens=3, prefix_projection=False), words).eval()
     read = [] if kind == "none" else words  # a prefix that starts from words is these words
     expected = 0.0
     for prompt, target in EXAMPLES:
@@ -154,13 +154,13 @@ def test_scores_that_are_not_linear_are_refused_in_training(name: str) -> None:
 
 
 def naive_greedy(model: PreTrainedModel, read: list[int], most: int) -> list[int]:
-    """Without a cache: the whole text is read again for every piece."""
+    """Without a cache: the whole text is read again for every token."""
     written: list[int] = []
     while len(written) < most:
-        piece = int(model(torch.tensor([read + written]), use_cache=False).logits[0, -1].argmax())
-        if piece == 2:
+        token = int(model(torch.tensor([read + written]), use_cache=False).logits[0, -1].argmax())
+        if token == 2:
             break
-        written.append(piece)
+        written.append(token)
     return written
 
 
@@ -169,42 +169,42 @@ def test_it_writes_what_reading_the_words_would_write(name: str) -> None:
     model = model_of(name)
     model.generation_config.repetition_penalty = 3.0  # a folder's own taste does not count
     words, prompts = [40, 41], [prompt for prompt, _ in EXAMPLES] + [[33, 34, 35], list(range(5, 30))]
-    adapter = build("prefix", model, PrefixSettings(length=2, reparametrisation=False), words).eval()
+    adapter = build("prefix", model, PrefixConfig(num_virtual_tokens=2, prefix_projection=False), words).eval()
     expected = [naive_greedy(model, words + prompt, 8) for prompt in prompts]
     assert len({tuple(e) for e in expected}) > 1
-    assert write(model, adapter, prompts, 2, GenerationSettings(max_pieces=8)) == expected
+    assert generate(model, adapter, prompts, 2, GenerateConfig(max_new_tokens=8)) == expected
     assert model.generation_config.repetition_penalty == 3.0
 
 
 @pytest.mark.parametrize("name", [*LINEAR, "cohere", "granite", "longrope"])
 def test_beams_are_those_of_each_prompt_alone(name: str) -> None:
     model = model_of(name)
-    adapter = build("prefix", model, PrefixSettings(length=2, reparametrisation=False), [40, 41]).eval()
+    adapter = build("prefix", model, PrefixConfig(num_virtual_tokens=2, prefix_projection=False), [40, 41]).eval()
     prompts = [prompt for prompt, _ in EXAMPLES] + [[33, 34, 35], list(range(5, 30))]
-    expected = [generate(model, adapter, [p], 2, 8, num_beams=3)[0] for p in prompts]
+    expected = [transformers_generate(model, adapter, [p], 2, 8, num_beams=3)[0] for p in prompts]
     assert len({tuple(e) for e in expected}) > 1
-    assert write(model, adapter, prompts, 2, GenerationSettings(beam=3, max_pieces=8)) == expected
+    assert generate(model, adapter, prompts, 2, GenerateConfig(beam_size=3, max_new_tokens=8)) == expected
 
 
 def test_samples_of_a_base_left_to_transformers_are_refused() -> None:
     with pytest.raises(InputError, match=r"cohere: .*only greedy and beam search"):
-        write(model_of("cohere"), NoPrefix(), [[5, 6]], 2, GenerationSettings(method="sample", max_pieces=2))
+        generate(model_of("cohere"), NoPrefix(), [[5, 6]], 2, GenerateConfig(method="sample", max_new_tokens=2))
 
 
-def test_a_beam_wider_than_the_base_has_pieces_is_refused() -> None:
-    with pytest.raises(InputError, match="a beam of 4 is too wide: the base has 6 pieces"):
-        write(model_of("small"), NoPrefix(), [[3, 4]], 2, GenerationSettings(beam=4, max_pieces=2))
+def test_a_beam_wider_than_the_base_has_tokens_is_refused() -> None:
+    with pytest.raises(InputError, match="a beam of 4 is too wide: the base has 6 tokens"):
+        generate(model_of("small"), NoPrefix(), [[3, 4]], 2, GenerateConfig(beam_size=4, max_new_tokens=2))
 
 
 def test_being_in_training_mode_once_does_not_count_for_good() -> None:
     model = model_of("opt").train()
-    write(model, NoPrefix(), [[5, 6]], 2, GenerationSettings(max_pieces=2))
-    write(model.eval(), NoPrefix(), [[5, 6]], 2, GenerationSettings(method="sample", max_pieces=2))
+    generate(model, NoPrefix(), [[5, 6]], 2, GenerateConfig(max_new_tokens=2))
+    generate(model.eval(), NoPrefix(), [[5, 6]], 2, GenerateConfig(method="sample", max_new_tokens=2))
 
 
 def test_a_prepared_base_can_be_asked_for_its_shape_and_stays_prepared() -> None:
     model = packing.prepare(model_of("gemma"))
-    build("prefix", model, PrefixSettings(length=2, reparametrisation=False), [40, 41])
+    build("prefix", model, PrefixConfig(num_virtual_tokens=2, prefix_projection=False), [40, 41])
     check_output_layer(model)
     assert model.config._attn_implementation == packing.ATTENTION
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from lightning_modules.decoding.translation import DecodingSettings, beam_search
-from lightning_modules.language_model.generation import GenerationSettings, write
+from lightning_modules.decoding.translation import DecodingConfig, beam_search
+from lightning_modules.language_model.generation import GenerateConfig, generate
 from lightning_modules.prefix_tuning.module import target_loss
-from lightning_modules.prefix_tuning.prefix import PrefixSettings, build
+from lightning_modules.prefix_tuning.prefix import PrefixConfig, build
 from lightning_modules.shared_prompt.examples import batch_examples
 from lightning_modules.translators.base import Translator
 from lightning_modules.translators.module import cross_entropy
@@ -51,11 +51,11 @@ def test_a_translator_learns_the_same(translator: Translator, batch: dict[str, T
 
 
 def test_a_translator_writes_the_same(translator: Translator, batch: dict[str, Tensor]) -> None:
-    settings = DecodingSettings(beam=3, extra_pieces=3)
+    settings = DecodingConfig(beam_size=3, extra_tokens=3)
     expected = beam_search(translator, batch["source"], settings)
     found = beam_search(translator.cuda(), batch["source"].cuda(), settings)
     for one, other in zip(expected, found, strict=True):
-        assert other[0].pieces == one[0].pieces
+        assert other[0].tokens == one[0].tokens
         assert other[0].score == pytest.approx(one[0].score, abs=1e-4)
 
 
@@ -69,12 +69,12 @@ def base(request: pytest.FixtureRequest) -> PreTrainedModel:
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_an_adapter_learns_and_writes_the_same(base: PreTrainedModel, adapter: str, half: bool) -> None:
     kind, settings = ADAPTERS[adapter]
-    made = build(kind, base, PrefixSettings(length=3, **settings), [5, 6, 7]).eval()
+    made = build(kind, base, PrefixConfig(num_virtual_tokens=3, **settings), [5, 6, 7]).eval()
     examples, prompts = batch_examples(groups(), made.layout()), [list(prompt) for prompt, _ in groups()]
-    searching = GenerationSettings(beam=3, max_pieces=6)
+    searching = GenerateConfig(beam_size=3, max_new_tokens=6)
     expected, _ = target_loss(base, made, examples)
     expected.backward()
-    written = write(base, made, prompts, END, searching, batch=4)
+    written = generate(base, made, prompts, END, searching, batch=4)
     on_gpu = copy.deepcopy(made).cuda()
     on_gpu.zero_grad()
     with torch.autocast("cuda", torch.bfloat16, enabled=half):
@@ -86,4 +86,4 @@ def test_an_adapter_learns_and_writes_the_same(base: PreTrainedModel, adapter: s
         likeness = nn.functional.cosine_similarity(others[name].flatten(), gradient.flatten(), dim=0)
         assert likeness > (0.95 if half else 0.9999), name
     if not half:
-        assert write(base, on_gpu, prompts, END, searching, batch=4) == written
+        assert generate(base, on_gpu, prompts, END, searching, batch=4) == written

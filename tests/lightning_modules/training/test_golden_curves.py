@@ -38,10 +38,10 @@ def curve(model: Translator, batch: dict[str, Tensor]) -> list[float]:
     optimizer = torch.optim.Adam(model.train().parameters(), lr=0.01)
     losses = []
     for _ in range(UPDATES):
-        loss, pieces = cross_entropy(model, batch, 0.1)
-        losses.append(float(loss) / pieces)
+        loss, tokens = cross_entropy(model, batch, 0.1)
+        losses.append(float(loss) / tokens)
         optimizer.zero_grad()
-        (loss / pieces).backward()
+        (loss / tokens).backward()
         optimizer.step()
     return losses
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from data.tokenizer import BEGIN, END, PAD
-from lightning_modules.translators.bahdanau.model import Bahdanau, BahdanauSettings, _Decoder
+from lightning_modules.translators.bahdanau.model import Bahdanau, BahdanauConfig, _Decoder
 from lightning_modules.translators.base import Translator
 from lightning_modules.translators.module import cross_entropy
 
@@ -23,23 +23,23 @@ def unit(x: Tensor, h: Tensor, W: Tensor, b: Tensor, U: Tensor, from_c: Tensor |
 
 
 def naive(model: Bahdanau, source: list[int], target: list[int]) -> tuple[Tensor, Tensor]:
-    """t_i and alpha_i for each target position of one sentence: one piece, one annotation, one unit at a time."""
+    """t_i and alpha_i for each target position of one sentence: one token, one annotation, one unit at a time."""
 
     def weights(name: str) -> tuple[Tensor, Tensor, Tensor]:
         cell = getattr(model, name)
         return cell.W.weight, cell.W.bias, cell.U
 
-    n, l = model.settings.hidden, model.settings.maxout  # noqa: E741
+    n, l = model.settings.hidden_size, model.settings.maxout_size  # noqa: E741
     ahead, back = [torch.zeros(n)], [torch.zeros(n)]
-    for piece in source:
-        ahead.append(unit(model.source_embedding.weight[piece], ahead[-1], *weights("forwards")))
-    for piece in reversed(source):
-        back.append(unit(model.source_embedding.weight[piece], back[-1], *weights("backwards")))
+    for token in source:
+        ahead.append(unit(model.source_embedding.weight[token], ahead[-1], *weights("forwards")))
+    for token in reversed(source):
+        back.append(unit(model.source_embedding.weight[token], back[-1], *weights("backwards")))
     annotations = [torch.cat(pair) for pair in zip(ahead[1:], reversed(back[1:]), strict=True)]
     s = torch.tanh(model.W_s.weight @ back[-1] + model.W_s.bias)
     out, alphas = [], []
-    for piece in target:
-        y = model.target_embedding.weight[piece]
+    for token in target:
+        y = model.target_embedding.weight[token]
         e = [model.v_a @ torch.tanh(model.W_a.weight @ s + model.U_a.weight @ h) for h in annotations]
         alpha = torch.softmax(torch.stack(e), 0)
         c = sum(a * h for a, h in zip(alpha, annotations, strict=True))
@@ -54,7 +54,9 @@ def naive(model: Bahdanau, source: list[int], target: list[int]) -> tuple[Tensor
 def model_of(readout: str = "previous", scale: float = 0.5) -> Bahdanau:
     """A small model with all weights away from 0, the embedding of y_0 excepted."""
     torch.manual_seed(1)
-    model = Bahdanau(BahdanauSettings(embedding=6, hidden=8, alignment=7, maxout=5, readout=readout), 20).eval()
+    model = Bahdanau(
+        BahdanauConfig(embedding_dim=6, hidden_size=8, attention_size=7, maxout_size=5, readout=readout), 20
+    ).eval()
     for parameter in model.parameters():
         torch.nn.init.uniform_(parameter, -scale, scale)
     with torch.no_grad():
@@ -69,8 +71,8 @@ def test_it_equals_the_naive_loop(readout: str) -> None:
     torch.testing.assert_close(model(torch.tensor([SOURCE]), torch.tensor([TARGET]))[0], expected, rtol=1e-5, atol=1e-6)
     memory = model.encode(torch.tensor([SOURCE]))
     state = model.start(memory, 1)
-    for i, piece in enumerate(TARGET):
-        features, alpha, state = model.step(memory, state, torch.tensor([piece]))
+    for i, token in enumerate(TARGET):
+        features, alpha, state = model.step(memory, state, torch.tensor([token]))
         torch.testing.assert_close(features[0], expected[i], rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(alpha[0], alphas[i], rtol=1e-5, atol=1e-6)
 
@@ -118,7 +120,7 @@ def test_padding_gets_no_gradient(batch: dict[str, Tensor]) -> None:
 def test_it_learns_two_sentences_by_heart() -> None:
     torch.manual_seed(0)
     model: Translator = Bahdanau(
-        BahdanauSettings(embedding=16, hidden=24, alignment=16, maxout=16, dropout=0), 20
+        BahdanauConfig(embedding_dim=16, hidden_size=24, attention_size=16, maxout_size=16, dropout=0), 20
     )  # from the paper's weights
     source = torch.tensor([[5, 6, 7, END], [6, 5, END, PAD]])
     target = torch.tensor([[BEGIN, 8, 9, 10, END], [BEGIN, 11, 8, END, PAD]])
@@ -132,7 +134,7 @@ def test_it_learns_two_sentences_by_heart() -> None:
 
 
 def test_weights_start_as_in_the_paper() -> None:
-    model = Bahdanau(BahdanauSettings(embedding=50, hidden=60, alignment=70, maxout=40), 90)
+    model = Bahdanau(BahdanauConfig(embedding_dim=50, hidden_size=60, attention_size=70, maxout_size=40), 90)
     for name, std in {"W_a": 0.001, "U_a": 0.001, "W_s": 0.01, "C": 0.01, "U_o": 0.01, "W_o": 0.01}.items():
         assert getattr(model, name).weight.std().item() == pytest.approx(std, rel=0.1)
     assert all((p == 0).all() for name, p in model.named_parameters() if p.dim() == 1)  # v_a and all biases
@@ -143,16 +145,16 @@ def test_weights_start_as_in_the_paper() -> None:
 def test_the_paper_s_model_has_the_paper_s_weights() -> None:
     m, n, n_, l, types = 620, 1000, 1000, 500, 30_000  # noqa: E741
     with torch.device("meta"):
-        model = Bahdanau(BahdanauSettings.model_validate({"preset": "paper"}), types)
+        model = Bahdanau(BahdanauConfig.model_validate({"preset": "paper"}), types)
     expected = {
         "embeddings": 2 * types * m,
         "encoder": 2 * (3 * (n * m + n * n) + 3 * n),
         "decoder": 3 * (n * m + n * n + 2 * n * n) + 3 * n,
         "s_0": n * n + n,
-        "alignment": n_ * n + n_ * 2 * n + n_,
+        "attention_size": n_ * n + n_ * 2 * n + n_,
         "t": 2 * l * (n + m + 2 * n) + 2 * l,
         "output": l * types + types,
     }
     assert sum(p.numel() for p in model.parameters()) == sum(expected.values()) == 80_442_000
     training = model.settings.training
-    assert (training.optimizer, training.learning_rate, training.clip_norm) == ("adadelta", 1.0, 1.0)
+    assert (training.optimizer, training.learning_rate, training.max_grad_norm) == ("adadelta", 1.0, 1.0)

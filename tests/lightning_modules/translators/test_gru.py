@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from data.tokenizer import BEGIN, END, PAD
 from lightning_modules.decoding.translation import log_probabilities
-from lightning_modules.translators.gru.model import GRU, GRUSettings
+from lightning_modules.translators.gru.model import GRU, GRUConfig
 from lightning_modules.translators.module import cross_entropy
 
 SOURCE, TARGET = [5, 6, 7, END], [BEGIN, 8, 9, END]
@@ -27,18 +27,18 @@ def unit(cell: nn.Module, x: Tensor, h: Tensor) -> Tensor:
 
 
 def naive(model: GRU, source: list[int], target: list[int]) -> Tensor:
-    """G_r s_t for each target position of one sentence: one piece and one maxout unit at a time."""
-    h = torch.zeros(model.settings.hidden)
-    for piece in source:
-        h = unit(model.encoder, model.source_embedding.weight[piece], h)
+    """G_r s_t for each target position of one sentence: one token and one maxout unit at a time."""
+    h = torch.zeros(model.settings.hidden_size)
+    for token in source:
+        h = unit(model.encoder, model.source_embedding.weight[token], h)
     c = torch.tanh(model.V.weight @ h + model.V.bias)
     h = torch.tanh(model.V_.weight @ c + model.V_.bias)
     out = []
-    for piece in target:
-        y = model.target_embedding.weight[piece]
+    for token in target:
+        y = model.target_embedding.weight[token]
         h = unit(model.decoder, torch.cat([y, c]), h)  # W' e(y) + C c is [W', C] [e(y); c]
         s = model.O_h.weight @ h + model.O_h.bias + model.O_y.weight @ y + model.O_c.weight @ c
-        s = torch.stack([max(s[2 * i], s[2 * i + 1]) for i in range(model.settings.maxout)])
+        s = torch.stack([max(s[2 * i], s[2 * i + 1]) for i in range(model.settings.maxout_size)])
         out.append(s if model.G_r is None else model.G_r.weight @ s)
     return torch.stack(out)
 
@@ -46,7 +46,7 @@ def naive(model: GRU, source: list[int], target: list[int]) -> Tensor:
 def model_of(reset: str = "paper", rank: int | None = 4) -> GRU:
     """A small model with all weights away from 0, the embedding of y_0 excepted."""
     torch.manual_seed(1)
-    model = GRU(GRUSettings(embedding=6, hidden=8, maxout=5, rank=rank, reset=reset), 20).eval()
+    model = GRU(GRUConfig(embedding_dim=6, hidden_size=8, maxout_size=5, rank=rank, reset=reset), 20).eval()
     for parameter in model.parameters():
         nn.init.uniform_(parameter, -0.6, 0.6)
     with torch.no_grad():
@@ -64,8 +64,8 @@ def test_it_equals_the_naive_loop(reset: str, rank: int | None) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
         memory = model.encode(torch.tensor([SOURCE]))
         state = model.start(memory, 1)
-        for i, piece in enumerate(TARGET):
-            features, _, state = model.step(memory, state, torch.tensor([piece]))
+        for i, token in enumerate(TARGET):
+            features, _, state = model.step(memory, state, torch.tensor([token]))
             torch.testing.assert_close(features[0], expected[i], rtol=1e-5, atol=1e-6)
 
 
@@ -88,14 +88,14 @@ def test_the_two_resets_are_two_models() -> None:
 
 @pytest.mark.parametrize("reset", ["paper", "fused"])
 def test_it_scores_given_pairs(reset: str) -> None:
-    """Rescoring phrases (3.1): log p(target | source) is the sum over pieces, whatever else is in the batch."""
+    """Rescoring phrases (3.1): log p(target | source) is the sum over tokens, whatever else is in the batch."""
     model = model_of(reset)
     weight, bias = model.output
     with torch.no_grad():
         scores = naive(model, SOURCE, TARGET[:-1]) @ weight.t() + bias
         scores[:, [PAD, BEGIN]] = -torch.inf  # what no text continues with has none of the probability
         log_p = torch.log_softmax(scores, -1)
-        expected = sum(float(log_p[i, piece]) for i, piece in enumerate(TARGET[1:]))
+        expected = sum(float(log_p[i, token]) for i, token in enumerate(TARGET[1:]))
     assert SOURCE[-1] == TARGET[-1] == END
     found = log_probabilities(model, [[9], SOURCE[:-1]], [[], TARGET[1:-1]])
     assert found[1] == pytest.approx(expected, abs=1e-5)
@@ -120,7 +120,7 @@ def test_the_summary_reaches_every_step(reset: str) -> None:
 @pytest.mark.parametrize("reset", ["paper", "fused"])
 def test_it_learns_two_sentences_by_heart(reset: str) -> None:
     torch.manual_seed(0)
-    model = GRU(GRUSettings(embedding=16, hidden=24, maxout=16, dropout=0, reset=reset), 20)
+    model = GRU(GRUConfig(embedding_dim=16, hidden_size=24, maxout_size=16, dropout=0, reset=reset), 20)
     source = torch.tensor([[5, 6, 7, END], [6, 5, END, PAD]])
     target = torch.tensor([[BEGIN, 8, 9, 10, END], [BEGIN, 11, 8, END, PAD]])
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
@@ -134,7 +134,7 @@ def test_it_learns_two_sentences_by_heart(reset: str) -> None:
 
 @pytest.mark.parametrize("reset", ["paper", "fused"])
 def test_weights_start_as_in_the_paper(reset: str) -> None:
-    model = GRU(GRUSettings(embedding=50, hidden=60, maxout=40, rank=30, reset=reset), 90)
+    model = GRU(GRUConfig(embedding_dim=50, hidden_size=60, maxout_size=40, rank=30, reset=reset), 90)
     for name in ("V", "V_", "O_h", "O_y", "O_c", "G_r", "G_l"):
         assert getattr(model, name).weight.std().item() == pytest.approx(0.01, rel=0.1)
     assert all((p == 0).all() for p in model.parameters() if p.dim() == 1)
@@ -147,7 +147,7 @@ def test_weights_start_as_in_the_paper(reset: str) -> None:
 def test_the_paper_s_model_has_the_paper_s_weights() -> None:
     e, n, maxout, rank, types = 100, 1000, 500, 100, 15_000
     with torch.device("meta"):
-        model = GRU(GRUSettings.model_validate({"preset": "paper"}), types)
+        model = GRU(GRUConfig.model_validate({"preset": "paper"}), types)
     expected = {
         "embeddings": 2 * types * e,
         "encoder": 3 * (n * e + n * n) + 3 * n,
@@ -159,4 +159,4 @@ def test_the_paper_s_model_has_the_paper_s_weights() -> None:
     }
     assert sum(p.numel() for p in model.parameters()) == sum(expected.values()) == 18_274_000
     training = model.settings.training
-    assert (training.optimizer, training.learning_rate, training.clip_norm) == ("adadelta", 1.0, None)
+    assert (training.optimizer, training.learning_rate, training.max_grad_norm) == ("adadelta", 1.0, None)

@@ -11,8 +11,8 @@ from core.config import validated
 from core.errors import InputError
 from data.batching import padded
 from data.tokenizer import BEGIN, END, PAD
-from lightning_modules.decoding.translation import DecodingSettings, alignment, translate
-from lightning_modules.translators.luong.model import Luong, LuongSettings, lstm_cell, reversal
+from lightning_modules.decoding.translation import DecodingConfig, alignment, translate
+from lightning_modules.translators.luong.model import Luong, LuongConfig, lstm_cell, reversal
 from lightning_modules.translators.module import cross_entropy
 
 
@@ -54,18 +54,18 @@ def naive_weights(model: Luong, states: list[Tensor], h: Tensor, t: int) -> Tens
 
 
 def naive(model: Luong, source: list[int], target: list[int]) -> tuple[Tensor, Tensor]:
-    """h~_t and a_t for each target position of one sentence, one piece and one source state at a time."""
+    """h~_t and a_t for each target position of one sentence, one token and one source state at a time."""
     s = model.settings
-    encoder = [nn.LSTMCell(s.embedding if i == 0 else s.hidden, s.hidden) for i in range(s.layers)]
+    encoder = [nn.LSTMCell(s.embedding_dim if i == 0 else s.hidden_size, s.hidden_size) for i in range(s.num_layers)]
     decoder = [
-        nn.LSTMCell((s.embedding + s.hidden * s.input_feeding) if i == 0 else s.hidden, s.hidden)
-        for i in range(s.layers)
+        nn.LSTMCell((s.embedding_dim + s.hidden_size * s.input_feeding) if i == 0 else s.hidden_size, s.hidden_size)
+        for i in range(s.num_layers)
     ]
     for cells, stacked in ((encoder, model.encoder), (decoder, model.decoder)):
         for i, cell in enumerate(cells):
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
                 getattr(cell, name).data = getattr(stacked, f"{name}_l{i}").data
-    state = [(torch.zeros(1, s.hidden), torch.zeros(1, s.hidden)) for _ in range(s.layers)]
+    state = [(torch.zeros(1, s.hidden_size), torch.zeros(1, s.hidden_size)) for _ in range(s.num_layers)]
 
     def run(cells: list[nn.LSTMCell], x: Tensor) -> Tensor:
         for i, cell in enumerate(cells):
@@ -73,14 +73,14 @@ def naive(model: Luong, source: list[int], target: list[int]) -> tuple[Tensor, T
             x = state[i][0]
         return x
 
-    states: list[Tensor] = [torch.zeros(1, s.hidden)] * len(source)
+    states: list[Tensor] = [torch.zeros(1, s.hidden_size)] * len(source)
     order = range(len(source) - 1, -1, -1) if s.reverse_source else range(len(source))
     for position in order:
         states[position] = run(encoder, model.source_embedding.weight[source[position]][None])
-    fed = torch.zeros(1, s.hidden)
+    fed = torch.zeros(1, s.hidden_size)
     out, weights = [], []
-    for t, piece in enumerate(target):
-        x = model.target_embedding.weight[piece][None]
+    for t, token in enumerate(target):
+        x = model.target_embedding.weight[token][None]
         h = run(decoder, torch.cat([x, fed], 1) if s.input_feeding else x)
         a = naive_weights(model, states, h, t)
         weights.append(a)
@@ -96,8 +96,14 @@ def naive(model: Luong, source: list[int], target: list[int]) -> tuple[Tensor, T
 @pytest.mark.parametrize("reverse", [True, False])
 def test_it_equals_the_naive_loop(score: str, feeding: bool, layers: int, reverse: bool) -> None:
     torch.manual_seed(1)
-    settings = LuongSettings(
-        embedding=6, hidden=8, layers=layers, score=score, input_feeding=feeding, reverse_source=reverse, init=0.6
+    settings = LuongConfig(
+        embedding_dim=6,
+        hidden_size=8,
+        num_layers=layers,
+        score=score,
+        input_feeding=feeding,
+        reverse_source=reverse,
+        init=0.6,
     )
     model = Luong(settings, 20).eval()
     source, target = [5, 6, 7, END], [BEGIN, 8, 9]
@@ -118,7 +124,7 @@ def test_it_equals_the_naive_loop(score: str, feeding: bool, layers: int, revers
 def test_local_attention_equals_the_naive_loop(
     score: str, attention: str, feeding: bool, D: int, reverse: bool
 ) -> None:
-    model = small(score=score, attention=attention, D=D, input_feeding=feeding, reverse_source=reverse, layers=2)
+    model = small(score=score, attention=attention, D=D, input_feeding=feeding, reverse_source=reverse, num_layers=2)
     # Unlike lengths in one batch, and targets that go on beyond the source's end.
     sources, targets = [[5, 6, 7, 8, 9, END], [10, END]], [[BEGIN, 8, 9, 11, 12], [BEGIN, *range(4, 12)]]
     with torch.no_grad():
@@ -148,7 +154,7 @@ def test_the_predicted_position_scales_with_each_rows_own_length() -> None:
     torch.nn.init.zeros_(model.v_p)  # sigmoid(0) = 1/2: the middle of each sentence
     memory = model.encode(padded([[5, 6, 7, 8, 9, END], [10, END]]))
     assert model.centers(memory, torch.randn(2, 1, 8), torch.zeros(1, 1)).tolist() == [[3.0], [1.0]]
-    model.v_p.data.fill_(1e4)  # p_t = S, beyond the last piece: its window is the last piece's
+    model.v_p.data.fill_(1e4)  # p_t = S, beyond the last token: its window is the last token's
     h = torch.atanh(torch.full((2, 1, 8), 0.5)) @ torch.linalg.inv(model.W_p.weight).t()
     assert model.centers(memory, h, torch.zeros(1, 1)).tolist() == [[6.0], [2.0]]
     _, a = model.attend(memory, h, torch.zeros(1, 1))
@@ -171,11 +177,11 @@ def test_location_refuses_what_it_has_no_row_for() -> None:
     target = torch.tensor([[BEGIN, 8]])
     torch.testing.assert_close(model(wider, target), model(longest, target))
     with pytest.raises(
-        InputError, match=r"a source has 5 pieces with its end piece, .* at most 4\. .*max_source_length"
+        InputError, match=r"a source has 5 tokens with its end token, .* at most 4\. .*max_source_length"
     ):
         model.encode(torch.tensor([[5, 6, 7, 8, END], [5, END, PAD, PAD, PAD]]))
     with pytest.raises(InputError, match="'location' is for global attention"):
-        validated(LuongSettings, {"score": "location", "attention": "local-p"}, "luong")
+        validated(LuongConfig, {"score": "location", "attention": "local-p"}, "luong")
 
 
 @pytest.mark.parametrize(
@@ -191,12 +197,12 @@ def test_scores_of_translations_do_not_depend_on_the_batch(kind: dict[str, Any])
     model = small(**kind)
     sources = [[5, 6, 7, 8], [9], [10, 11, 12], [13, 14], [15, 16, 17, 18, 19, 4], [6, 5]]
     found = [
-        dict(translate(model, sources, DecodingSettings(beam=3, n_best=3, extra_pieces=6, batch_pieces=pieces)))
-        for pieces in (1, 14, 1000)
+        dict(translate(model, sources, DecodingConfig(beam_size=3, n_best=3, extra_tokens=6, batch_tokens=tokens)))
+        for tokens in (1, 14, 1000)
     ]
     for i in range(len(sources)):
         for other in found[1:]:
-            assert [h.pieces for h in other[i]] == [h.pieces for h in found[0][i]]
+            assert [h.tokens for h in other[i]] == [h.tokens for h in found[0][i]]
             assert [h.score for h in other[i]] == pytest.approx([h.score for h in found[0][i]], abs=1e-5)
 
 
@@ -210,7 +216,7 @@ def test_without_feeding_the_decoder_runs_once() -> None:
 
 def small(**settings: Any) -> Luong:
     torch.manual_seed(1)
-    return Luong(LuongSettings(embedding=6, hidden=8, init=0.6, **settings), 20).eval()
+    return Luong(LuongConfig(embedding_dim=6, hidden_size=8, init=0.6, **settings), 20).eval()
 
 
 def test_the_cell_equals_pytorchs() -> None:
@@ -227,7 +233,7 @@ def test_reversal_leaves_padding_where_it_is() -> None:
 
 def test_paper_sizes_have_the_papers_weights_in_each_part() -> None:
     h = 8
-    model = Luong(LuongSettings(layers=4, embedding=h, hidden=h), 50)
+    model = Luong(LuongConfig(num_layers=4, embedding_dim=h, hidden_size=h), 50)
     # Four layers, each 4 gates over input and state with two bias vectors; the decoder's first also reads h~.
     assert sum(p.numel() for p in model.encoder.parameters()) == 4 * (4 * h * 2 * h + 8 * h)
     assert sum(p.numel() for p in model.decoder.parameters()) == 4 * (4 * h * 2 * h + 8 * h) + 4 * h * h
@@ -235,7 +241,7 @@ def test_paper_sizes_have_the_papers_weights_in_each_part() -> None:
 
 
 def test_the_papers_settings() -> None:
-    settings = LuongSettings.model_validate({"preset": "paper", "attention": "local-p"})
+    settings = LuongConfig.model_validate({"preset": "paper", "attention": "local-p"})
     with torch.device("meta"):
         model = Luong(settings, 50_000)
     h = 1000
@@ -248,15 +254,15 @@ def test_the_papers_settings() -> None:
 
 @pytest.mark.parametrize("score", ["dot", "general"])
 def test_a_trained_model_aligns_what_a_step_predicts(score: Any) -> None:
-    """The paper's footnote says: what it reads. Learned on texts to be written backwards, where each piece has one source piece."""
+    """The paper's footnote says: what it reads. Learned on texts to be written backwards, where each token has one source token."""
     torch.manual_seed(0)
-    model = Luong(LuongSettings(layers=1, embedding=32, hidden=64, score=score, dropout=0.0), 24)
+    model = Luong(LuongConfig(num_layers=1, embedding_dim=32, hidden_size=64, score=score, dropout=0.0), 24)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
 
     def texts(rows: int, length: int = 7) -> tuple[Tensor, Tensor]:
-        pieces = torch.rand(rows, 20).argsort(1)[:, :length] + 4  # none twice
+        tokens = torch.rand(rows, 20).argsort(1)[:, :length] + 4  # none twice
         begin, end = torch.full((rows, 1), BEGIN), torch.full((rows, 1), END)
-        return torch.cat([pieces, end], 1), torch.cat([begin, pieces.flip(1), end], 1)
+        return torch.cat([tokens, end], 1), torch.cat([begin, tokens.flip(1), end], 1)
 
     for _ in range(250):
         source, target = texts(64)
@@ -269,5 +275,5 @@ def test_a_trained_model_aligns_what_a_step_predicts(score: Any) -> None:
     weights = alignment(model.eval(), source, target)
     assert weights is not None
     looked_at = source.gather(1, weights.argmax(2))
-    assert (looked_at[:, :-1] == target[:, 1:-1]).float().mean() > 0.9  # of the step that predicts the piece
+    assert (looked_at[:, :-1] == target[:, 1:-1]).float().mean() > 0.9  # of the step that predicts the token
     assert (looked_at[:, 1:] == target[:, 1:-1]).float().mean() < 0.2  # of the step that reads it

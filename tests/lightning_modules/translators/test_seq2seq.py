@@ -9,20 +9,20 @@ from torch import Tensor, nn
 
 from data.batching import padded
 from data.tokenizer import BEGIN, END, PAD
-from lightning_modules.decoding.translation import DecodingSettings, alignment, translate
+from lightning_modules.decoding.translation import DecodingConfig, alignment, translate
 from lightning_modules.training.optimization import optimization
-from lightning_modules.translators.module import Translation, cross_entropy
-from lightning_modules.translators.seq2seq.model import Seq2Seq, Seq2SeqSettings
+from lightning_modules.translators.module import TranslatorModule, cross_entropy
+from lightning_modules.translators.seq2seq.model import Seq2Seq, Seq2SeqConfig
 from stages.evaluation import heat_map
 
 
 def small(**settings: Any) -> Seq2Seq:
     torch.manual_seed(2)
-    return Seq2Seq(Seq2SeqSettings(**{"embedding": 6, "hidden": 8, "init": 0.6, **settings}), 20).eval()
+    return Seq2Seq(Seq2SeqConfig(**{"embedding_dim": 6, "hidden_size": 8, "init": 0.6, **settings}), 20).eval()
 
 
 def naive_step(lstm: nn.LSTM, x: Tensor, state: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """One piece through all layers, whose (h, c) in `state` it replaces; the top layer's h."""
+    """One token through all layers, whose (h, c) in `state` it replaces; the top layer's h."""
     for i, (h, c) in enumerate(state):
         w_x, w_h, b_x, b_h = (
             getattr(lstm, f"{name}_l{i}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -39,16 +39,16 @@ def naive_step(lstm: nn.LSTM, x: Tensor, state: list[tuple[Tensor, Tensor]]) -> 
 def naive(model: Seq2Seq, source: list[int], target: list[int]) -> Tensor:
     """Features of each target position of one sentence."""
     s = model.settings
-    state = [(torch.zeros(s.hidden), torch.zeros(s.hidden)) for _ in range(s.layers)]
-    for piece in reversed(source) if s.reverse_source else source:
-        naive_step(model.encoder, model.source_embedding.weight[piece], state)
-    return torch.stack([naive_step(model.decoder, model.target_embedding.weight[piece], state) for piece in target])
+    state = [(torch.zeros(s.hidden_size), torch.zeros(s.hidden_size)) for _ in range(s.num_layers)]
+    for token in reversed(source) if s.reverse_source else source:
+        naive_step(model.encoder, model.source_embedding.weight[token], state)
+    return torch.stack([naive_step(model.decoder, model.target_embedding.weight[token], state) for token in target])
 
 
 @pytest.mark.parametrize("layers", [1, 4])
 @pytest.mark.parametrize("reverse", [True, False])
 def test_it_equals_the_naive_loop(layers: int, reverse: bool) -> None:
-    model = small(layers=layers, reverse_source=reverse)
+    model = small(num_layers=layers, reverse_source=reverse)
     sources, targets = [[5, 6, 7, 8, END], [9, END]], [[BEGIN, 8], [BEGIN, 9, 10, 11]]
     with torch.no_grad():
         found = model(padded(sources), padded(targets))
@@ -67,7 +67,7 @@ def test_equal_lengths_without_packing_give_what_packing_gives() -> None:
 
 
 def test_the_papers_model_has_384_million_weights() -> None:
-    settings = Seq2SeqSettings.model_validate({"preset": "paper"})
+    settings = Seq2SeqConfig.model_validate({"preset": "paper"})
     with torch.device("meta"):
         model = Seq2Seq(settings, 80_000)
     weights = sum(p.numel() for p in model.parameters() if p.dim() > 1)
@@ -79,18 +79,18 @@ def test_the_papers_model_has_384_million_weights() -> None:
 
 
 def test_every_weight_starts_uniform_within_the_bounds() -> None:
-    model = Seq2Seq(Seq2SeqSettings(embedding=32, hidden=32), 100)
+    model = Seq2Seq(Seq2SeqConfig(embedding_dim=32, hidden_size=32), 100)
     for name, parameter in model.named_parameters():
         assert 0.07 < parameter.abs().max() <= 0.08, name
         assert abs(parameter.mean()) < 0.08 / 3**0.5 / parameter.numel() ** 0.5 * 5, name
 
 
 def test_the_papers_schedule() -> None:
-    training = Seq2SeqSettings.model_validate({"preset": "paper"}).training
+    training = Seq2SeqConfig.model_validate({"preset": "paper"}).training
     made = optimization([nn.Parameter(torch.zeros(1))], training, steps_per_epoch=10)
     (group,) = made["optimizer"].param_groups
     assert isinstance(made["optimizer"], torch.optim.SGD)
-    assert (group["momentum"], group["initial_lr"], training.clip_norm) == (0, 0.7, 5.0)
+    assert (group["momentum"], group["initial_lr"], training.max_grad_norm) == (0, 0.7, 5.0)
     (factor,) = made["lr_scheduler"]["scheduler"].lr_lambdas
     assert [factor(step) for step in (0, 49, 50, 54, 55, 74)] == [1, 1, 0.5, 0.5, 0.25, 0.03125]
 
@@ -112,13 +112,13 @@ def test_the_papers_update_from_the_shared_training_step(norm: float) -> None:
         for p in papers.parameters():
             p -= rate * (p.grad * norm / s if s > norm else p.grad)
 
-    training = Seq2SeqSettings.model_validate({"preset": "paper"}).training.model_copy(update={"clip_norm": norm})
+    training = Seq2SeqConfig.model_validate({"preset": "paper"}).training.model_copy(update={"max_grad_norm": norm})
     assert training.learning_rate == rate
-    module = Translation(ours, training, steps_per_epoch=10)
+    module = TranslatorModule(ours, training, steps_per_epoch=10)
     found = module.training_step(batch, 0)
-    assert float(found["train_loss"]) == pytest.approx(float(loss) / 5)  # shown for a piece
+    assert float(found["train_loss"]) == pytest.approx(float(loss) / 5)  # shown for a token
     found["loss"].backward()
-    nn.utils.clip_grad_norm_(ours.parameters(), training.clip_norm)
+    nn.utils.clip_grad_norm_(ours.parameters(), training.max_grad_norm)
     made = module.configure_optimizers()  # with the schedule, which holds the optimizer only weakly
     made["optimizer"].step()
     for one, other in zip(papers.parameters(), ours.parameters(), strict=True):
@@ -126,7 +126,7 @@ def test_the_papers_update_from_the_shared_training_step(norm: float) -> None:
 
 
 def test_all_layers_start_from_the_encoders() -> None:
-    model = small(layers=3)
+    model = small(num_layers=3)
     with torch.no_grad():
         memory = model.encode(torch.tensor([[5, 6, END]]))
         before = model.decode(memory, torch.tensor([[BEGIN]]))
@@ -147,7 +147,7 @@ def test_no_attention_is_none_everywhere() -> None:
 
 
 def test_it_learns_to_translate_two_sentences() -> None:
-    model = small(hidden=32, init=0.2, dropout=0.0)
+    model = small(hidden_size=32, init=0.2, dropout=0.0)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     pairs = {(5, 6, 7): [8, 9], (7, 6, 5): [10, 11, 12]}
     batch = {
@@ -159,5 +159,5 @@ def test_it_learns_to_translate_two_sentences() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    found = dict(translate(model, [list(source) for source in pairs], DecodingSettings(beam=2)))
-    assert [found[i][0].pieces for i in range(2)] == list(pairs.values())
+    found = dict(translate(model, [list(source) for source in pairs], DecodingConfig(beam_size=2)))
+    assert [found[i][0].tokens for i in range(2)] == list(pairs.values())

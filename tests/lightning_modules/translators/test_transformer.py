@@ -13,7 +13,7 @@ from lightning_modules.translators.transformer.model import (
     DecoderLayer,
     EncoderLayer,
     Transformer,
-    TransformerSettings,
+    TransformerConfig,
     feed_forward,
     sinusoids,
 )
@@ -21,7 +21,7 @@ from model_io.files import count_parameters
 
 
 def test_a_model_in_half_precision_stays_in_it() -> None:
-    model = Transformer(TransformerSettings(layers=1, d_model=16, d_ff=16, heads=2), 30).eval()
+    model = Transformer(TransformerConfig(num_layers=1, hidden_size=16, ff_size=16, num_heads=2), 30).eval()
     source, target = torch.tensor([[5, 6, 2]]), torch.tensor([[1, 7]])
     expected, found = model(source, target), model.bfloat16()(source, target)
     assert found.dtype == torch.bfloat16
@@ -31,20 +31,20 @@ def test_a_model_in_half_precision_stays_in_it() -> None:
 def test_base_and_big_have_the_papers_weight_counts() -> None:
     for preset, d, f, millions in (("base", 512, 2048, 63), ("big", 1024, 4096, 214)):  # 65 and 213 in table 3
         with torch.device("meta"):
-            model = Transformer(TransformerSettings.model_validate({"preset": preset}), 37_000)
-        # Besides the embedding: attention 18 x 4 d^2, feed-forward 12 x (2 d d_ff + d + d_ff), norms 30 x 2 d.
+            model = Transformer(TransformerConfig.model_validate({"preset": preset}), 37_000)
+        # Besides the embedding: attention 18 x 4 d^2, feed-forward 12 x (2 d ff_size + d + ff_size), norms 30 x 2 d.
         assert count_parameters(model) == 37_000 * d + 18 * 4 * d * d + 12 * (2 * d * f + d + f) + 30 * 2 * d
         assert round(count_parameters(model) / 1e6) == millions
 
 
 def test_transformer_tiny_has_the_published_weight_count() -> None:
-    settings = TransformerSettings(layers=4, d_model=128, d_ff=256, heads=4)  # Wu et al. (2021): 2.6M
+    settings = TransformerConfig(num_layers=4, hidden_size=128, ff_size=256, num_heads=4)  # Wu et al. (2021): 2.6M
     assert round(count_parameters(Transformer(settings, 10_000)) / 1e6, 1) == 2.6
 
 
 def test_attention_equals_pytorchs() -> None:
     torch.manual_seed(0)
-    settings = TransformerSettings(d_model=16, heads=4)
+    settings = TransformerConfig(hidden_size=16, num_heads=4)
     mine, theirs = Attention(settings), nn.MultiheadAttention(16, 4, bias=False, batch_first=True)
     theirs.in_proj_weight.data = torch.cat([mine.query.weight, mine.key_value.weight])
     theirs.out_proj.weight.data = mine.out.weight.data
@@ -58,7 +58,7 @@ def test_attention_equals_pytorchs() -> None:
 
 def attend(attention: Attention, x: Tensor, memory: Tensor, seen: list[int]) -> Tensor:
     """Section 3.2, one sentence, one head and one position at a time: position t sees the first seen[t] of the memory."""
-    d, h = x.shape[1], attention.heads
+    d, h = x.shape[1], attention.num_heads
     w_k, w_v = attention.key_value.weight.split(d)
     heads = []
     for i in range(h):
@@ -74,7 +74,9 @@ def attend(attention: Attention, x: Tensor, memory: Tensor, seen: list[int]) -> 
 def test_layers_are_written_out(kind: type[EncoderLayer], norm: str) -> None:
     """post: LayerNorm(x + Sublayer(x)); pre: x + Sublayer(LayerNorm(x)); the decoder's attention over the source is in between."""
     torch.manual_seed(0)
-    layer = kind(TransformerSettings.model_validate({"d_model": 16, "heads": 4, "d_ff": 32, "norm": norm})).eval()
+    layer = kind(
+        TransformerConfig.model_validate({"hidden_size": 16, "num_heads": 4, "ff_size": 32, "layer_norm": norm})
+    ).eval()
     for parameter in layer.norms.parameters():  # unlike each other, so that each must stand in its place
         nn.init.normal_(parameter)
     x, source = torch.randn(2, 4, 16), torch.randn(2, 5, 16)
@@ -103,7 +105,7 @@ def test_layers_are_written_out(kind: type[EncoderLayer], norm: str) -> None:
 
 
 def test_feed_forward_is_two_layers_with_relu() -> None:
-    net = feed_forward(TransformerSettings(d_model=4, d_ff=8))
+    net = feed_forward(TransformerConfig(hidden_size=4, ff_size=8))
     x = torch.randn(3, 4)
     expected = torch.relu(x @ net[0].weight.t() + net[0].bias) @ net[2].weight.t() + net[2].bias
     torch.testing.assert_close(net(x), expected)
@@ -119,9 +121,9 @@ def test_positions_are_the_papers_sinusoids() -> None:
 
 
 def test_embedding_is_scaled_and_shared_three_ways() -> None:
-    model = Transformer(TransformerSettings(d_model=16, heads=4, d_ff=32), 20).eval()
-    pieces = torch.tensor([[5, 6]])
-    expected = model.embedding.weight[pieces] * 4 + sinusoids(0, 2, 16, model.embedding.weight)
-    torch.testing.assert_close(model.embed(pieces), expected)
+    model = Transformer(TransformerConfig(hidden_size=16, num_heads=4, ff_size=32), 20).eval()
+    tokens = torch.tensor([[5, 6]])
+    expected = model.embedding.weight[tokens] * 4 + sinusoids(0, 2, 16, model.embedding.weight)
+    torch.testing.assert_close(model.embed(tokens), expected)
     assert model.output[0] is model.embedding.weight
     assert PAD == 0

@@ -8,10 +8,10 @@ from torch import Tensor
 from core.config import validated
 from core.errors import InputError
 from data.tokenizer import BEGIN, END, PAD
-from lightning_modules.decoding.translation import DecodingSettings, beam_search
+from lightning_modules.decoding.translation import DecodingConfig, beam_search
 from lightning_modules.translators.base import Translator, architecture, architectures
 from lightning_modules.translators.module import cross_entropy
-from lightning_modules.translators.transformer.model import TransformerSettings
+from lightning_modules.translators.transformer.model import TransformerConfig
 
 
 def test_architectures_are_found_by_their_package() -> None:
@@ -66,11 +66,11 @@ def test_the_side_of_the_padding_changes_nothing(
     padded = torch.nn.functional.pad(left if more[0] else batch["source"], more, value=PAD)
     expected, found = (log_probability(translator, source, batch["target"]) for source in (batch["source"], padded))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    settings = DecodingSettings(beam=2, extra_pieces=2, alignments=True)
+    settings = DecodingConfig(beam_size=2, extra_tokens=2, alignments=True)
     for hypothesis, other in zip(
         beam_search(translator, batch["source"], settings), beam_search(translator, padded, settings), strict=True
     ):
-        assert hypothesis[0].pieces == other[0].pieces
+        assert hypothesis[0].tokens == other[0].tokens
         assert hypothesis[0].score == pytest.approx(other[0].score, abs=1e-5)
         if hypothesis[0].alignment is not None:
             np.testing.assert_allclose(hypothesis[0].alignment, other[0].alignment, atol=1e-5)
@@ -84,7 +84,7 @@ def test_padding_changes_nothing(translator: Translator, batch: dict[str, Tensor
         torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-5, atol=1e-5)
 
 
-def test_the_loss_counts_target_pieces_once(translator: Translator, batch: dict[str, Tensor]) -> None:
+def test_the_loss_counts_target_tokens_once(translator: Translator, batch: dict[str, Tensor]) -> None:
     loss, tokens = cross_entropy(translator, batch)
     assert tokens == 8
     assert loss.item() == pytest.approx(
@@ -140,20 +140,20 @@ def test_ten_steps_overfit_a_batch(translator: Translator, batch: dict[str, Tens
     assert losses[-1] < 0.6 * losses[0]
 
 
-def test_the_end_piece_is_part_of_the_source(translator: Translator) -> None:
+def test_the_end_token_is_part_of_the_source(translator: Translator) -> None:
     with_end = translator(torch.tensor([[5, 6, END]]), torch.tensor([[BEGIN]]))
     without = translator(torch.tensor([[5, 6]]), torch.tensor([[BEGIN]]))
     assert not torch.allclose(with_end, without)
 
 
 def test_a_preset_is_changed_key_by_key() -> None:
-    given = {"preset": "base", "dropout": 0.2, "training": {"epochs": 3}}
-    settings = TransformerSettings.model_validate(given)
-    assert (settings.layers, settings.d_model, settings.dropout) == (6, 512, 0.2)
-    assert (settings.training.epochs, settings.training.tokens_per_batch, settings.training.warmup_steps) == (
+    given = {"preset": "base", "dropout": 0.2, "training": {"num_train_epochs": 3}}
+    settings = TransformerConfig.model_validate(given)
+    assert (settings.num_layers, settings.hidden_size, settings.dropout) == (6, 512, 0.2)
+    assert (settings.training.num_train_epochs, settings.training.batch_tokens, settings.training.warmup_steps) == (
         3,
         25_000,
         4000,
     )
     with pytest.raises(InputError, match="did you mean 'base'"):
-        validated(TransformerSettings, {"preset": "bsae"}, "params.yaml")
+        validated(TransformerConfig, {"preset": "bsae"}, "params.yaml")

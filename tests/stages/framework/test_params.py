@@ -19,7 +19,7 @@ WRONG = {
         r"unknown key 'language_model\.training\.lerning_rate' - did you mean 'learning_rate'\?",
     ),
     "a wrong type": (
-        lambda p: p["tokenizer"].update(vocabulary="many"),
+        lambda p: p["tokenizer"].update(vocab_size="many"),
         r"tokenizer\.vocabulary: .*integer.* \(found 'many'\)",
     ),
     "an unknown architecture": (
@@ -91,8 +91,11 @@ WRONG = {
         lambda p: p["pretraining"]["architectures"]["transformer"].update(heads=5),
         r"must be a multiple of heads",
     ),
-    "no epochs": (lambda p: p["language_model"]["training"].update(epochs=0), r"epochs: .*greater than or equal to 1"),
-    "no beam": (lambda p: p["evaluation"]["decoding"].update(beam=0), r"beam: .*greater than or equal to 1"),
+    "no epochs": (
+        lambda p: p["language_model"]["training"].update(num_train_epochs=0),
+        r"epochs: .*greater than or equal to 1",
+    ),
+    "no beam": (lambda p: p["evaluation"]["decoding"].update(beam_size=0), r"beam_size: .*greater than or equal to 1"),
     "shares that leave nothing": (lambda p: p["corpus"].update(prompts=0.9, test=0.2), r"the rest is for training"),
     "no slots": (lambda p: p["pipeline"].update(slots=0), r"pipeline\.slots: .*greater than or equal to 1"),
 }
@@ -129,8 +132,8 @@ def test_a_file_that_is_missing_or_no_yaml(tmp_path: Path) -> None:
 
 
 def test_reward_models_inherit_what_they_have_in_common(params: Any) -> None:
-    params["reward_models"]["variants"]["other"] = {"mode": "pairs_shuffled", "training": {"epochs": 7}}
+    params["reward_models"]["variants"]["other"] = {"mode": "shuffled_pairs", "training": {"num_train_epochs": 7}}
     found = Params.model_validate(params).reward_models.variants
-    assert found["other"].training.epochs == 7
+    assert found["other"].training.num_train_epochs == 7
     assert found["other"].training.learning_rate == found["paper"].training.learning_rate == 0.0003
-    assert (found["other"].mode, found["paper"].mode) == ("pairs_shuffled", "grouped")
+    assert (found["other"].mode, found["paper"].mode) == ("shuffled_pairs", "grouped")

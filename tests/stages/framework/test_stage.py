@@ -24,7 +24,7 @@ PROJECT = Path(__file__).parents[3]
 def test_it_writes_its_output_and_its_run(project: Path) -> None:
     (project / "artifacts/corpus").mkdir(parents=True)
     with stage("tokenizer", Path("artifacts/tokenizer")) as this:
-        this.summarise({"pieces": 7, "nested": {"loss of (x)": 0.5}, "text": "not a number"})
+        this.summarise({"tokens": 7, "nested": {"loss of (x)": 0.5}, "text": "not a number"})
         assert not Path("artifacts/tokenizer").exists()
         in_place: list[bool] = []
         this.when_done.append(lambda: in_place.append(Path("artifacts/tokenizer").exists()))
@@ -35,11 +35,11 @@ def test_it_writes_its_output_and_its_run(project: Path) -> None:
     assert run.info.status == "FINISHED"
     assert run.data.params == {
         "seed": "1",
-        "tokenizer.vocabulary": "4000",
+        "tokenizer.vocab_size": "4000",
         "tokenizer.min_frequency": "2",
         "tokenizer.kind": "bpe",
     }
-    assert run.data.metrics == {"pieces": 7, "nested.loss of _x_": 0.5}
+    assert run.data.metrics == {"tokens": 7, "nested.loss of _x_": 0.5}
     assert [i.dataset.name for i in run.inputs.dataset_inputs] == ["artifacts/corpus"]
     assert {"mlflow.source.git.commit", "gradus.dvc_lock", "gradus.attempt", "mlflow.parentRunId"} <= set(run.data.tags)
     parent = client.get_run(run.data.tags["mlflow.parentRunId"])
@@ -65,7 +65,7 @@ def test_the_parent_run_is_named_and_shows_the_headlines_of_its_stages(
     for stage_name, item, summary in (
         ("evaluation", "luong", {"bleu": 14.5, "chrf": 31.25, "sentences": 300}),
         ("evaluation", "transformer", {"bleu": 25.4375, "chrf": 43.5}),
-        ("tokenizer", "", {"pieces": 4000}),
+        ("tokenizer", "", {"tokens": 4000}),
     ):
         monkeypatch.setattr("sys.argv", [stage_name, item])
         with stage(stage_name, Path("out", stage_name), "pretraining.architectures" if item else None) as this:
@@ -165,7 +165,7 @@ def test_params_that_can_no_longer_be_read_refuse_the_result(
 
 def test_a_change_of_what_the_stage_does_not_depend_on_refuses_nothing(project: Path) -> None:
     with stage("corpus", Path("out")):
-        _set(project / "params.yaml", "vocabulary: 4000", "vocabulary: 4001")
+        _set(project / "params.yaml", "vocab_size: 4000", "vocab_size: 4001")
     assert Path("out").is_dir()
 
 

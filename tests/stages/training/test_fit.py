@@ -16,19 +16,21 @@ from core.tracking import StageRun
 from data.batching import TokenBudgetLoader
 from data.comparisons.encoding import Group
 from data.loaders import translation_loader
-from lightning_modules.reward_model.loss import Training
-from lightning_modules.reward_model.module import GroupLoader, RewardModel, train_only_top
-from lightning_modules.training.config import OptimizationSettings
-from lightning_modules.translators.module import Translation
+from lightning_modules.reward_model.loss import RewardTrainingConfig
+from lightning_modules.reward_model.module import RankingLoader, RewardModelModule, train_only_top
+from lightning_modules.training.config import TrainingConfig
+from lightning_modules.translators.module import TranslatorModule
 from lightning_modules.translators.transformer import model as transformer
-from lightning_modules.translators.transformer.model import Transformer, TransformerSettings
+from lightning_modules.translators.transformer.model import Transformer, TransformerConfig
 from stages.framework import layout
 from stages.framework.params import load_params
 from stages.framework.stage import Stage, read_json
 from stages.training import fit as fitting
 from stages.training.fit import fit
 
-TRAINING = transformer.Training(epochs=3, schedule="cosine", learning_rate=0.01, warmup_steps=3, tokens_per_batch=40)
+TRAINING = transformer.TransformerTrainingConfig(
+    num_train_epochs=3, lr_scheduler_type="cosine", learning_rate=0.01, warmup_steps=3, batch_tokens=40
+)
 
 
 @pytest.fixture
@@ -53,15 +55,15 @@ def loaders() -> tuple[TokenBudgetLoader, TokenBudgetLoader]:
 def train(
     stage: Stage,
     killed_at: int | None = None,
-    settings: OptimizationSettings = TRAINING,
+    settings: TrainingConfig = TRAINING,
     diverges_at: int | None = None,
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Trains a model with dropout from a fixed seed; may break off before an update."""
     pl.seed_everything(5, verbose=False)
-    model = Transformer(TransformerSettings(layers=1, d_model=16, d_ff=32, heads=2, dropout=0.3), 30)
+    model = Transformer(TransformerConfig(num_layers=1, hidden_size=16, ff_size=32, num_heads=2, dropout=0.3), 30)
     loader, validation = loaders()
 
-    class Killed(Translation):
+    class Killed(TranslatorModule):
         def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
             if killed_at is not None and self.trainer.global_step == killed_at:
                 raise ConnectionAbortedError("killed")
@@ -78,7 +80,7 @@ def train(
 def test_a_cpu_trains_in_bf16_where_it_has_it_and_is_asked(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     single, _ = train(stage)
     stage.when_done[0]()  # on a busy machine it has left a checkpoint to continue from
-    asked, learned = train(stage, settings=TRAINING.model_copy(update={"precision": "bf16"}))
+    asked, learned = train(stage, settings=TRAINING.model_copy(update={"precision": "bf16-mixed"}))
     has_it = bool(re.search(r"\b(avx512_bf16|amx_bf16)\b", Path("/proc/cpuinfo").read_text()))
     assert ("not on this device" in capsys.readouterr().out) == (not has_it)
     equal = [torch.equal(asked[name], value) for name, value in single.items() if value.is_floating_point()]
@@ -125,12 +127,12 @@ def weights_by_epoch(stage: Stage) -> list[dict[str, torch.Tensor]]:
     """Those of trainings of one, two, ... epochs at a constant rate: what a longer one passes through."""
     found = []
     for epochs in range(1, LONG.epochs + 1):
-        found.append(train(stage, settings=LONG.model_copy(update={"epochs": epochs}))[0])
+        found.append(train(stage, settings=LONG.model_copy(update={"num_train_epochs": epochs}))[0])
         stage.when_done[0]()
     return found
 
 
-LONG = TRAINING.model_copy(update={"epochs": 4, "schedule": "constant", "learning_rate": 0.003})
+LONG = TRAINING.model_copy(update={"num_train_epochs": 4, "lr_scheduler_type": "constant", "learning_rate": 0.003})
 
 
 def test_the_weights_of_the_last_epochs_are_averaged_after_a_kill_too(
@@ -139,8 +141,8 @@ def test_the_weights_of_the_last_epochs_are_averaged_after_a_kill_too(
     monkeypatch.setattr(fitting, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     epochs = weights_by_epoch(stage)
     with pytest.raises(ConnectionAbortedError):  # in the last epoch, when two of the three are written
-        train(stage, killed_at=3 * len(loaders()[0]) + 2, settings=LONG.model_copy(update={"averaged": 3}))
-    averaged, learned = train(stage, settings=LONG.model_copy(update={"averaged": 3}))
+        train(stage, killed_at=3 * len(loaders()[0]) + 2, settings=LONG.model_copy(update={"average_last": 3}))
+    averaged, learned = train(stage, settings=LONG.model_copy(update={"average_last": 3}))
     for name, value in averaged.items():
         assert torch.equal(value, torch.stack([e[name] for e in epochs[1:]]).mean(0))
     assert len(learned["curve"]) == 4
@@ -151,7 +153,14 @@ def test_patience_ends_a_training_and_keeps_its_best_weights_after_a_kill_too(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fitting, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    rising = TRAINING.model_copy(update={"epochs": 30, "schedule": "constant", "learning_rate": 0.03, "patience": 2})
+    rising = TRAINING.model_copy(
+        update={
+            "num_train_epochs": 30,
+            "lr_scheduler_type": "constant",
+            "learning_rate": 0.03,
+            "early_stopping_patience": 2,
+        }
+    )
     expected, learned = train(stage, settings=rising)
     losses = [e["validation_loss"] for e in learned["curve"]]
     best = losses.index(min(losses))
@@ -168,7 +177,7 @@ def test_patience_ends_a_training_and_keeps_its_best_weights_after_a_kill_too(
 @pytest.mark.parametrize("averaged", [1, 2])
 def test_weights_from_before_a_divergence_are_kept(stage: Stage, averaged: int) -> None:
     steps = len(loaders()[0])
-    settings = TRAINING.model_copy(update={"patience": 3, "averaged": averaged})
+    settings = TRAINING.model_copy(update={"early_stopping_patience": 3, "average_last": averaged})
     _, learned = train(stage, settings=settings, diverges_at=2 * steps)
     assert [bool(np.isfinite(e["validation_loss"])) for e in learned["curve"]] == [True, True, False]
     assert np.isfinite(learned["validation_loss"])
@@ -205,10 +214,10 @@ def train_reward_model(stage: Stage, killed_at: int | None = None) -> tuple[dict
         Group([5, 6], [random.integers(4, 30, 4).tolist() for _ in range(3)], random.permutation([1, 2, 3]).tolist())
         for _ in range(60)
     ]
-    settings = Training(epochs=2, learning_rate=0.01, tokens_per_batch=40)
-    train, validation = GroupLoader(groups[:50], 5, 40, seed=1), GroupLoader(groups[50:], 5, 40, shuffle=False)
+    settings = RewardTrainingConfig(num_train_epochs=2, learning_rate=0.01, batch_tokens=40)
+    train, validation = RankingLoader(groups[:50], 5, 40, seed=1), RankingLoader(groups[50:], 5, 40, shuffle=False)
 
-    class Killed(RewardModel):
+    class Killed(RewardModelModule):
         def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
             if killed_at is not None and self.trainer.global_step == killed_at:
                 raise ConnectionAbortedError("killed")
