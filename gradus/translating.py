@@ -47,7 +47,7 @@ class TranslatedLines:
         self.longest = min(longest, self.ensemble.longest_source or longest)
         names = ", ".join(map(str, folders))
         if settings.precision == "bf16-mixed" and not has_bf16(self.ensemble.device.type):
-            warn("--precision bf16: not on this device, products are taken in single precision.")
+            warn("--precision bf16-mixed: not on this device, products are taken in single precision.")
         if settings.alignments and not self.ensemble.attends:
             raise InputError(f"{names}: no attention, so no alignments to show or to replace unknown words by.")
         if settings.coverage_penalty and not self.ensemble.attends:

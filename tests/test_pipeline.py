@@ -171,7 +171,7 @@ def test_every_stage_has_a_finished_run_with_what_one_wants_to_know(project: Pro
         assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?", run.data.tags["mlflow.source.git.commit"])
         assert run.data.tags["gradus.attempt"] == "1"
     luong = children["pretraining@luong"]
-    assert luong.data.params["pretraining.architectures.luong.hidden"] == "32"
+    assert luong.data.params["pretraining.architectures.luong.hidden_size"] == "32"
     assert {i.dataset.name for i in luong.inputs.dataset_inputs} == {"artifacts/encoded", "artifacts/tokenizer"}
     steps = [m.step for m in project.client().get_metric_history(luong.info.run_id, "train_loss")]
     assert len(steps) >= 2
@@ -289,7 +289,9 @@ def test_rank_and_generate_use_the_runs_models(project: Project) -> None:
 
 
 def test_a_killed_stage_leaves_no_output_and_completes_when_run_again(project: Project) -> None:
-    project.change("params.yaml", "weight_decay: 0.01, epochs: 1,", "weight_decay: 0.01, epochs: 15,")
+    project.change(
+        "params.yaml", "weight_decay: 0.01, num_train_epochs: 1,", "weight_decay: 0.01, num_train_epochs: 15,"
+    )
     dvc = project.start("dvc", "repro", "--single-item", "language_model")
     assert dvc.stdout
     for line in dvc.stdout:
@@ -313,20 +315,20 @@ def test_a_killed_stage_leaves_no_output_and_completes_when_run_again(project: P
 
 def test_a_change_underneath_is_not_recorded_and_undone_the_training_continues(project: Project) -> None:
     lock = (project.folder / "dvc.lock").read_text()
-    project.change("params.yaml", "decay: 0.01, epochs: 15,", "decay: 0.01, epochs: 14,")
+    project.change("params.yaml", "decay: 0.01, num_train_epochs: 15,", "decay: 0.01, num_train_epochs: 14,")
     stage = ("env", "GRADUS_CHECKPOINT_SECONDS=0", "dvc", "repro", "--single-item", "language_model")
     dvc = project.start(*stage)
     assert dvc.stdout
     for line in dvc.stdout:
         if "epoch 2:" in line:
             break
-    project.change("params.yaml", "decay: 0.01, epochs: 14,", "decay: 0.01, epochs: 2,")
+    project.change("params.yaml", "decay: 0.01, num_train_epochs: 14,", "decay: 0.01, num_train_epochs: 2,")
     output = dvc.stdout.read()
     assert dvc.wait(60) != 0
     assert "params.yaml: language_model.training.num_train_epochs (was 14, is 2)" in output
     assert not (project.folder / "artifacts/language_model").exists()
     assert (project.folder / "dvc.lock").read_text() == lock
-    project.change("params.yaml", "decay: 0.01, epochs: 2,", "decay: 0.01, epochs: 14,")
+    project.change("params.yaml", "decay: 0.01, num_train_epochs: 2,", "decay: 0.01, num_train_epochs: 14,")
     output = project.run(*stage)
     assert "language_model: continues from" in output
     assert "epoch 1:" not in output
@@ -367,7 +369,7 @@ def test_wrong_settings_stop_the_run_before_anything_is_done(project: Project) -
     )
     (project.folder / "params.yaml").write_text(original.replace("vocab_size: 600", "vocab_size: 600\n  vocab: 1"))
     output = project.run("dvc", "repro", expect=255)
-    assert "tokenizer: error: params.yaml: unknown key 'tokenizer.vocab' - did you mean 'vocabulary'?" in output
+    assert "tokenizer: error: params.yaml: unknown key 'tokenizer.vocab' - did you mean 'vocab_size'?" in output
     (project.folder / "params.yaml").write_text(original)
     assert "tokenizer" in project.would_run()  # its old output was removed by dvc, and is made again
     project.run("dvc", "repro", "tokenizer")

@@ -167,7 +167,7 @@ class LearningCurve(pl.Callback):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        return {"num_train_epochs": self.epochs, "tokens": self.tokens, "seconds": self.seconds, "losses": self.losses}
+        return {"epochs": self.epochs, "tokens": self.tokens, "seconds": self.seconds, "losses": self.losses}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.epochs, self.tokens, self.seconds, self.losses = (
@@ -236,7 +236,7 @@ def computes_in_bf16(precision: Precision) -> bool:
     on_gpu = torch.cuda.is_available()
     has, wanted = has_bf16("cuda" if on_gpu else "cpu"), precision == "bf16-mixed" or (on_gpu and precision == "auto")
     if precision == "bf16-mixed" and not has:
-        print("precision: bf16: not on this device, products are taken in single precision", flush=True)
+        print("precision: bf16-mixed: not on this device, products are taken in single precision", flush=True)
     return wanted and has
 
 

@@ -24,7 +24,7 @@ def test_every_wrong_key_is_named_with_what_was_found_and_what_is_known() -> Non
         "params.yaml: unknown key 'extra' - known: inner, name",
     ]
     with pytest.raises(InputError, match=r"params\.yaml: inner\.layers: .*integer.* \(found 'two'\)"):
-        validated(Outer, {"name": "x", "inner": {"num_layers": "two"}}, "params.yaml")
+        validated(Outer, {"name": "x", "inner": {"layers": "two"}}, "params.yaml")
 
 
 def test_nearest() -> None:

@@ -43,7 +43,7 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "dvc.yaml").write_text((PROJECT / "dvc.yaml").read_text())
     values = yaml.safe_load((PROJECT / "params.yaml").read_text())
     values["corpus"] = {"name": "kjv_bbe", "limit": 600, "validation": 0.1, "test": 0.1, "prompts": 0.1}
-    values["tokenizer"] = {"vocabulary": 500}
+    values["tokenizer"] = {"vocab_size": 500}
     values["encoding"] = {"max_length": 100}
     training = {
         "lr_scheduler_type": "constant",

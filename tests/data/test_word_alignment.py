@@ -82,8 +82,7 @@ def test_an_unknown_token_becomes_the_aligned_word(words: Tokenizer) -> None:
     (tokens,) = encode(words, ["The zebra runs (quick), quick."])
     assert decode(words, [tokens]) == ["The <unk> runs ( <unk>), <unk>."]
     unknown = [t for t, p in enumerate(tokens) if p == unknown_token(words)]
-    tokens = words.encode(text, add_special_tokens=False).tokens
-    weights = np.zeros((len(tokens), len(tokens) + 1))
+    weights = np.zeros((len(tokens), len(words.encode(text, add_special_tokens=False)) + 1))
     weights[:, -1] = 0.9  # the end token is no word, however much of the weight it has
     for t, name in zip(unknown, ("▁Okapi", "Nashorn", "▁rennt"), strict=True):
         where = words.encode(text, add_special_tokens=False).offsets

@@ -199,7 +199,7 @@ def test_mlflow_serves_a_registered_prefix(
             expected = list(own([numbered([line])]))
         except InputError:
             break
-        assert answers([line], beam_size=1) == expected
+        assert answers([line], beam=1) == expected
         longest = letters
     assert 40 <= longest < 59
     with pytest.raises(

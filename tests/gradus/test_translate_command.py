@@ -130,14 +130,14 @@ def test_products_in_bf16_where_the_device_has_it(models: Path, monkeypatch: pyt
     model = ("--model", models / "bpe/luong", "--beam-size", 2, "--json")
     for has_it in (True, False):
         monkeypatch.setattr("gradus.translating.has_bf16", lambda device, has_it=has_it: has_it)
-        (line,), said = run(*model, "--precision", "bf16", stdin="In the beginning\n")
-        assert ("bf16: not on this device" in said) == (not has_it)
+        (line,), said = run(*model, "--precision", "bf16-mixed", stdin="In the beginning\n")
+        assert ("bf16-mixed: not on this device" in said) == (not has_it)
         (single,), _ = run(*model, stdin="In the beginning\n")
         scores = [json.loads(text)["translations"][0]["score"] for text in (line, single)]
         assert scores[0] == pytest.approx(scores[1], rel=0.05)
     _, said = run(*model, "--precision", "half", stdin="light\n", expect=2)
     assert "precision" in said
-    assert "'single' or 'bf16'" in said
+    assert "'32-true' or 'bf16-mixed'" in said
 
 
 def test_a_command_that_only_translates_loads_no_library_for_data_or_training() -> None:
@@ -247,7 +247,7 @@ def test_json_shows_alignments_of_each_hypothesis(models: Path) -> None:
         words = len(t["text"].split())
         assert {s for s, _ in t["alignment"]} <= {0, 1, 2}
         assert [i for _, i in t["alignment"]] == list(range(words))
-    none: dict[str, list[object]] = {"attention_size": [], "source_tokens": [], "tokens": [], "attention": []}
+    none: dict[str, list[object]] = {"alignment": [], "source_tokens": [], "tokens": [], "attention": []}
     assert empty["translations"] == [{"text": "", "score": 0.0, **none}]
     plain, _ = run(*ensemble, "--n-best", 3, "--alignments", stdin="And God said\n")
     pairs = [" ".join(f"{s}-{t}" for s, t in h["alignment"]) for h in first["translations"]]

@@ -69,6 +69,7 @@ def test_a_prefix_of_the_transformer_is_loaded_as_it_was(tmp_path: Path) -> None
     assert (tmp_path / "prefix" / "prefix.safetensors").stat().st_size < 4 * 3 * 3 * 64 + 300  # no MLP
     config = json.loads((tmp_path / "prefix" / "prefix.json").read_text())
     assert config == {
+        "format": 2,
         "kind": "encoder-decoder",
         "base": str(tmp_path / "base"),
         "base_hash": file_hash(tmp_path / "base" / WEIGHTS),
@@ -180,7 +181,7 @@ def test_wrong_parts_and_shapes_are_named(
 
 
 def test_commands_for_causal_models_refuse_it(saved: tuple[Transformer, Path, Path]) -> None:
-    with pytest.raises(InputError, match=r"prefix\.json: kind 'encoder-decoder': expected none, prefix, embedding"):
+    with pytest.raises(InputError, match=r"prefix\.json: kind 'encoder-decoder': expected none, prefix, prompt_tuning"):
         read_prefix(saved[2])
 
 

@@ -33,7 +33,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "embedding-only": {"kind": "prompt_tuning"},
     "infix": {"kind": "prefix", **MLP, "position": "infix", "gradient_checkpointing": True},
     "full fine-tuning": {"kind": "full"},
-    "top-2 layers": {"kind": "top_layers", "top_layers": 2},
+    "top-2 layers": {"kind": "top_layers", "num_top_layers": 2},
 }
 
 
@@ -57,7 +57,7 @@ def groups() -> list[Group]:
 def train(stage: Stage, kind: str, killed_at: int | None = None) -> dict[str, Any]:
     """Trains as the stage does, with dropout on P or inside the base; may break off before an update."""
     of_base = KINDS[kind]["kind"] in ("full", "top_layers")
-    dropout = {} if of_base else {"length": 3, "dropout": 0.3}
+    dropout = {} if of_base else {"num_virtual_tokens": 3, "dropout": 0.3}
     variant = VariantConfig.model_validate({**KINDS[kind], **dropout, "training": TRAINING})
     pl.seed_everything(5, verbose=False)
     rates: dict[str, Any] = dict.fromkeys(("attn_pdrop", "resid_pdrop", "embd_pdrop"), 0.2)

@@ -18,23 +18,23 @@ from stages.framework import layout
 from stages.framework.stage import read_json
 
 TRAINING = {"num_train_epochs": 8, "learning_rate": 0.02, "batch_tokens": 200}
-TABLE = {"length": 4, "projection_input_size": 8, "encoder_hidden_size": 8, "training": TRAINING}
+TABLE = {"num_virtual_tokens": 4, "projection_input_size": 8, "encoder_hidden_size": 8, "training": TRAINING}
 VARIANTS: dict[str, Any] = {
     "none": {"kind": "none"},
     "prefix": {"kind": "prefix", **TABLE, "prompt_tuning_init_text": "ab cd", "dropout": 0.1},
     "flat": {
         "kind": "prefix",
-        "length": 4,
+        "num_virtual_tokens": 4,
         "prefix_projection": False,
         "training": TRAINING,
         "share_references": False,
     },
     "infix": {"kind": "prefix", **TABLE, "position": "infix", "gradient_checkpointing": True},
-    "embedding_dim": {"kind": "prompt_tuning", "length": 4, "training": TRAINING},
-    "top": {"kind": "top_layers", "top_layers": 1, "training": TRAINING},
+    "prompt_tuning": {"kind": "prompt_tuning", "num_virtual_tokens": 4, "training": TRAINING},
+    "top": {"kind": "top_layers", "num_top_layers": 1, "training": TRAINING},
     "full": {"kind": "full", "training": TRAINING},
     "few": {"kind": "full", "training": TRAINING, "examples": 5, "seed": 7, "sampled": "pairs", "keep_weights": False},
-    "long": {"kind": "prefix", "length": 95, "prefix_projection": False},
+    "long": {"kind": "prefix", "num_virtual_tokens": 95, "prefix_projection": False},
 }
 
 
@@ -78,7 +78,7 @@ def test_every_kind_learns_and_keeps_what_it_should(task: Path, monkeypatch: pyt
     size = sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(layout.BASE_MODEL).parameters())
     found = {name: run(name, monkeypatch) for name in VARIANTS if name != "long"}
     assert {name: f["kept_parameters"] for name, f in found.items()} == {
-        "none": 0, "prefix": 4 * 2 * 2 * 8, "flat": 4 * 2 * 2 * 8, "infix": 4 * 2 * 2 * 8, "embedding_dim": 4 * 16,
+        "none": 0, "prefix": 4 * 2 * 2 * 8, "flat": 4 * 2 * 2 * 8, "infix": 4 * 2 * 2 * 8, "prompt_tuning": 4 * 16,
         "top": found["top"]["trained_parameters"], "full": size, "few": size,
     }  # fmt: skip
     for name, summary in found.items():

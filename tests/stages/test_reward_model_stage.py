@@ -22,8 +22,11 @@ from stages.framework.stage import read_json
 
 VARIANTS: dict[str, Any] = {
     "paper": {},
-    "prefix": {"trained": "prefix", "prefix": {"length": 2, "projection_input_size": 8, "encoder_hidden_size": 8}},
-    "top": {"trained": "top", "top_layers": 1, "template": "{prompt} {reference}"},
+    "prefix": {
+        "trainable": "prefix",
+        "prefix": {"num_virtual_tokens": 2, "projection_input_size": 8, "encoder_hidden_size": 8},
+    },
+    "top": {"trainable": "top_layers", "num_top_layers": 1, "template": "{prompt} {reference}"},
     "pairs": {"mode": "shuffled_pairs", "comparisons_share": 0.5},
     "listwise": {"loss": {"loss": "plackett_luce"}, "weighting": "labeler", "training_share": 0.5},
     "fold": {"held_out_labelers": {"fold": 2, "folds": 4}},
@@ -108,8 +111,8 @@ def test_a_prefix_that_leaves_no_room_is_an_error(
     ranked: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = Path("params.yaml").read_text()
-    assert "length: 2\n" in text
-    Path("params.yaml").write_text(text.replace("length: 2\n", "length: 2048\n"))
+    assert "num_virtual_tokens: 2\n" in text
+    Path("params.yaml").write_text(text.replace("num_virtual_tokens: 2\n", "num_virtual_tokens: 2048\n"))
     monkeypatch.setattr(sys, "argv", ["stages.reward_model", "prefix"])
     with pytest.raises(SystemExit):
         reward_model.main()

@@ -38,7 +38,7 @@ TARGETS = [[BEGIN, 9, 10], [BEGIN, 11, 12, 13, 14], [BEGIN]]
 def base(request: pytest.FixtureRequest) -> Transformer:
     torch.manual_seed(0)
     norm: Literal["post", "pre"] = request.param
-    settings = TransformerConfig(num_layers=2, hidden_size=16, ff_size=24, num_heads=4, dropout=0.3, norm=norm)
+    settings = TransformerConfig(num_layers=2, hidden_size=16, ff_size=24, num_heads=4, dropout=0.3, layer_norm=norm)
     return Transformer(settings, 20).eval().requires_grad_(False)
 
 

@@ -151,7 +151,7 @@ def test_the_paper_s_model_has_the_paper_s_weights() -> None:
         "encoder": 2 * (3 * (n * m + n * n) + 3 * n),
         "decoder": 3 * (n * m + n * n + 2 * n * n) + 3 * n,
         "s_0": n * n + n,
-        "attention_size": n_ * n + n_ * 2 * n + n_,
+        "alignment": n_ * n + n_ * 2 * n + n_,
         "t": 2 * l * (n + m + 2 * n) + 2 * l,
         "output": l * types + types,
     }

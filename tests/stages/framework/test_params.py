@@ -20,15 +20,15 @@ WRONG = {
     ),
     "a wrong type": (
         lambda p: p["tokenizer"].update(vocab_size="many"),
-        r"tokenizer\.vocabulary: .*integer.* \(found 'many'\)",
+        r"tokenizer\.vocab_size: .*integer.* \(found 'many'\)",
     ),
     "an unknown architecture": (
         lambda p: p["pretraining"]["architectures"].update(transfromer={}),
         r"params\.yaml: pretraining\.architectures: unknown architecture 'transfromer' - did you mean 'transformer'\?",
     ),
     "a wrong key of an architecture": (
-        lambda p: p["pretraining"]["architectures"].update(luong={"hiden": 3}),
-        r"params\.yaml: pretraining\.architectures\.luong: unknown key 'hiden' - did you mean 'hidden'\?",
+        lambda p: p["pretraining"]["architectures"].update(luong={"hiden_size": 3}),
+        r"params\.yaml: pretraining\.architectures\.luong: unknown key 'hiden_size' - did you mean 'hidden_size'\?",
     ),
     "an unknown corpus": (
         lambda p: p.update(corpus={"name": "multi30"}),
@@ -80,16 +80,16 @@ WRONG = {
         r"x: settings: network: g: no use in the variant 'forget_gate'",
     ),
     "a wrong key in a mapping": (
-        lambda p: p["prefix_tuning"]["variants"]["prefix"].update(lenght=3),
-        r"unknown key 'prefix_tuning\.variants\.prefix\.lenght' - did you mean 'length'\?",
+        lambda p: p["prefix_tuning"]["variants"]["prefix"].update(num_virtual_tokns=3),
+        r"unknown key 'prefix_tuning\.variants\.prefix\.num_virtual_tokns' - did you mean 'num_virtual_tokens'\?",
     ),
     "a name that is no name": (
         lambda p: p["prefix_tuning"]["variants"].update({"a; touch x": {"kind": "none"}}),
         r"pattern",
     ),
     "heads that do not divide": (
-        lambda p: p["pretraining"]["architectures"]["transformer"].update(heads=5),
-        r"must be a multiple of heads",
+        lambda p: p["pretraining"]["architectures"]["transformer"].update(num_heads=5),
+        r"must be a multiple of num_heads",
     ),
     "no epochs": (
         lambda p: p["language_model"]["training"].update(num_train_epochs=0),

@@ -110,7 +110,7 @@ def test_its_key_changes_with_what_dvc_yaml_declares(project: Path, monkeypatch:
     second = key("luong")
     assert second != first
     params = (project / "params.yaml").read_text()
-    (project / "params.yaml").write_text(params.replace("hidden: 128, score: dot", "hidden: 120, score: dot"))
+    (project / "params.yaml").write_text(params.replace("hidden_size: 128, score: dot", "hidden_size: 120, score: dot"))
     assert key("luong") != second
     (project / "params.yaml").write_text(
         params.replace("min_frequency", "#").replace("tie_margin: 2.0", "tie_margin: 3.0")
@@ -136,13 +136,13 @@ def test_a_change_underneath_refuses_the_result_and_names_what_changed(
     removed: list[str] = []
     with pytest.raises(SystemExit) as ended, stage("pretraining", out, "pretraining.architectures") as this:
         this.when_done.append(lambda: removed.append("the checkpoint"))
-        _set(params, "hidden: 128, score: dot", "hidden: 120, score: dot")
+        _set(params, "hidden_size: 128, score: dot", "hidden_size: 120, score: dot")
         (project / "artifacts/encoded/rows").write_text("2")
         (project / "lightning_modules/translators/luong/model.py").unlink()
     assert ended.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith("pretraining@luong: error: changed while the stage ran, so its result is not recorded:\n")
-    assert "  params.yaml: pretraining.architectures.luong.hidden (was 128, is 120)\n" in error
+    assert "  params.yaml: pretraining.architectures.luong.hidden_size (was 128, is 120)\n" in error
     assert "  artifacts/encoded\n" in error
     assert "  lightning_modules/translators/luong\n" in error
     assert error.count("\n  ") == 3

@@ -85,7 +85,7 @@ def test_a_cpu_trains_in_bf16_where_it_has_it_and_is_asked(stage: Stage, capsys:
     assert ("not on this device" in capsys.readouterr().out) == (not has_it)
     equal = [torch.equal(asked[name], value) for name, value in single.items() if value.is_floating_point()]
     assert not any(equal) if has_it else all(equal)
-    assert learned["precision"] == ("bf16" if has_it else "single")
+    assert learned["precision"] == ("bf16-mixed" if has_it else "32-true")
     assert all(value.dtype != torch.bfloat16 for value in asked.values())
 
 
@@ -126,7 +126,7 @@ def test_a_damaged_checkpoint_is_passed_over(stage: Stage, monkeypatch: pytest.M
 def weights_by_epoch(stage: Stage) -> list[dict[str, torch.Tensor]]:
     """Those of trainings of one, two, ... epochs at a constant rate: what a longer one passes through."""
     found = []
-    for epochs in range(1, LONG.epochs + 1):
+    for epochs in range(1, LONG.num_train_epochs + 1):
         found.append(train(stage, settings=LONG.model_copy(update={"num_train_epochs": epochs}))[0])
         stage.when_done[0]()
     return found
@@ -214,7 +214,7 @@ def train_reward_model(stage: Stage, killed_at: int | None = None) -> tuple[dict
         Group([5, 6], [random.integers(4, 30, 4).tolist() for _ in range(3)], random.permutation([1, 2, 3]).tolist())
         for _ in range(60)
     ]
-    settings = RewardTrainingConfig(num_train_epochs=2, learning_rate=0.01, batch_tokens=40)
+    settings = RewardTrainingConfig(num_train_epochs=2, learning_rate=0.01, micro_batch_tokens=40)
     train, validation = RankingLoader(groups[:50], 5, 40, seed=1), RankingLoader(groups[50:], 5, 40, shuffle=False)
 
     class Killed(RewardModelModule):
