@@ -19,3 +19,6 @@ def load_settings(path: Path = Path("params.yaml")) -> PipelineConfig:
     """The section `pipeline`; raises InputError on wrong keys."""
     values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     return validated(PipelineConfig, values.get("pipeline"), f"{path}: pipeline")
+
+
+PipelineSettings = PipelineConfig

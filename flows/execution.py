@@ -13,7 +13,7 @@ from prefect.context import FlowRunContext
 from prefect.states import Failed, State
 
 from core import tracking
-from core.pipeline_config import PipelineConfig, load_settings
+from core.pipeline_config import PipelineSettings, load_settings
 from flows.graph import Graph, changed_stages, read_graph
 from flows.slots import Slots
 from flows.stages import run_stage
@@ -22,7 +22,7 @@ from flows.stages import run_stage
 class Execution:
     """One run of (part of) the graph. Flows that are called from another flow share its execution."""
 
-    def __init__(self, graph: Graph, to_run: set[str], settings: PipelineConfig, parent: str) -> None:
+    def __init__(self, graph: Graph, to_run: set[str], settings: PipelineSettings, parent: str) -> None:
         self.graph, self.to_run, self.settings, self.parent = graph, to_run, settings, parent
         self.claimed: set[str] = set()
         self.owned: dict[tuple[str, ...], set[str]] = {}
