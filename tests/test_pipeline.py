@@ -40,7 +40,7 @@ class Project:
         for name in listed.stdout.splitlines():
             if (PROJECT / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(PROJECT / name, folder / name)
+                shutil.copy(PROJECT / name, folder / name, follow_symlinks=False)
         home = folder.parent / "home"
         home.mkdir()
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -228,18 +228,28 @@ def test_a_second_run_runs_nothing(project: Project, stages: set[str]) -> None:
 
 
 def test_a_change_re_runs_what_depends_on_it_and_nothing_else(project: Project) -> None:
+    of_luong = {
+        "pretraining@luong",
+        "evaluation@luong",
+        "responses@luong",
+        "comparisons",
+        "reward_model@paper",
+        "report",
+    }
     for name, old, new, expected in (
         ("params.yaml", "    paper: {}", "    paper: {weighting: labeler}", {"reward_model@paper", "report"}),
         (
             "lightning_modules/translators/luong/model.py", "class Luong(Translator):", "class Luong(Translator):  # changed",
-            {"pretraining@luong", "evaluation@luong", "responses@luong", "comparisons", "reward_model@paper", "report"},
+            of_luong,
         ),
+        ("lightning_modules/translators/recurrence.py", "def run(", "def run(  # changed", of_luong),
+        ("lightning_modules/translators/gated_unit.py", "class GatedUnit(", "class GatedUnit(  # changed", set()),
     ):  # fmt: skip
         original = (project.folder / name).read_text()
         project.change(name, old, new)
-        found = project.would_run()
+        changed = project.would_run()
         (project.folder / name).write_text(original)
-        assert found == expected
+        assert changed == expected, name
     assert project.would_run() == set()
 
 
