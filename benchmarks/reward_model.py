@@ -34,16 +34,16 @@ from core.process_setup import set_up_process
 from data import mirror
 from data.batching import padded
 from data.comparisons.collection import read_collection
-from data.comparisons.encoding import Frame, Group, groups
+from data.comparisons.encoding import EncodedRanking, Frame, encode_rankings
 from data.comparisons.importing import Source, import_rankings
 from data.tokenizer import BEGIN, END, PAD, SEPARATOR, TokenizerConfig, train_tokenizer
 from lightning_modules.reward_model.loss import RewardTrainingConfig, ranking_loss
 from lightning_modules.reward_model.module import (
     RankingLoader,
     RewardModelModule,
-    batch_groups,
-    pairs,
-    rewards,
+    batch_rankings,
+    response_rewards,
+    split_into_pairs,
 )
 from lightning_modules.shared_prompt import attention as packing
 
@@ -95,7 +95,7 @@ def _in_a_process(what: str, case: str, data: Path) -> dict[str, float]:
     return result
 
 
-def _groups(case: str, folder: Path) -> list[Group]:
+def _groups(case: str, folder: Path) -> list[EncodedRanking]:
     """As many groups as the case trains on: made-up ones of exact lengths, or the WMT15 rankings as they are."""
     size, updates, _, _ = CASES[case]
     random = np.random.default_rng(0)
@@ -109,12 +109,12 @@ def _groups(case: str, folder: Path) -> list[Group]:
         return tokens
 
     return [
-        Group(text(prompt), [text(response) for _ in range(9)], random.permutation(np.arange(1, 10)).tolist())
+        EncodedRanking(text(prompt), [text(response) for _ in range(9)], random.permutation(np.arange(1, 10)).tolist())
         for _ in range(size * updates)
     ]
 
 
-def _wmt15(folder: Path) -> list[Group]:
+def _wmt15(folder: Path) -> list[EncodedRanking]:
     source = mirror.folder("wmt15")
     if not source:
         raise InputError(f"the case wmt15 needs {mirror.VARIABLE}, a data mirror with wmt15/ in it.")
@@ -122,12 +122,12 @@ def _wmt15(folder: Path) -> list[Group]:
     rows = read_collection(folder / "rankings")
     texts = [text for row in rows.select(range(2000)) for text in (row["prompt"], row["reference"], *row["responses"])]
     tokenizer = train_tokenizer(texts, TokenizerConfig(vocab_size=VOCABULARY))
-    found, _ = groups(rows, tokenizer, Frame(TEMPLATE, [BEGIN], [SEPARATOR], [END]))
+    found, _ = encode_rankings(rows, tokenizer, Frame(TEMPLATE, [BEGIN], [SEPARATOR], [END]))
     return [g for g in found if len(set(g.ranks)) > 1]
 
 
-def _load(path: Path) -> list[Group]:
-    return [Group(**values) for values in json.loads(path.read_text())]
+def _load(path: Path) -> list[EncodedRanking]:
+    return [EncodedRanking(**values) for values in json.loads(path.read_text())]
 
 
 def _model() -> Any:
@@ -142,7 +142,7 @@ def _model() -> Any:
     return AutoModelForSequenceClassification.from_config(config)
 
 
-def measure(system: str, case: str, groups: list[Group]) -> dict[str, float]:
+def measure(system: str, case: str, groups: list[EncodedRanking]) -> dict[str, float]:
     """One system's speed and memory in one case, or the difference between packed and separate rows."""
     if system == "difference":
         return _difference(groups[:4])
@@ -155,14 +155,14 @@ def measure(system: str, case: str, groups: list[Group]) -> dict[str, float]:
     rate = size / statistics.median(seconds[1:])
     return {
         "groups_per_second": round(rate, 4),
-        "comparisons_per_second": round(rate * len(pairs(groups)) / len(groups), 2),
+        "comparisons_per_second": round(rate * len(split_into_pairs(groups)) / len(groups), 2),
         "peak_mb": memory.peak(),
         "updates": len(seconds),
     }
 
 
 def _packed_loss(module: RewardModelModule, batch: Any) -> torch.Tensor:
-    return ranking_loss(module.group_rewards(batch), batch.ranks)
+    return ranking_loss(module.rewards(batch), batch.ranks)
 
 
 def _one_forward_loss(module: RewardModelModule, batch: Any) -> torch.Tensor:
@@ -173,13 +173,13 @@ def _one_forward_loss(module: RewardModelModule, batch: Any) -> torch.Tensor:
     return ranking_loss(reward, ranks)
 
 
-def _rows(group_list: Sequence[Group]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    batch = batch_groups(group_list)
+def _rows(group_list: Sequence[EncodedRanking]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    batch = batch_rankings(group_list)
     return padded([g.prompt + r for g in group_list for r in g.responses]), batch.place, batch.ranks
 
 
 def _ours(
-    groups: list[Group], size: int, budget: int, loss: Callable[[RewardModelModule, Any], torch.Tensor]
+    groups: list[EncodedRanking], size: int, budget: int, loss: Callable[[RewardModelModule, Any], torch.Tensor]
 ) -> list[float]:
     """Seconds of each update. Both of our systems take the same loop; rows are batched by the same budget of tokens."""
     separate = loss is _one_forward_loss
@@ -202,8 +202,8 @@ def _ours(
     return seconds
 
 
-def _parts(chosen: list[Group], budget: int) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    parts: list[list[Group]] = [[]]
+def _parts(chosen: list[EncodedRanking], budget: int) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    parts: list[list[EncodedRanking]] = [[]]
     for group in chosen:
         rows = [*parts[-1], group]
         if (
@@ -216,7 +216,7 @@ def _parts(chosen: list[Group], budget: int) -> list[tuple[torch.Tensor, torch.T
     return [_rows(part) for part in parts]
 
 
-def _trl(groups: list[Group], size: int) -> list[float]:
+def _trl(groups: list[EncodedRanking], size: int) -> list[float]:
     """Seconds of each update of TRL's trainer, as its callback sees them."""
     import datasets
     from transformers import PreTrainedTokenizerFast
@@ -224,7 +224,7 @@ def _trl(groups: list[Group], size: int) -> list[float]:
 
     from benchmarks.trainer_clock import TrainerClock
 
-    every = pairs(groups)
+    every = split_into_pairs(groups)
     rows = datasets.Dataset.from_dict({
         "chosen_ids": [g.prompt + g.responses[0] for g in every],
         "rejected_ids": [g.prompt + g.responses[1] for g in every],
@@ -249,7 +249,7 @@ def _trl(groups: list[Group], size: int) -> list[float]:
     return clock.seconds
 
 
-def _difference(groups: list[Group]) -> dict[str, float]:
+def _difference(groups: list[EncodedRanking]) -> dict[str, float]:
     """Largest difference between packed and separate rows, of the loss and of any weight's gradient."""
     model = _model()
     found = []
@@ -260,8 +260,8 @@ def _difference(groups: list[Group]) -> dict[str, float]:
             reward = torch.cat([model(torch.tensor([g.prompt + r])).logits[0] for g in groups for r in g.responses])
         else:
             packing.prepare(model)
-            reward = rewards(model, batch_groups(groups).trees)
-        batch = batch_groups(groups)
+            reward = response_rewards(model, batch_rankings(groups).trees)
+        batch = batch_rankings(groups)
         loss = ranking_loss(
             reward.new_zeros(batch.ranks.numel()).index_put((batch.place,), reward).view_as(batch.ranks), batch.ranks
         ).mean()

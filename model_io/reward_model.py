@@ -20,7 +20,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 from core.config import validated
 from core.errors import InputError
 from core.format_1 import FORMAT, format_of
-from data.comparisons.encoding import FIELDS, Frame, groups
+from data.comparisons.encoding import FIELDS, Frame, encode_rankings
 from data.templates import checked_template
 from data.tokenizer import load_tokenizer
 from lightning_modules.language_model.prompts import end_token
@@ -63,7 +63,7 @@ class SavedReward:
 
     def of_rankings(self, rows: datasets.Dataset) -> tuple[list[np.ndarray], np.ndarray]:
         """Rewards of the rankings that the model can read, and the indices of their rows."""
-        read, kept = groups(rows, self.tokenizer, self.frame, max_length=self.longest)
+        read, kept = encode_rankings(rows, self.tokenizer, self.frame, max_length=self.longest)
         values = score(self.model, [(g.prompt, g.responses) for g in read], BUDGET, self.adapter)
         return [v + self.bias for v in values], kept
 

@@ -10,11 +10,17 @@ from tokenizers import Tokenizer
 
 from core.errors import InputError
 from data.comparisons.collection import read_collection
-from data.comparisons.encoding import Frame, Group, groups
+from data.comparisons.encoding import EncodedRanking, Frame, encode_rankings
 from data.comparisons.splitting import PARTS, labeler_folds, split_by_prompt
 from data.tokenizer import load_tokenizer
 from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, Prefix, longest_text
-from lightning_modules.reward_model.module import RankingLoader, RewardModelModule, pairs, score, train_only_top
+from lightning_modules.reward_model.module import (
+    RankingLoader,
+    RewardModelModule,
+    score,
+    split_into_pairs,
+    train_only_top,
+)
 from metrics.bleu_chrf import sentence_chrf
 from metrics.rankings import accuracy, best_of_n, compare, evaluate, padded, temperature
 from model_io.files import DEVICE, count_parameters
@@ -33,10 +39,10 @@ class Part:
     """Rankings as records and as what the model reads, in the same order."""
 
     rows: datasets.Dataset
-    groups: list[Group]
+    rankings: list[EncodedRanking]
 
     def ranks(self) -> np.ndarray:
-        return padded([g.ranks for g in self.groups])
+        return padded([g.ranks for g in self.rankings])
 
     def lengths(self) -> np.ndarray:
         return padded([[len(text) for text in responses] for responses in self.rows["responses"]])
@@ -60,13 +66,13 @@ def main() -> None:
         longest = min(settings.max_length, longest_text(model, adapter))
         parts = {name: _encoded(name, part, backend, frame, settings, longest) for name, part in rows.items()}
         # Ties alone teach nothing unless they have a term.
-        points = [g for g in parts["train"].groups if settings.loss.ties == "soft" or len(set(g.ranks) - {0}) > 1]
+        points = [g for g in parts["train"].rankings if settings.loss.ties == "soft" or len(set(g.ranks) - {0}) > 1]
         points = _sampled(points, settings.training_share, seed)
         if settings.mode == "shuffled_pairs":
-            points = _sampled(pairs(points), settings.comparisons_share, seed)
+            points = _sampled(split_into_pairs(points), settings.comparisons_share, seed)
         budget = settings.training.micro_batch_tokens
         train = RankingLoader(points, settings.batch_size, budget, seed=seed)
-        validation = RankingLoader(parts["validation"].groups, settings.batch_size, budget, shuffle=False)
+        validation = RankingLoader(parts["validation"].rankings, settings.batch_size, budget, shuffle=False)
         module = RewardModelModule(model, settings.training, len(train), settings.loss, adapter)
         module.train()  # a model from a folder comes in evaluation mode, without its dropout
         learned = fit(this, module, train, validation, settings.training, settings.validations)
@@ -89,8 +95,8 @@ def main() -> None:
                 "tokens": learned["tokens"],
                 "seconds": learned["seconds"],
                 "precision": learned["precision"],
-                "rankings": {name: len(part.groups) for name, part in parts.items()},
-                "too_long_or_without_reference": sum(len(rows[n]) - len(parts[n].groups) for n in rows if n in PARTS),
+                "rankings": {name: len(part.rankings) for name, part in parts.items()},
+                "too_long_or_without_reference": sum(len(rows[n]) - len(parts[n].rankings) for n in rows if n in PARTS),
                 **{name: _main_numbers(values) for name, values in found.items() if "accuracy" in values},
                 "best_of_n": found["best_of_n"],
             }
@@ -132,7 +138,7 @@ def _by_labelers(rows: datasets.Dataset, out: set[str]) -> tuple[datasets.Datase
 def _encoded(
     name: str, rows: datasets.Dataset, tokenizer: Tokenizer, frame: Frame, settings: RewardModelConfig, longest: int
 ) -> Part:
-    found, kept = groups(rows, tokenizer, frame, settings.weighting, longest)
+    found, kept = encode_rankings(rows, tokenizer, frame, settings.weighting, longest)
     part = Part(rows.select(kept), found)
     if not found or not len(compare(part.ranks(), part.ranks())):
         raise InputError(
@@ -142,7 +148,7 @@ def _encoded(
     return part
 
 
-def _sampled(points: list[Group], share: float, seed: int) -> list[Group]:
+def _sampled(points: list[EncodedRanking], share: float, seed: int) -> list[EncodedRanking]:
     if share == 1:
         return points
     chosen = np.random.default_rng(seed).permutation(len(points))[: max(1, round(share * len(points)))]
@@ -161,14 +167,16 @@ def _adapter(model: Any, settings: RewardModelConfig) -> Adapter:
 
 def _scores(model: Any, part: Part, adapter: Adapter) -> np.ndarray:
     return padded(
-        [row.tolist() for row in score(model, [(g.prompt, g.responses) for g in part.groups], BUDGET, adapter)]
+        [row.tolist() for row in score(model, [(g.prompt, g.responses) for g in part.rankings], BUDGET, adapter)]
     )
 
 
 def _mean_reward_of_references(model: Any, part: Part, tokenizer: Tokenizer, frame: Frame, adapter: Adapter) -> float:
     """What the bias takes away, so that demonstrations (here the references of the training part) have mean reward 0."""
     shown = {
-        (*g.prompt, text): (g.prompt, text) for g, text in zip(part.groups, part.rows["reference"], strict=True) if text
+        (*g.prompt, text): (g.prompt, text)
+        for g, text in zip(part.rankings, part.rows["reference"], strict=True)
+        if text
     }
     sampled = list(shown.values())[:DEMONSTRATIONS]
     if not sampled:

@@ -46,7 +46,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Group:
+class EncodedRanking:
     """One ranking as token ids: the batch element."""
 
     prompt: list[int]
@@ -59,10 +59,10 @@ class Group:
         return len(self.prompt) + sum(map(len, self.responses))
 
 
-def groups(
+def encode_rankings(
     rows: datasets.Dataset, tokenizer: Tokenizer, frame: Frame, weighting: Weighting = "none", max_length: int = 0
-) -> tuple[list[Group], np.ndarray]:
-    """The rankings as groups, and the indices of their rows.
+) -> tuple[list[EncodedRanking], np.ndarray]:
+    """The rankings as token ids, and the indices of their rows.
 
     Left out are rankings with a text (prompt and response) of more than `max_length`, 0 being no limit, and those
     without the reference that the frame's template asks for.
@@ -76,14 +76,14 @@ def groups(
     sizes = [len(r) for r in rows["responses"]]
     flat = iter(frame.responses(tokenizer, [text for responses in rows["responses"] for text in responses]))
     weights = _weights(rows, weighting)
-    found = [
-        Group(prompt, [next(flat) for _ in range(k)], [r or 0 for r in ranks], weight)
+    encoded = [
+        EncodedRanking(prompt, [next(flat) for _ in range(k)], [r or 0 for r in ranks], weight)
         for prompt, k, ranks, weight in zip(prompts, sizes, rows["ranks"], weights, strict=True)
     ]
     short = [
-        i for i, g in enumerate(found) if not max_length or len(g.prompt) + max(map(len, g.responses)) <= max_length
+        i for i, r in enumerate(encoded) if not max_length or len(r.prompt) + max(map(len, r.responses)) <= max_length
     ]
-    return [found[i] for i in short], kept[short]
+    return [encoded[i] for i in short], kept[short]
 
 
 def _weights(rows: datasets.Dataset, weighting: Weighting) -> list[float]:

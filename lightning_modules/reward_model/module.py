@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from data.batching import ResumableLoader
-from data.comparisons.encoding import Group
+from data.comparisons.encoding import EncodedRanking
 from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, Prefix
 from lightning_modules.reward_model.loss import PAPERS_LOSS, LossConfig, ranking_loss
 from lightning_modules.shared_prompt import attention as packing
@@ -28,72 +28,72 @@ from metrics.rankings import accuracy, compare, log_loss
 
 
 @dataclass(frozen=True)
-class GroupBatch:
-    """G groups of at most K responses. R is the number of responses in all of them."""
+class RankingBatch:
+    """G rankings of at most K responses. R is the number of responses in all of them."""
 
     trees: packing.Trees  # prompts and their responses
     place: Tensor  # (R,) where a response stands in the flattened (G, K)
     ranks: Tensor  # (G, K), 0 where there is no response or it is not ranked
     weight: Tensor  # (G,)
 
-    def to(self, device: torch.device) -> "GroupBatch":
-        return GroupBatch(self.trees.to(device), self.place.to(device), self.ranks.to(device), self.weight.to(device))
+    def to(self, device: torch.device) -> "RankingBatch":
+        return RankingBatch(self.trees.to(device), self.place.to(device), self.ranks.to(device), self.weight.to(device))
 
 
-def batch_groups(groups: Sequence[Group]) -> GroupBatch:
+def batch_rankings(rankings: Sequence[EncodedRanking]) -> RankingBatch:
     """Packs every prompt once and every response once after it; `ranks` and `place` say which belong together."""
-    most = max(len(g.responses) for g in groups)
-    ranks = torch.zeros(len(groups), most, dtype=torch.long)
-    for i, group in enumerate(groups):
-        ranks[i, : len(group.ranks)] = torch.tensor(group.ranks)
-    place = torch.cat([i * most + torch.arange(len(g.responses)) for i, g in enumerate(groups)])
-    weight = torch.tensor([g.weight for g in groups])
-    return GroupBatch(packing.pack([(g.prompt, g.responses) for g in groups]), place, ranks, weight)
+    most = max(len(g.responses) for g in rankings)
+    ranks = torch.zeros(len(rankings), most, dtype=torch.long)
+    for i, ranking in enumerate(rankings):
+        ranks[i, : len(ranking.ranks)] = torch.tensor(ranking.ranks)
+    place = torch.cat([i * most + torch.arange(len(g.responses)) for i, g in enumerate(rankings)])
+    weight = torch.tensor([g.weight for g in rankings])
+    return RankingBatch(packing.pack([(g.prompt, g.responses) for g in rankings]), place, ranks, weight)
 
 
 class RankingLoader(ResumableLoader):
-    """Updates of `batch_size` random groups, each cut into batches of at most `budget` tokens.
+    """Updates of `batch_size` random rankings, each cut into batches of at most `budget` tokens.
 
-    Inside an update groups are sorted by size, so that what attention pads is little. The last update of an epoch may be smaller.
+    Inside an update rankings are sorted by size, so that what attention pads is little. The last update of an epoch may be smaller.
     """
 
     def __init__(
-        self, groups: Sequence[Group], batch_size: int, budget: int, *, shuffle: bool = True, seed: int = 0
+        self, rankings: Sequence[EncodedRanking], batch_size: int, budget: int, *, shuffle: bool = True, seed: int = 0
     ) -> None:
         super().__init__(self._update, shuffle, seed)
-        self.groups, self.size, self.budget = groups, batch_size, budget
+        self.rankings, self.size, self.budget = rankings, batch_size, budget
 
     def __len__(self) -> int:
-        return -(-len(self.groups) // self.size)
+        return -(-len(self.rankings) // self.size)
 
     def batches(self, epoch: int) -> list[np.ndarray]:
-        count = len(self.groups)
+        count = len(self.rankings)
         order = np.random.default_rng([self.seed, epoch]).permutation(count) if self.shuffle else np.arange(count)
         return [order[start : start + self.size] for start in range(0, count, self.size)]
 
-    def _update(self, chosen: np.ndarray) -> list[GroupBatch]:
-        return [batch_groups(part) for part in within_budget([self.groups[i] for i in chosen], self.budget)]
+    def _update(self, chosen: np.ndarray) -> list[RankingBatch]:
+        return [batch_rankings(part) for part in micro_batches([self.rankings[i] for i in chosen], self.budget)]
 
 
-def within_budget(groups: Sequence[Group], budget: int) -> Iterator[list[Group]]:
-    """The groups by size, cut where one more would bring a part above `budget` tokens."""
-    part: list[Group] = []
+def micro_batches(rankings: Sequence[EncodedRanking], budget: int) -> Iterator[list[EncodedRanking]]:
+    """The rankings by size, cut where one more would bring a part above `budget` tokens."""
+    part: list[EncodedRanking] = []
     tokens = 0
-    for group in sorted(groups, key=len):
-        if part and tokens + len(group) > budget:
+    for ranking in sorted(rankings, key=len):
+        if part and tokens + len(ranking) > budget:
             yield part
             part, tokens = [], 0
-        part.append(group)
-        tokens += len(group)
+        part.append(ranking)
+        tokens += len(ranking)
     if part:
         yield part
 
 
-def pairs(groups: Sequence[Group]) -> list[Group]:
-    """Every strict comparison as a group of its own: the data points that the paper advises against (3.5)."""
+def split_into_pairs(rankings: Sequence[EncodedRanking]) -> list[EncodedRanking]:
+    """Every strict comparison as a ranking of its own: the data points that the paper advises against (3.5)."""
     return [
-        Group(g.prompt, [better, worse], [i, j], g.weight)
-        for g in groups
+        EncodedRanking(g.prompt, [better, worse], [i, j], g.weight)
+        for g in rankings
         for better, i in zip(g.responses, g.ranks, strict=True)
         for worse, j in zip(g.responses, g.ranks, strict=True)
         if 0 < i < j
@@ -103,7 +103,7 @@ def pairs(groups: Sequence[Group]) -> list[Group]:
 class RewardModelModule(pl.LightningModule):
     """A language model's body and a scalar head, trained on whole rankings.
 
-    An update takes the mean over its groups; it is forwarded in parts that fit the budget of tokens, and their gradients add up.
+    An update takes the mean over its rankings; it is forwarded in parts that fit the budget of tokens, and their gradients add up.
     """
 
     def __init__(
@@ -129,19 +129,19 @@ class RewardModelModule(pl.LightningModule):
             self.model.eval()
         return self
 
-    def group_rewards(self, batch: GroupBatch) -> Tensor:
+    def rewards(self, batch: RankingBatch) -> Tensor:
         """(G, K) rewards, each response forwarded once; zero where there is no response."""
-        found = rewards(self.model, batch.trees, self.adapter)
+        found = response_rewards(self.model, batch.trees, self.adapter)
         return found.new_zeros(batch.ranks.numel()).index_put((batch.place,), found).view_as(batch.ranks)
 
-    def training_step(self, update: list[GroupBatch], batch_idx: int) -> dict[str, Any]:
+    def training_step(self, update: list[RankingBatch], batch_idx: int) -> dict[str, Any]:
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
-        groups = sum(len(batch.ranks) for batch in update)
+        rankings = sum(len(batch.ranks) for batch in update)
         total = torch.zeros((), device=self.device)
         for batch in update:
-            losses = ranking_loss(self.group_rewards(batch), batch.ranks, self.loss_settings)
-            loss = (batch.weight * losses).sum() / groups
+            losses = ranking_loss(self.rewards(batch), batch.ranks, self.loss_settings)
+            loss = (batch.weight * losses).sum() / rankings
             self.manual_backward(loss)
             total += loss.detach()
         clip(self.parameters(), self.settings)
@@ -150,9 +150,9 @@ class RewardModelModule(pl.LightningModule):
         scheduler.step()
         return {"loss": total, "train_loss": total, "tokens": sum(batch.trees.tokens.numel() for batch in update)}
 
-    def validation_step(self, update: list[GroupBatch], batch_idx: int) -> None:
+    def validation_step(self, update: list[RankingBatch], batch_idx: int) -> None:
         for batch in update:
-            self.collected.append((self.group_rewards(batch).cpu().numpy(), batch.ranks.cpu().numpy()))
+            self.collected.append((self.rewards(batch).cpu().numpy(), batch.ranks.cpu().numpy()))
 
     def on_validation_epoch_end(self) -> None:
         differences = np.concatenate([compare(r, ranks).difference for r, ranks in self.collected])
@@ -169,7 +169,7 @@ class RewardModelModule(pl.LightningModule):
                 checkpoint["state_dict"].pop(name, None)
 
 
-def rewards(model: PreTrainedModel, trees: packing.Trees, adapter: Adapter | None = None) -> Tensor:
+def response_rewards(model: PreTrainedModel, trees: packing.Trees, adapter: Adapter | None = None) -> Tensor:
     """(R,) the scalar head's value at the last token of each response, in float32.
 
     `model` is a sequence classification model with one label, prepared for packing: the scalar head takes the place of the
@@ -186,17 +186,17 @@ def rewards(model: PreTrainedModel, trees: packing.Trees, adapter: Adapter | Non
 @torch.inference_mode()
 def score(
     model: PreTrainedModel,
-    groups: Sequence[tuple[list[int], list[list[int]]]],
+    rankings: Sequence[tuple[list[int], list[list[int]]]],
     budget: int,
     adapter: Adapter | None = None,
 ) -> list[np.ndarray]:
     """Rewards (K,) of the responses of each (prompt, responses), in order, a budget of tokens at a time."""
-    cases = [Group(prompt, responses, []) for prompt, responses in groups]
+    cases = [EncodedRanking(prompt, responses, []) for prompt, responses in rankings]
     found: list[np.ndarray] = [np.zeros(0)] * len(cases)
     order = {id(case): i for i, case in enumerate(cases)}
-    for part in within_budget(cases, budget):
+    for part in micro_batches(cases, budget):
         trees = packing.pack([(case.prompt, case.responses) for case in part]).to(model.device)
-        values = rewards(model, trees, adapter).cpu().numpy()
+        values = response_rewards(model, trees, adapter).cpu().numpy()
         ends = np.cumsum([len(case.responses) for case in part])
         for case, own in zip(part, np.split(values, ends[:-1]), strict=True):
             found[order[id(case)]] = own

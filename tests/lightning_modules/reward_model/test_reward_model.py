@@ -8,26 +8,26 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, LlamaConfig, PreTrainedModel
 
-from data.comparisons.encoding import Group
+from data.comparisons.encoding import EncodedRanking
 from lightning_modules.prefix_tuning.prefix import Adapter, PrefixConfig, build
 from lightning_modules.reward_model.loss import LossConfig, comparisons, ranking_loss
 from lightning_modules.reward_model.module import (
     RankingLoader,
     RewardModelModule,
-    batch_groups,
-    pairs,
-    rewards,
+    batch_rankings,
+    micro_batches,
+    response_rewards,
     score,
+    split_into_pairs,
     train_only_top,
-    within_budget,
 )
 from lightning_modules.training.config import TrainingConfig
 
-GROUPS = [
-    Group([5, 6], [[7], [8, 9], [10], [11, 12]], [1, 2, 2, 4]),
-    Group([6], [[7, 8], [9]], [2, 1], weight=3.0),
-    Group([7, 8, 9], [[10], [11], [12]], [1, 1, 1]),
-    Group([9, 9], [[10], [11], [12]], [2, 0, 1]),
+RANKINGS = [
+    EncodedRanking([5, 6], [[7], [8, 9], [10], [11, 12]], [1, 2, 2, 4]),
+    EncodedRanking([6], [[7, 8], [9]], [2, 1], weight=3.0),
+    EncodedRanking([7, 8, 9], [[10], [11], [12]], [1, 1, 1]),
+    EncodedRanking([9, 9], [[10], [11], [12]], [2, 0, 1]),
 ]
 
 
@@ -104,22 +104,22 @@ def test_ties_and_what_is_not_ranked_have_no_term(loss: str) -> None:
     assert (reward.grad[2] != 0).tolist() == [True, False, True, False]
 
 
-def separate_rows_loss(model: PreTrainedModel, groups: list[Group]) -> torch.Tensor:
+def separate_rows_loss(model: PreTrainedModel, rankings: list[EncodedRanking]) -> torch.Tensor:
     """The update's loss with every response read in a row of its own, one comparison after the other."""
     total = torch.zeros(())
-    for group in groups:
-        reward = [model(torch.tensor([group.prompt + r])).logits[0, 0] for r in group.responses]
-        k = sum(r > 0 for r in group.ranks)
+    for ranking in rankings:
+        reward = [model(torch.tensor([ranking.prompt + r])).logits[0, 0] for r in ranking.responses]
+        k = sum(r > 0 for r in ranking.ranks)
         for w, worse in itertools.permutations(range(len(reward)), 2):
-            if 0 < group.ranks[w] < group.ranks[worse]:
+            if 0 < ranking.ranks[w] < ranking.ranks[worse]:
                 term = -torch.nn.functional.logsigmoid(reward[w] - reward[worse])
-                total = total + group.weight * term / math.comb(k, 2) / len(groups)
+                total = total + ranking.weight * term / math.comb(k, 2) / len(rankings)
     return total
 
 
 @pytest.mark.parametrize("budget", [1, 16, 1000])
 def test_an_update_is_that_of_separate_rows_however_it_is_cut(model: PreTrainedModel, budget: int) -> None:
-    expected = separate_rows_loss(model, GROUPS)
+    expected = separate_rows_loss(model, RANKINGS)
     expected.backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
     model.zero_grad()
@@ -128,27 +128,27 @@ def test_an_update_is_that_of_separate_rows_however_it_is_cut(model: PreTrainedM
     module.optimizers = lambda: optimizer  # type: ignore[method-assign,assignment]
     module.lr_schedulers = lambda: torch.optim.lr_scheduler.ConstantLR(optimizer)  # type: ignore[method-assign,assignment]
     module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
-    (update,) = RankingLoader(GROUPS, 64, budget)
+    (update,) = RankingLoader(RANKINGS, 64, budget)
     assert len(update) == {1: 4, 16: 2, 1000: 1}[budget]
     found = module.training_step(update, 0)
     assert found["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
-    assert found["tokens"] == sum(map(len, GROUPS))
+    assert found["tokens"] == sum(map(len, RANKINGS))
     for name, p in model.named_parameters():
         torch.testing.assert_close(p.grad, gradients[name], rtol=1e-4, atol=1e-6)
 
 
 def test_a_reward_is_the_same_alone_in_any_batch_and_in_plain_transformers(model: PreTrainedModel) -> None:
-    texts = [g.prompt + r for g in GROUPS for r in g.responses]
+    texts = [g.prompt + r for g in RANKINGS for r in g.responses]
     width = max(map(len, texts)) + 3
     ids = torch.tensor([t + [0] * (width - len(t)) for t in texts])
     theirs = model(ids, attention_mask=(ids != 0).long()).logits.squeeze(1)
     module = RewardModelModule(model, TrainingConfig(), 1)
-    batch = batch_groups(GROUPS)
-    together = rewards(model, batch.trees)
+    batch = batch_rankings(RANKINGS)
+    together = response_rewards(model, batch.trees)
     torch.testing.assert_close(together, theirs, rtol=1e-5, atol=1e-6)
-    grouped = module.group_rewards(batch)
+    grouped = module.rewards(batch)
     assert grouped[1, 2:].tolist() == [0, 0]
-    cases = [(g.prompt, g.responses) for g in GROUPS]
+    cases = [(g.prompt, g.responses) for g in RANKINGS]
     for budget in (1, 12, 1000):
         torch.testing.assert_close(
             torch.from_numpy(np.concatenate(score(model, cases, budget))), together, rtol=1e-5, atol=1e-6
@@ -158,16 +158,16 @@ def test_a_reward_is_the_same_alone_in_any_batch_and_in_plain_transformers(model
 
 
 def test_shuffled_pairs_hold_each_strict_comparison_once() -> None:
-    found = pairs(GROUPS)
+    found = split_into_pairs(RANKINGS)
     assert len(found) == 5 + 1 + 0 + 1
-    assert found[0] == Group([5, 6], [[7], [8, 9]], [1, 2])
-    assert found[5] == Group([6], [[9], [7, 8]], [1, 2], weight=3.0)
-    assert found[6] == Group([9, 9], [[12], [10]], [1, 2])
+    assert found[0] == EncodedRanking([5, 6], [[7], [8, 9]], [1, 2])
+    assert found[5] == EncodedRanking([6], [[9], [7, 8]], [1, 2], weight=3.0)
+    assert found[6] == EncodedRanking([9, 9], [[12], [10]], [1, 2])
 
 
-def test_an_epoch_has_every_group_once_and_goes_on_where_it_stopped() -> None:
-    groups = [Group([5], [[i % 15 + 5], [6]], [1, 2]) for i in range(23)]
-    loader = RankingLoader(groups, 5, 12, seed=3)
+def test_an_epoch_has_every_ranking_once_and_continues_where_it_stopped() -> None:
+    rankings = [EncodedRanking([5], [[i % 15 + 5], [6]], [1, 2]) for i in range(23)]
+    loader = RankingLoader(rankings, 5, 12, seed=3)
     epochs = [list(loader), list(loader)]
     assert len(loader) == len(epochs[0]) == 5
     sizes = [sum(len(batch.ranks) for batch in update) for update in epochs[0]]
@@ -178,18 +178,18 @@ def test_an_epoch_has_every_group_once_and_goes_on_where_it_stopped() -> None:
         return [batch.trees.tokens.tolist() for update in updates for batch in update]
 
     assert tokens(epochs[0]) != tokens(epochs[1])
-    first = RankingLoader(groups, 5, 12, seed=3)
+    first = RankingLoader(rankings, 5, 12, seed=3)
     iterator = iter(first)
     seen = [next(iterator), next(iterator)]
-    second = RankingLoader(groups, 5, 12, seed=3)
+    second = RankingLoader(rankings, 5, 12, seed=3)
     second.load_state_dict(first.state_dict())
     assert tokens(seen) + tokens(list(second)) == tokens(epochs[0])
 
 
-def test_parts_stay_within_the_budget_but_a_group_is_never_cut() -> None:
-    parts = list(within_budget(GROUPS, 9))
+def test_micro_batches_stay_within_the_budget_but_a_ranking_is_never_cut() -> None:
+    parts = list(micro_batches(RANKINGS, 9))
     assert [[len(g) for g in part] for part in parts] == [[4, 5], [6], [8]]
-    assert [len(part) for part in within_budget(GROUPS, 1)] == [1, 1, 1, 1]
+    assert [len(part) for part in micro_batches(RANKINGS, 1)] == [1, 1, 1, 1]
 
 
 def test_only_the_top_layers_learn(model: PreTrainedModel) -> None:
@@ -204,7 +204,7 @@ def test_what_a_prefix_adapts_is_read_without_its_dropout(model: PreTrainedModel
         for layer in model.base_model.layers:
             layer.self_attn.attention_dropout = 0.5
         module = RewardModelModule(model, TrainingConfig(), 1, adapter=adapter).train()
-        return [module.group_rewards(batch_groups(GROUPS)) for _ in range(2)]
+        return [module.rewards(batch_rankings(RANKINGS)) for _ in range(2)]
 
     learned, again = two_readings(None)
     assert not torch.equal(learned, again)
@@ -216,11 +216,11 @@ def test_what_a_prefix_adapts_is_read_without_its_dropout(model: PreTrainedModel
 
 def test_it_learns_a_ranking(model: PreTrainedModel) -> None:
     module = RewardModelModule(model.train(), TrainingConfig(), 1)
-    batch = batch_groups(GROUPS[:2])
+    batch = batch_rankings(RANKINGS[:2])
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     for _ in range(30):
         optimizer.zero_grad()
-        ranking_loss(module.group_rewards(batch), batch.ranks).mean().backward()
+        ranking_loss(module.rewards(batch), batch.ranks).mean().backward()
         optimizer.step()
-    reward = module.group_rewards(batch)
+    reward = module.rewards(batch)
     assert all(reward[g, w] > reward[g, worse] for g, w, worse in comparisons(batch.ranks).nonzero().tolist())

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, LlamaConfig
 from core.errors import InputError
 from core.tracking import StageRun
 from data.batching import TokenBudgetLoader
-from data.comparisons.encoding import Group
+from data.comparisons.encoding import EncodedRanking
 from data.loaders import translation_loader
 from lightning_modules.reward_model.loss import RewardTrainingConfig
 from lightning_modules.reward_model.module import RankingLoader, RewardModelModule, train_only_top
@@ -211,7 +211,9 @@ def train_reward_model(stage: Stage, killed_at: int | None = None) -> tuple[dict
     train_only_top(model, 1)
     random = np.random.default_rng(0)
     groups = [
-        Group([5, 6], [random.integers(4, 30, 4).tolist() for _ in range(3)], random.permutation([1, 2, 3]).tolist())
+        EncodedRanking(
+            [5, 6], [random.integers(4, 30, 4).tolist() for _ in range(3)], random.permutation([1, 2, 3]).tolist()
+        )
         for _ in range(60)
     ]
     settings = RewardTrainingConfig(num_train_epochs=2, learning_rate=0.01, micro_batch_tokens=40)

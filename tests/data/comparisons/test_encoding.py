@@ -6,7 +6,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from data.comparisons.collection import read_collection, write_collection
-from data.comparisons.encoding import Frame, groups
+from data.comparisons.encoding import Frame, encode_rankings
 from data.comparisons.ranking import Ranking
 from data.tokenizer import BEGIN, END, SEPARATOR, TokenizerConfig, decode, encode, train_tokenizer
 
@@ -28,10 +28,10 @@ def rankings() -> list[Ranking]:
     ]
 
 
-def test_groups_are_framed_texts_with_ranks_and_weights(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_encoded_rankings_are_framed_texts_with_ranks_and_weights(tokenizer: Tokenizer, tmp_path: Path) -> None:
     write_collection(rankings(), tmp_path / "c")
     rows = read_collection(tmp_path / "c")
-    found, kept = groups(rows, tokenizer, FRAME, max_length=60)
+    found, kept = encode_rankings(rows, tokenizer, FRAME, max_length=60)
     assert kept.tolist() == [0, 1]  # the third is too long, the fourth has no reference
     assert [g.ranks for g in found] == [[2, 0, 1], [1, 1]]
     assert found[0].prompt[0] == BEGIN
@@ -39,15 +39,15 @@ def test_groups_are_framed_texts_with_ranks_and_weights(tokenizer: Tokenizer, tm
     assert decode(tokenizer, [found[0].prompt, *found[1].responses]) == ["Judge p1 by ref:", "d </s>", "e"]
     assert [r.count(END) for r in found[1].responses] == [1, 1]  # a text that spells the end token does not end there
     assert len(found[0]) == len(found[0].prompt) + sum(map(len, found[0].responses))
-    assert len(groups(rows, tokenizer, FRAME)[0]) == 3
+    assert len(encode_rankings(rows, tokenizer, FRAME)[0]) == 3
 
 
 def test_weights_are_the_records_or_the_same_for_every_labeler(tokenizer: Tokenizer, tmp_path: Path) -> None:
     write_collection(rankings(), tmp_path / "c")
     rows = read_collection(tmp_path / "c")
-    assert [g.weight for g in groups(rows, tokenizer, FRAME)[0]] == [1, 1, 1]
-    assert [g.weight for g in groups(rows, tokenizer, FRAME, "record")[0]] == pytest.approx([1.8, 0.6, 0.6])
-    by_labeler = [g.weight for g in groups(rows, tokenizer, FRAME, "labeler")[0]]
+    assert [g.weight for g in encode_rankings(rows, tokenizer, FRAME)[0]] == [1, 1, 1]
+    assert [g.weight for g in encode_rankings(rows, tokenizer, FRAME, "record")[0]] == pytest.approx([1.8, 0.6, 0.6])
+    by_labeler = [g.weight for g in encode_rankings(rows, tokenizer, FRAME, "labeler")[0]]
     assert by_labeler == pytest.approx([0.75, 0.75, 1.5])
 
 
