@@ -1,4 +1,4 @@
-"""Settings are typed, validated, and stand beside what they configure; this is what they have in common."""
+"""What all configs have in common: they are typed and validated, and each is beside the code that it configures."""
 
 import difflib
 from collections.abc import Mapping
@@ -11,7 +11,11 @@ from core.format_1 import new_key, new_value
 
 
 class Config(BaseModel):
-    """Base of all settings: immutable, unknown keys are errors."""
+    """Base of all configs: immutable, unknown keys are errors.
+
+    The text under a field says what it means; `docs/reference/configuration.md` is generated from these texts. They are not read when a
+    class is made (pydantic's `use_attribute_docstrings`): that would cost every stage 8 ms a class.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -11,14 +11,13 @@ from core.config import Config, validated
 class PipelineConfig(Config):
     """How flows run stages."""
 
-    slots: int = Field(default=2, ge=1)  # stages side by side; on a machine with GPUs, their number
-    timeout_minutes: float = Field(default=240, gt=0)  # of one stage
+    slots: int = Field(default=2, ge=1)
+    """Stages that run at the same time. On a machine with GPUs: their number."""
+    timeout_minutes: float = Field(default=240, gt=0)
+    """Minutes after which a stage is ended as failed."""
 
 
 def load_settings(path: Path = Path("params.yaml")) -> PipelineConfig:
     """The section `pipeline`; raises InputError on wrong keys."""
     values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     return validated(PipelineConfig, values.get("pipeline"), f"{path}: pipeline")
-
-
-PipelineSettings = PipelineConfig

@@ -24,7 +24,8 @@ _FEATURES = datasets.Features(
 class EncodingConfig(Config):
     """Settings of the stage `encoding`."""
 
-    max_length: int = Field(default=64, ge=1)  # pairs with a longer side are left out, and counted
+    max_length: int = Field(default=64, ge=1)
+    """Tokens of a source and of a target, without special tokens. Pairs with a longer side are left out, and counted."""
 
 
 def write_encoded(corpus: Path, tokenizer: Tokenizer, settings: EncodingConfig, folder: Path) -> dict[str, Any]:

@@ -20,13 +20,12 @@ UNKNOWN = "▁<unk>"  # any word that a vocabulary of words lacks; ▁ stands fo
 class TokenizerConfig(Config):
     """Settings of the stage `tokenizer`."""
 
-    kind: Literal["bpe", "words"] = (
-        "bpe"  # "words": the most frequent ones, all others unknown, as the first papers did
-    )
-    vocab_size: int = Field(
-        default=4000, ge=6
-    )  # tokens, the four special ones and 256 bytes (or the unknown word) included
-    min_frequency: int = Field(default=2, ge=1)  # a merge, or a word, must occur this often
+    kind: Literal["bpe", "words"] = "bpe"
+    """`bpe`: byte-level BPE. `words`: the most frequent words, and one token for all others, as the first papers had it."""
+    vocab_size: int = Field(default=4000, ge=6)
+    """Tokens in the vocabulary, with 4 special ones and 256 bytes (of `words`: the unknown word). With `bpe` at least 260."""
+    min_frequency: int = Field(default=2, ge=1)
+    """How often a merge, or a word, must occur in the training text."""
 
     @model_validator(mode="after")
     def _has_all_bytes(self) -> "TokenizerConfig":

@@ -39,19 +39,32 @@ _LISTS = ("responses", "ranks", "scores", "systems", "messages")
 class Columns(Config):
     """Which column, or columns, each field of a ranking is read from."""
 
-    prompt: str | None = None  # a text, or a list of messages, as each of the responses
+    prompt: str | None = None
+    """The prompt: a text, or a list of messages."""
     messages: str | None = None
+    """The prompt as a chat: a list of messages (`role`, `content`)."""
     responses: str | list[str] | None = None
+    """One column with a list of responses, or one column for each response. A response is a text or a list of messages."""
     ranks: str | list[str] | None = None
+    """The responses' ranks, in the same way: 1 is the best, equal ranks are ties."""
     scores: str | list[str] | None = None
+    """The responses' scores, instead of ranks: the highest is the best, equal scores are ties."""
     chosen: str | None = None
+    """Of a pair: the better response."""
     rejected: str | None = None
+    """Of a pair: the worse response."""
     labeler: str | None = None
+    """Who ranked. `null`: `unknown`, and pairs of one prompt are not joined."""
     reference: str | None = None
+    """A good response, for templates that show it."""
     systems: str | list[str] | None = None
+    """Which system wrote each response."""
     time: str | None = None
+    """When it was ranked, ISO 8601."""
     weight: str | None = None
+    """The ranking's weight in training, with `weighting: record`."""
     id: str | None = None
+    """Tells apart two rankings of the same responses by the same labeler."""
 
     @model_validator(mode="after")
     def _states_an_order(self) -> "Columns":

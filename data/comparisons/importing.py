@@ -35,10 +35,14 @@ _RECORDS_BETWEEN_UPDATES = 1000
 class Source(Config):
     """What to import, and how it is read: by a format's name, or by a mapping of columns."""
 
-    source: str  # a path (absolute, from the project or from the data mirror), or hub:owner/name[:config]:split
+    source: str
+    """A path (absolute, from the project or from the data mirror), or `hub:OWNER/NAME:SPLIT` or `hub:OWNER/NAME:CONFIG:SPLIT`."""
     format: str = AUTO
+    """How records are written: `auto` (as `gradus comparisons --help` shows them) or a format's name."""
     columns: Columns | None = None
-    higher_is_better: bool = False  # of label_studio: the buckets' names end in scores, the highest best
+    """Of any other table: the column that each field is read from. Instead of `format`."""
+    higher_is_better: bool = False
+    """Of `label_studio`: the buckets' names end in scores, and the highest is the best. `false`: rank_1 is the best."""
 
     @field_validator("format")
     @classmethod

@@ -30,13 +30,17 @@ class CorpusConfig(Config):
     """What every corpus can be told."""
 
     name: str
-    limit: int | None = Field(default=None, ge=1)  # read this many pairs of each official split only, for a quick try
-    prompts: float = Field(
-        default=0.08, gt=0, lt=1
-    )  # share of the training documents held out as prompts for responses
-    validation: float = Field(default=0.03, gt=0, lt=1)  # share held out where the corpus has no such split of its own
+    """The corpus: a file of data/corpora/."""
+    limit: int | None = Field(default=None, ge=1)
+    """Pairs that are read of each official split, for a quick try. `null`: all."""
+    prompts: float = Field(default=0.08, gt=0, lt=1)
+    """Share of the training documents that is held out: their sources are the prompts that translators answer."""
+    validation: float = Field(default=0.03, gt=0, lt=1)
+    """Share of the documents held out for validation. Not used where the corpus has its own validation split."""
     test: float = Field(default=0.03, gt=0, lt=1)
-    language: str | None = None  # of the targets, as Moses' tokenizer names it; None is what the corpus says, or "en"
+    """Share of the documents held out for testing. Not used where the corpus has its own test split."""
+    language: str | None = None
+    """Language of the targets, ISO 639-1, for Moses' tokenizer in the metrics. `null`: what the corpus says, or `en`."""
 
     @model_validator(mode="after")
     def _leaves_something_to_train_on(self) -> "CorpusConfig":

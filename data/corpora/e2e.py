@@ -18,6 +18,7 @@ class Config(CorpusConfig):
     """Settings of the corpus `e2e`."""
 
     name: Literal["e2e"]
+    """The E2E NLG Challenge: restaurant descriptions from meaning representations."""
 
     @property
     def official(self) -> frozenset[str]:

@@ -12,14 +12,20 @@ from data.corpora import CorpusConfig, Pair
 
 
 class Config(CorpusConfig):
-    """Settings of the corpus `hub`; a column inside a nested one is written `translation.en`."""
+    """Settings of the corpus `hub`."""
 
     name: Literal["hub"]
-    path: str  # hub id, or the folder's name in the mirror
+    """Any data set with two text columns."""
+    path: str
+    """Id on the Hugging Face hub, or the folder's name in the data mirror."""
     config: str | None = None
+    """The data set's own configuration, where it has several."""
     source_column: str
+    """Column of the sources; a column inside a nested one is written `translation.en`."""
     target_column: str
-    splits: dict[Literal["train", "validation", "test"], str] = Field(default={"train": "train"})  # our split: theirs
+    """Column of the targets, written in the same way."""
+    splits: dict[Literal["train", "validation", "test"], str] = Field(default={"train": "train"})
+    """From the name of a split here to its name in the data set."""
 
     @property
     def official(self) -> frozenset[str]:

@@ -23,7 +23,9 @@ class Config(CorpusConfig):
     """Settings of the corpus `kjv_bbe`."""
 
     name: Literal["kjv_bbe"]
-    min_lead: float = 0.02  # a chapter is kept if its pairs share this much more vocabulary than pairs moved by a verse
+    """The King James Bible rewritten in Basic English, verse by verse."""
+    min_lead: float = 0.02
+    """A chapter is used if its pairs share at least this much more of their vocabulary than pairs that are one verse apart."""
 
 
 def pairs(settings: CorpusConfig) -> Iterator[Pair]:

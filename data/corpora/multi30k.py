@@ -15,8 +15,11 @@ class Config(CorpusConfig):
     """Settings of the corpus `multi30k`."""
 
     name: Literal["multi30k"]
+    """Multi30k, task 1: image captions."""
     source: Literal["en", "de", "fr"] = "en"
+    """Language of the sources. The copy on the hub has no French."""
     target: Literal["en", "de", "fr"] = "de"
+    """Language of the targets."""
 
     @property
     def official(self) -> frozenset[str]:

@@ -13,15 +13,16 @@ from data.corpora import CorpusConfig, Pair
 
 
 class Config(CorpusConfig):
-    """Settings of the corpus `parallel_text`: paths, relative to the project or to the mirror.
-
-    Without `validation_files` or `test_files`, held-out pairs are taken from the training files.
-    """
+    """Settings of the corpus `parallel_text`. Paths are relative to the project or to the data mirror."""
 
     name: Literal["parallel_text"]
+    """Two text files, line by line translations of each other."""
     train_files: tuple[Path, Path]
+    """Source file and target file, with one sentence a line; `.gz` is read, too."""
     validation_files: tuple[Path, Path] | None = None
+    """The same for validation. `null`: pairs are held out from the training files."""
     test_files: tuple[Path, Path] | None = None
+    """The same for testing. `null`: pairs are held out from the training files."""
 
     @property
     def official(self) -> frozenset[str]:
@@ -51,7 +52,7 @@ def read_parallel(source: Path, target: Path, split: str | None) -> Iterator[Pai
         if a is end or b is end:
             short, long = (source, target) if a is end else (target, source)
             raise InputError(
-                f"{short}: ends after {count - 1} lines, but {long} goes on. Parallel files need equal numbers of lines."
+                f"{short}: ends after {count - 1} lines, but {long} has more. Parallel files need equal numbers of lines."
             )
         if a and b:  # an empty side has nothing to learn from
             yield Pair(f"{source.name}:{count}", str(a), str(b), split)

@@ -28,14 +28,21 @@ class EmbeddedReber(Task):
     varied = frozenset({"learning_rate", "blocks", "cells", "squashing", "legal"})
     learning_rate: float = 0.5
     update: Literal["sequence", "step"] = "step"
-    tolerance: float = 1.0  # unused: the legal next symbols must be the most active outputs
+    tolerance: float = 1.0
+    """Not used: the legal next symbols must be the most active outputs."""
     round: int = 256
-    blocks: int = 3  # 3 of 2 cells, or 4 of 1
+    blocks: int = 3
+    """Memory blocks. Paper: 3 of 2 cells, or 4 of 1 cell."""
     cells: int = 2
-    squashing: Literal["text", "caption"] = "text"  # g in [-2, 2], h in [-1, 1]; table 10's caption says the reverse
-    legal: Literal["all", "one"] = "all"  # legal next symbols that must be more active than all others
+    """Memory cells of each block."""
+    squashing: Literal["text", "caption"] = "text"
+    """`text`: g in [-2, 2] and h in [-1, 1]. `caption`: the reverse, as table 10's caption says."""
+    legal: Literal["all", "one"] = "all"
+    """Legal next symbols that must be more active than all others: all of them, or the most active one."""
     strings: int = Field(default=256, ge=1)
-    sets: int = Field(default=3, ge=1)  # different pairs of training and test set; trials take turns
+    """Strings of the training set, and of the test set."""
+    sets: int = Field(default=3, ge=1)
+    """Different pairs of training and test set; trials take turns."""
 
     @property
     def paper_network(self) -> Network:

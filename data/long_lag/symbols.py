@@ -19,6 +19,7 @@ class TwoSequences(Task):
     tolerance: float = 0.25
     round: int = 10
     p: int = Field(default=100, ge=2)
+    """The time lag, in steps. Paper: 100 (table 2)."""
 
     @property
     def paper_network(self) -> Network:
@@ -75,7 +76,9 @@ class LongDistractors(Task):
     learning_rate: float = 0.01
     tolerance: float = 0.2
     q: int = Field(default=50, ge=1)
+    """Distractors of a sequence at the least: the minimal time lag is q + 1. Paper: 50 to 1000 (table 3)."""
     p: int = Field(default=50, ge=1)
+    """Distractor symbols to choose from. Paper: 50 to 1000 (table 3)."""
 
     @property
     def paper_network(self) -> Network:
@@ -103,8 +106,10 @@ class TemporalOrder(Task):
 
     learning_rate: float = 0.5
     tolerance: float = 0.3
-    positions: tuple[tuple[int, int], ...] = ((10, 20), (50, 60))  # where an X or Y stands, counted from 1
+    positions: tuple[tuple[int, int], ...] = ((10, 20), (50, 60))
+    """First and last possible step of each X or Y, counted from 1."""
     blocks: int = 2
+    """Memory blocks of 2 cells."""
     published: ClassVar[int] = 31_390
 
     @property

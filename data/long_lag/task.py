@@ -22,18 +22,30 @@ TEST_PART = 256  # test sequences looked at together
 class NetworkConfig(Config):
     """What may be changed of a net: all but the inputs and outputs, which are the task's."""
 
-    blocks: int = Field(default=1, ge=1)  # each has one input gate and one output gate
-    cells: int = Field(default=1, ge=1)  # of each block
+    blocks: int = Field(default=1, ge=1)
+    """Memory blocks; each has one input gate and one output gate."""
+    cells: int = Field(default=1, ge=1)
+    """Memory cells of each block."""
     output_gates: bool = True
-    recurrent: bool = True  # cells and gates see all cells and gates of the step before
-    shortcut: bool = False  # the output layer sees the input too (connectivity "B")
+    """Blocks have output gates."""
+    recurrent: bool = True
+    """Cells and gates see all cells and gates of the step before."""
+    shortcut: bool = False
+    """The output layer sees the input, too (table 10, connectivity "B")."""
     biased: tuple[Literal["gates", "cells", "outputs"], ...] = ()
-    g: tuple[float, float] = (-2.0, 2.0)  # range of the logistic g
-    h: tuple[float, float] | None = (-1.0, 1.0)  # range of the logistic h; None: identity
-    initial: float = Field(default=0.1, gt=0)  # weights start uniform in +-initial
-    input_gate_bias: tuple[float, ...] = ()  # one a block where it does not start uniform
+    """Units that have biases. Cells have them only where gates do."""
+    g: tuple[float, float] = (-2.0, 2.0)
+    """Range of the logistic function g, which squashes a cell's input."""
+    h: tuple[float, float] | None = (-1.0, 1.0)
+    """Range of the logistic function h, which squashes a cell's state. `null`: identity."""
+    initial: float = Field(default=0.1, gt=0)
+    """Weights start uniform between minus this and this."""
+    input_gate_bias: tuple[float, ...] = ()
+    """First biases of the input gates, one for each block. Empty: uniform, as weights."""
     output_gate_bias: tuple[float, ...] = ()
-    late_blocks: bool = False  # added once the error has stopped decreasing (section 4, abuse problem, solution 1)
+    """First biases of the output gates, one for each block. Empty: uniform, as weights."""
+    late_blocks: bool = False
+    """Blocks are added when the error has stopped decreasing (section 4, abuse problem, solution 1)."""
 
     @model_validator(mode="after")
     def _ranges_have_a_width(self) -> Self:
@@ -47,7 +59,9 @@ class Network(NetworkConfig):
     """A net of memory blocks as table 10 describes it: input, hidden layer of cells and gates, output."""
 
     inputs: int = Field(ge=1)
+    """Input units."""
     outputs: int = Field(ge=1)
+    """Output units."""
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -100,17 +114,23 @@ def side_by_side(trials: list[Sequences], join: Literal["stack", "cat"] = "stack
 class CriterionConfig(Config):
     """What may be changed of a criterion."""
 
-    on: Literal["training", "test"] = "test"  # the most recent training sequences, or a test set
+    on: Literal["training", "test"] = "test"
+    """`training`: the most recent training sequences. `test`: a test set."""
     sequences: int = Field(default=256, ge=1)
+    """Sequences that are looked at; of `training` at most 2000."""
     most_wrong: int = Field(default=0, ge=0)
-    mean_error: float | None = Field(default=None, gt=0)  # mean absolute error below it
+    """Sequences that may be wrong."""
+    mean_error: float | None = Field(default=None, gt=0)
+    """The mean absolute error must be below it. `null`: any."""
 
 
 class Criterion(CriterionConfig):
     """When a trial has succeeded; every condition must hold."""
 
     name: str = "success"
-    published: int | None = None  # the paper's mean number of training sequences before it was met
+    """Its name, by which `criteria` changes it."""
+    published: int | None = None
+    """The paper's mean number of training sequences before it was met."""
 
     @model_validator(mode="after")
     def _is_remembered(self) -> Self:
@@ -124,17 +144,23 @@ class Criterion(CriterionConfig):
 class Task(Config, ABC):
     """A task with its paper settings. A sequence is right if all outputs at its end are within `tolerance` of the goal.
 
-    The keys `network` and `criteria` (a mapping from their names) change the paper's network and criteria, key by key.
+    The keys `network` and `criteria` change the paper's network and criteria, key by key.
     """
 
     varied: ClassVar[frozenset[str]] = frozenset()  # what `paper_criteria` looks the paper's numbers up by
 
     learning_rate: float = Field(gt=0)
-    update: Literal["sequence", "step"] = "sequence"  # A.1: an update is the sum of the contributions of all time steps
-    round: int = Field(default=100, ge=1)  # training sequences between two looks at the criteria
+    """Learning rate."""
+    update: Literal["sequence", "step"] = "sequence"
+    """`sequence`: an update is the sum of the contributions of all time steps (A.1). `step`: every step with an error is an update."""
+    round: int = Field(default=100, ge=1)
+    """Training sequences between two checks of the criteria. The paper does not say how many."""
     tolerance: float = Field(gt=0)
+    """A sequence is right if all outputs at its end are closer to their goals than this."""
     network_changes: NetworkConfig = Field(default=NetworkConfig(), alias="network")
+    """What differs from the paper's network."""
     criteria_changes: dict[str, CriterionConfig] = Field(default_factory=dict, alias="criteria")
+    """What differs from the paper's criteria, by a criterion's name."""
 
     @property
     @abstractmethod

@@ -13,7 +13,9 @@ class Bengio(Task):
     learning_rate: float = 1.0
     tolerance: float = 0.2
     T: int = Field(default=100, ge=2)
+    """Shortest sequence, in steps; the longest has a tenth more. Paper: 100 and 1000."""
     N: int = Field(default=3, ge=1)
+    """First elements that show the class. Paper: 1 and 3."""
 
     @property
     def paper_network(self) -> Network:
@@ -87,6 +89,7 @@ class Adding(Task):
     learning_rate: float = 0.5
     tolerance: float = 0.04
     T: int = Field(default=100, ge=22)
+    """Shortest sequence, in steps; the longest has a tenth more. Paper: 100, 500 and 1000."""
 
     @property
     def paper_network(self) -> Network:

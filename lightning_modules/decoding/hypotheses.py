@@ -15,26 +15,29 @@ class DecodingConfig(Config):
     """How to decode. A beam of 1 is greedy search."""
 
     method: Literal["beam", "sample"] = "beam"
+    """`beam`: beam search. `sample`: draw from the model's distribution."""
     beam_size: int = Field(default=5, ge=1)
-    n_best: int = Field(default=1, ge=1)  # hypotheses given for each sentence; with method "sample", samples
-    beam_alpha: float = Field(
-        default=0.6, ge=-5, le=5
-    )  # alpha of Wu et al. (2016), eq. 14; 0 ranks by log probability alone
-    coverage_penalty: float = Field(
-        default=0.0, ge=0, allow_inf_nan=False
-    )  # beta of the same; for models with attention
-    alignments: bool = False  # give each hypothesis the attention of its own steps
-    # The step whose weights align a target token: the one that predicted it, the one that read it, or as the model's paper says.
+    """Width of the beam; 1 is greedy search."""
+    n_best: int = Field(default=1, ge=1)
+    """Hypotheses (of `sample`: samples) for each sentence; at most `beam_size` of a beam."""
+    beam_alpha: float = Field(default=0.6, ge=-5, le=5)
+    """Length normalization: log P / ((5 + length) / 6)^alpha ranks hypotheses (Wu et al. 2016, eq. 14). 0: log P alone."""
+    coverage_penalty: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """beta of the same equation: favours hypotheses that attend to every source token. For models with attention."""
+    alignments: bool = False
+    """Each hypothesis has the attention weights of its steps."""
     aligned_step: Literal["predicted", "input", "paper"] = "predicted"
-    extra_tokens: int = Field(
-        default=50, ge=0
-    )  # a translation may be this much longer than its source (Vaswani et al. 2017, 6.1)
-    temperature: float = Field(default=1.0, ge=1e-6)  # method "sample"
-    seed: int = Field(default=0, ge=0)  # method "sample"
-    batch_tokens: int = Field(default=2048, ge=1)  # padded source tokens of one batch
-    precision: Literal["32-true", "bf16-mixed"] = (
-        "32-true"  # of products; "bf16" where the device has it, sums stay in single
-    )
+    """The step whose weights align a token: the one that predicted it, the one that read it, or the one that the model's paper says."""
+    extra_tokens: int = Field(default=50, ge=0)
+    """A translation may be so many tokens longer than its source. Vaswani et al. (2017, 6.1): 50."""
+    temperature: float = Field(default=1.0, ge=1e-6)
+    """Of `sample`: the logits are divided by it; below 1 it sharpens the distribution."""
+    seed: int = Field(default=0, ge=0)
+    """Of `sample`: seed of the draws."""
+    batch_tokens: int = Field(default=2048, ge=1)
+    """Source tokens of one batch, padding included. No result depends on it."""
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """Matrix products in bf16 where the device has it, sums in float32; or everything in float32."""
 
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> "DecodingConfig":

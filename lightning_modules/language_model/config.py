@@ -16,14 +16,21 @@ class LanguageModelConfig(Config):
     """Sizes of a Llama-type model, and its training."""
 
     num_hidden_layers: int = Field(default=4, ge=1)
+    """Layers of the decoder."""
     hidden_size: int = Field(default=192, ge=1)
+    """Width of the states: a multiple of 2 x `num_attention_heads`."""
     intermediate_size: int = Field(default=512, ge=1)
+    """Width of the feed-forward layers."""
     num_attention_heads: int = Field(default=4, ge=1)
+    """Heads of the queries: a multiple of `num_key_value_heads`."""
     num_key_value_heads: int = Field(default=4, ge=1)
+    """Heads of keys and values. Fewer than `num_attention_heads`: grouped-query attention (Ainslie et al. 2023)."""
     max_position_embeddings: int = Field(default=512, ge=1)
+    """Tokens of the longest text that the model reads."""
     training: TokenTrainingConfig = TokenTrainingConfig(
         optimizer="adamw", learning_rate=2e-3, lr_scheduler_type="cosine", warmup_steps=50, weight_decay=0.01
     )
+    """How it is trained."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "LanguageModelConfig":

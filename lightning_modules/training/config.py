@@ -15,27 +15,37 @@ class TrainingConfig(Config):
     """How long and how to optimize; every trained model has one."""
 
     num_train_epochs: int = Field(default=1, ge=1)
+    """Times that all training data is seen."""
     optimizer: Optimizer = "adam"
-    learning_rate: float = Field(default=1e-3, gt=0)  # for the schedule "noam" a factor before its formula
+    """`adam` has epsilon 1e-9 (Vaswani et al. 2017, 5.3), `adamw` 1e-8, `adadelta` rho 0.95 and epsilon 1e-6 (Cho et al. 2014, 4.1)."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """The highest learning rate. With the schedule `noam` a factor before its formula."""
     betas: tuple[float, float] = (0.9, 0.98)
+    """Decay rates of the two moments of `adam` and `adamw`. Default: Vaswani et al. (2017, 5.3)."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """Weight decay; decoupled from the gradient with `adamw`."""
     lr_scheduler_type: Schedule = "constant"
+    """`noam`: Vaswani et al. (2017), eq. 3. `cosine` and `linear`: down from the highest rate. `halving`: see `halve_after`."""
     warmup_steps: int = Field(default=0, ge=0)
-    min_lr_rate: float = 0.1  # "cosine": the share of the learning rate reached at the end
-    halve_after: float = 5  # "halving": epochs at the full rate
-    halve_every: float = Field(default=1, gt=0)  # "halving": epochs between two halvings after that
+    """Updates over which the learning rate rises linearly from 0."""
+    min_lr_rate: float = 0.1
+    """Of `cosine`: the share of the highest learning rate that is left at the end."""
+    halve_after: float = 5
+    """Of `halving`: epochs at the full rate. Sutskever et al. (2014, 3.4): 5."""
+    halve_every: float = Field(default=1, gt=0)
+    """Of `halving`: epochs between two halvings after that. Sutskever et al. (2014, 3.4): 0.5."""
     max_grad_norm: float | None = Field(default=1.0, gt=0)
-    early_stopping_patience: int | None = Field(
-        default=None, ge=1
-    )  # validations without a lower loss before training ends early
-    average_last: int = Field(
-        default=1, ge=1
-    )  # the trained weights are the mean of those at this many last validations
-    # Products in bf16, weights and sums in single: "auto" where a GPU has it, "bf16" where a CPU has it, too, "single" nowhere.
+    """A longer gradient is scaled to this norm. `null`: no limit."""
+    early_stopping_patience: int | None = Field(default=None, ge=1)
+    """Validations without a lower loss after which training ends. `null`: it never ends early."""
+    average_last: int = Field(default=1, ge=1)
+    """The final weights are the mean of those at so many last validations (Vaswani et al. 2017, 6.1)."""
     precision: Precision = "auto"
+    """Matrix products in bf16, weights and sums in float32: `bf16-mixed` on GPUs and CPUs that have it, `auto` on such GPUs, `32-true` nowhere."""
 
 
 class TokenTrainingConfig(TrainingConfig):
     """Training in batches of a number of tokens: everything but reward models, whose batches are rankings."""
 
-    batch_tokens: int = Field(default=2048, ge=1)  # of one update, padding included
+    batch_tokens: int = Field(default=2048, ge=1)
+    """Tokens of one update, padding included."""

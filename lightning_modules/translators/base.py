@@ -32,9 +32,10 @@ class TranslatorTrainingConfig(TokenTrainingConfig):
     """How a translator is trained."""
 
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    # What a batch's loss is the mean over. Papers with "batch", the mean over sentences, have learning rates and norms for that: a gradient as many
-    # times longer as a sentence has tokens.
+    """epsilon_ls: the share of a target's probability that is spread over the vocabulary (Vaswani et al. 2017, 5.4)."""
+    # Papers with "batch" have learning rates and norms for it: the gradient is as many times longer as a sentence has tokens.
     normalization: Literal["tokens", "batch"] = "tokens"
+    """What the loss of a batch is the mean over: `tokens`, target tokens; `batch`, sentences."""
 
 
 class TranslatorConfig(Config):
@@ -46,6 +47,7 @@ class TranslatorConfig(Config):
     presets: ClassVar[Presets] = {}
 
     training: TranslatorTrainingConfig = TranslatorTrainingConfig()
+    """How it is trained."""
 
     @model_validator(mode="before")
     @classmethod

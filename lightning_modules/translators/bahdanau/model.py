@@ -56,13 +56,20 @@ class BahdanauTrainingConfig(TranslatorTrainingConfig):
 class BahdanauConfig(TranslatorConfig):
     """Sizes in the paper's symbols (A.2.3)."""
 
-    embedding_dim: int = Field(default=256, ge=1)  # m; paper: 620
-    hidden_size: int = Field(default=256, ge=1)  # n; paper: 1000
-    attention_size: int = Field(default=256, ge=1)  # n'; paper: 1000
-    maxout_size: int = Field(default=128, ge=1)  # l; paper: 500
-    dropout: float = Field(default=0.2, ge=0, lt=1)  # of embeddings, annotations and maxout units; paper: 0
-    readout: Literal["previous", "current"] = "previous"  # the output layer reads s_{i-1} (A.2.2) or s_i (eq. 4)
+    embedding_dim: int = Field(default=256, ge=1)
+    """Width of the embeddings, m. Paper: 620 (A.2.3)."""
+    hidden_size: int = Field(default=256, ge=1)
+    """Units of each network, n. Paper: 1000 (A.2.3)."""
+    attention_size: int = Field(default=256, ge=1)
+    """Hidden units of the alignment model, n'. Paper: 1000 (A.2.3)."""
+    maxout_size: int = Field(default=128, ge=1)
+    """Maxout units of the output layer, l. Paper: 500 (A.2.3)."""
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    """Dropout on embeddings, annotations and maxout units. Paper: 0."""
+    readout: Literal["previous", "current"] = "previous"
+    """The state that the output layer reads: `previous`, s_{i-1} (A.2.2); `current`, s_i (eq. 4)."""
     training: BahdanauTrainingConfig = BahdanauTrainingConfig()
+    """How it is trained. Default: for small data; the preset `paper` has the paper's."""
 
     presets: ClassVar[Presets] = {
         "paper": {  # A.2.3 and B.2: the sizes, Adadelta with rho .95 and epsilon 1e-6, batches of 80 sentences (of about 30 words)

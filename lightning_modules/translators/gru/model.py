@@ -50,13 +50,20 @@ class GRUTrainingConfig(TranslatorTrainingConfig):
 class GRUConfig(TranslatorConfig):
     """Sizes (4.1)."""
 
-    embedding_dim: int = Field(default=256, ge=1)  # paper: 100
-    hidden_size: int = Field(default=256, ge=1)  # n; paper: 1000
-    maxout_size: int = Field(default=128, ge=1)  # units that take the larger of two; paper: 500
-    rank: int | None = Field(default=None, ge=1)  # of the output matrix G = G_l G_r; paper: 100; null: one matrix G
-    dropout: float = Field(default=0.2, ge=0, lt=1)  # of embeddings and maxout units; paper: 0
-    reset: Literal["paper", "fused"] = "paper"  # h~ = tanh(W x + U (r h)) or tanh(W x + r (U h + b))
+    embedding_dim: int = Field(default=256, ge=1)
+    """Width of the embeddings. Paper: 100 (4.1)."""
+    hidden_size: int = Field(default=256, ge=1)
+    """Units of each network, n. Paper: 1000 (4.1)."""
+    maxout_size: int = Field(default=128, ge=1)
+    """Maxout units of the output layer, each the larger of two. Paper: 500 (4.1)."""
+    rank: int | None = Field(default=None, ge=1)
+    """Rank of the output matrix G = G_l G_r. Paper: 100 (4.1). `null`: one matrix G of full rank."""
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    """Dropout on embeddings and maxout units. Paper: 0."""
+    reset: Literal["paper", "fused"] = "paper"
+    """The reset gate: `paper`, h~ = tanh(W x + U (r h)) (eq. 8); `fused`, tanh(W x + r (U h + b)), as in `torch.nn.GRU`."""
     training: GRUTrainingConfig = GRUTrainingConfig()
+    """How it is trained. Default: for small data; the preset `paper` has the paper's."""
 
     presets: ClassVar[Presets] = {
         "paper": {  # 4.1: its sizes, Adadelta with rho .95 and epsilon 1e-6, batches of 64 phrases (of about 8 tokens)

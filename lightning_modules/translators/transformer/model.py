@@ -34,21 +34,30 @@ class TransformerTrainingConfig(TranslatorTrainingConfig):
     lr_scheduler_type: Schedule = "noam"
     learning_rate: float = 1.0
     warmup_steps: int = 4000
+    """Updates over which the learning rate rises, warmup_steps. Paper: 4000 (5.3)."""
     num_train_epochs: int = 10
     label_smoothing: float = 0.1
+    """Share of a target's probability that is spread over the vocabulary, epsilon_ls. Paper: 0.1 (5.4)."""
     max_grad_norm: float | None = None
 
 
 class TransformerConfig(TranslatorConfig):
     """Sizes in the paper's symbols (section 3); values of the paper's base model beside them."""
 
-    num_layers: int = Field(default=2, ge=1)  # N; paper: 6
-    hidden_size: int = Field(default=128, ge=2, multiple_of=2)  # paper: 512
-    ff_size: int = Field(default=512, ge=1)  # paper: 2048
-    num_heads: int = Field(default=4, ge=1)  # h; paper: 8
-    dropout: float = Field(default=0.1, ge=0, lt=1)  # P_drop
+    num_layers: int = Field(default=2, ge=1)
+    """Layers of encoder and of decoder, N. Paper: 6 (section 3.1)."""
+    hidden_size: int = Field(default=128, ge=2, multiple_of=2)
+    """Width of states and embeddings, d_model: a multiple of `num_heads`. Paper: 512 (3.1)."""
+    ff_size: int = Field(default=512, ge=1)
+    """Inner width of the feed-forward layers, d_ff. Paper: 2048 (3.3)."""
+    num_heads: int = Field(default=4, ge=1)
+    """Attention heads, h. Paper: 8 (3.2.2)."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Dropout on embeddings and on every sub-layer's output, P_drop. Paper: 0.1 (5.4)."""
     layer_norm: Literal["post", "pre"] = "post"
+    """`post`: after the residual sum, as in the paper (3.1). `pre`: before each sub-layer (Xiong et al. 2020)."""
     training: TransformerTrainingConfig = TransformerTrainingConfig()
+    """How it is trained. Default: the paper's (section 5)."""
 
     presets: ClassVar[Presets] = {  # table 3, 5.1 to 5.3, 6.1; about 25,000 target tokens an update
         "base": {
