@@ -31,7 +31,7 @@ def tasks(
     """Make labeling tasks for Label Studio, and the labeling configuration of their project.
 
     A record is `{"prompt": "p", "responses": ["a", "b", "c"]}`, 2 to 9 responses; `messages`, `reference` and `systems` may be given.
-    Labelers see prompt and responses, in random order; the rest comes back with the export (docs/labeling.md):
+    Labelers see prompt and responses, in random order; the rest comes back with the export (docs/how-to/labeling.md):
     `gradus comparisons import export.json --format label_studio --output rankings`.
     """
     from data.comparisons.labeling import write_tasks

@@ -1,4 +1,4 @@
-"""The layout of docs/architecture.md: imports run downward, and folders and files stay small enough to find things in."""
+"""The layout of docs/concepts/architecture.md: imports run downward, and folders and files stay small enough to find things in."""
 
 import ast
 import subprocess

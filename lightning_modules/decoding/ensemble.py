@@ -101,7 +101,7 @@ class Ensemble:
         """The weights (T, S) that belong to each target token, from those of all steps, (T + 1, A, S).
 
         Step t reads y_{t-1} and predicts y_t; the weights of the step that read y_t are row t + 1. Which of them its weights align, each
-        architecture's paper says (`aligned_step`, with step "paper"); trained models align what they predict (docs/translation.md).
+        architecture's paper says (`aligned_step`, with step "paper"); trained models align what they predict (docs/how-to/translators.md).
         """
         ways = [m.aligned_step if step == "paper" else step for m in self.models if m.aligned_step]
         rows = [attention[1:, a] if way == "input" else attention[:-1, a] for a, way in enumerate(ways)]

@@ -1,7 +1,7 @@
 """The metrics of the E2E NLG Challenge for texts with several references, without Java or Perl: NIST, METEOR, ROUGE-L and CIDEr.
 
 They follow the challenge's script (Dušek, Novikova and Rieser 2020, github.com/tuetschek/e2e-metrics) in what it counts; BLEU is
-sacreBLEU's with the same tokens and smoothing (`metrics.bleu_chrf`). `docs/prefix_tuning.md` has the measured differences. METEOR matches
+sacreBLEU's with the same tokens and smoothing (`metrics.bleu_chrf`). `docs/how-to/prefix-tuning.md` has the measured differences. METEOR matches
 equal words and equal stems; the script's further stages, WordNet synonyms and a table of paraphrases, are left out.
 """
 

@@ -33,7 +33,7 @@ from model_io.translator import save_translator
 SETTINGS = PrefixConfig(num_virtual_tokens=3, projection_input_size=6, encoder_hidden_size=10, dropout=0.2)
 SOURCE, TARGET = padded([[8, 9, 10, END], [12, END]]), padded([[BEGIN, 9, 10], [BEGIN, 11]])
 TEXTS = ["a dog runs", "a cat sleeps here", "the dog sleeps"]
-DOCS = Path(__file__).parents[2] / "docs" / "prefix_tuning.md"
+DOCS = Path(__file__).parents[2] / "docs" / "how-to" / "prefix-tuning.md"
 
 
 def translator(folder: Path, seed: int = 0, heads: int = 4) -> Transformer:

@@ -149,7 +149,7 @@ class Luong(Translator):
     def aligned_step(self) -> Literal["predicted", "input"]:
         """The paper's footnote on alignments (5.3): content-based weights a_t are those of the token y_{t-1} that step t reads
         (h_t, just made from it, is compared with the source's states), location-based ones those of y_t, which it predicts.
-        What trained models do is another thing: see docs/translation.md."""
+        What trained models do is another thing: see docs/how-to/translators.md."""
         return "predicted" if self.settings.score == "location" else "input"
 
     @property
