@@ -73,7 +73,9 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 def test_every_command_of_the_readme_exists() -> None:
-    commands = re.findall(r"\bgradus((?: [a-z][a-z-]+){1,2})", _code((PROJECT / "README.md").read_text(encoding="utf-8")))
+    commands = re.findall(
+        r"\bgradus((?: [a-z][a-z-]+){1,2})", _code((PROJECT / "README.md").read_text(encoding="utf-8"))
+    )
     assert commands
     known = typer.main.get_command(app)
     for command in commands:
