@@ -1,147 +1,175 @@
-"""Beam search over a batch of sentences, with the attention of the hypotheses' own steps."""
+"""Beam search over a batch of texts: one loop for translators and language models.
 
-from typing import NamedTuple
+What differs between them comes from the caller:
+
+- `Decoder`: what the model predicts next, and how its state follows the hypotheses;
+- `StoppingRule`: which ended hypotheses count as finished, and when a text is done;
+- `must_end`: whether a hypothesis at its limit has to take the end token, or is cut there.
+
+The search copies no hypotheses while it runs. It keeps back-pointers, from which `FinishedHypotheses` are read at the end.
+Shapes: B texts, N of them still searched, H open hypotheses of each (one before the first token, then W, the beam), V types.
+"""
+
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from core.errors import InputError, NotFiniteError
-from data.tokenizer import BEGIN, END, PAD
-from lightning_modules.decoding.ensemble import Ensemble, select
-from lightning_modules.decoding.hypotheses import DecodingConfig, Hypothesis, score
 from lightning_modules.decoding.top_k import top_k
-from lightning_modules.translators.base import Translator
 
 
-@torch.no_grad()
-def beam_search(model: Translator | Ensemble, source: Tensor, settings: DecodingConfig) -> list[list[Hypothesis]]:
-    """Beam search over a padded batch (B, S): `n_best` hypotheses for each sentence, best first.
+class NextTokens(NamedTuple):
+    """What a model predicts after N x H open hypotheses: log p = `values` + `offset`.
 
-    At each step the 2 x beam best continuations of a sentence are looked at: those among its first `beam` that end are
-    finished hypotheses, the first `beam` that do not end go on. A sentence is done when `beam` hypotheses have finished.
-    At `extra_tokens` beyond its source every hypothesis must end.
-
-    Raises InputError when a coverage penalty is wanted of a model without attention, or no score is finite.
+    Logits need no copy for their normalisation: `offset` is then minus their log-sum-exp.
     """
-    ensemble = Ensemble.of(model)
-    if settings.coverage_penalty and not ensemble.attends:
-        raise InputError("coverage_penalty: it needs attention, and the model has none. Set it to 0 for this model.")
-    with ensemble.products_in(settings.precision):
-        trail = _searched(ensemble, source, settings)
-    return _ranked(trail, ensemble, source, settings)
+
+    values: Tensor  # (N, H, V)
+    offset: Tensor | None = None  # (N, H, 1); None is 0
 
 
-def _searched(ensemble: Ensemble, source: Tensor, settings: DecodingConfig) -> "Trail":
-    beam = settings.beam_size
-    memories, states = ensemble.begin(source, 1)  # before the first token a sentence has one hypothesis
-    limits = (source != PAD).sum(1) - 1 + settings.extra_tokens
-    first_limit = int(limits.min())
-    sentences = torch.arange(len(source), device=source.device)  # rows of `source` still at work
-    scores = source.new_zeros(len(source), 1, dtype=torch.float32)
-    previous = source.new_full((len(source),), BEGIN)
-    finished = torch.zeros_like(sentences)  # hypotheses of each sentence at work
-    trail = Trail(keeps_attention=ensemble.attends and (settings.alignments or settings.coverage_penalty > 0))
+class Decoder(Protocol):
+    """A model in the middle of a search: its state is that of the open hypotheses."""
 
-    while len(sentences):
-        length = len(trail.steps) + 1  # with the token chosen now, the end token counted
-        log_p, attention, states = ensemble.step(memories, states, previous)
-        trail.add(previous, attention)
-        log_p = log_p.view(*scores.shape, -1)
-        must_end = limits[sentences] < length
-        if length > first_limit:
-            end = log_p[must_end, :, END]
-            log_p[must_end] = -torch.inf
-            log_p[must_end, :, END] = end
-        types = log_p.shape[2]
-        total, order = top_k(log_p, scores[:, :, None], min(2 * beam, scores.shape[1] * types))
-        origin, token = order // types, order % types
-        row = origin + scores.shape[1] * torch.arange(len(sentences), device=source.device)[:, None]
+    def start(self) -> NextTokens:
+        """The first tokens of B texts, H = 1."""
 
-        ends = token == END
-        if length <= first_limit and not ends.any():  # as at most steps
-            scores, row, token = (x[:, :beam] for x in (total, row, token))
+    def advance(self, tokens: Tensor, rows: Tensor, kept: Tensor | None) -> NextTokens:
+        """The tokens after N x W hypotheses, each of which extends a hypothesis of the step before by one token.
+
+        Args:
+            tokens: (N, W) the tokens; rows: (N, W) the hypotheses that they extend, among all N x H of the step before.
+            kept: (N,) places of the texts among those of the step before; None when no text has left.
+        """
+
+
+class StoppingRule(Protocol):
+    """When the search for a text is done. It may hold a state for each of the N texts."""
+
+    def finish(self, ended: Tensor, log_p: Tensor, length: int) -> Tensor:
+        """(N, W) which of the `ended` (N, W) candidates count as finished; all have `length` tokens, the best come first."""
+
+    def done(self, log_p: Tensor, length: int) -> Tensor:
+        """(N,) which texts are done, from log p (N, W) of their open hypotheses of `length` tokens, best first."""
+
+    def keep(self, texts: Tensor) -> None:
+        """Drops the state of all texts but those at these places."""
+
+
+class FinishedHypotheses(NamedTuple):
+    """F finished hypotheses of a search, in the order in which they finished."""
+
+    texts: np.ndarray  # (F,) places among the B texts
+    log_p: np.ndarray  # (F,)
+    lengths: np.ndarray  # (F,) numbers of tokens, the end token included
+    tokens: np.ndarray  # (F, T) T is the largest length; what follows a hypothesis' end has no meaning
+    rows: np.ndarray  # (F, T) the row, of all N x H of a step, whose prediction each token is
+
+
+def search(
+    decoder: Decoder, rule: StoppingRule, limits: Tensor, *, beam_size: int, end: int, must_end: bool
+) -> FinishedHypotheses:
+    """Beam search until `rule` is content with every text, or its hypotheses have as many tokens as `limits` (B,) allow.
+
+    Each step looks at the 2 W best continuations of a text. Those among the first W that end may finish; the first W that do
+    not end stay open. A hypothesis ends with the token `end`, which counts for its length, or at the limit.
+    """
+    texts = torch.arange(len(limits), device=limits.device)
+    shortest_limit = int(limits.min())
+    log_p = torch.zeros(len(limits), 1, device=limits.device)  # (N, H) of the open hypotheses
+    pointers = BackPointers()
+    predicted, length = decoder.start(), 0
+    while True:
+        length += 1
+        at_limit = limits[texts] <= length if length >= shortest_limit else None  # None: no text is, as at most steps
+        if at_limit is not None and must_end:
+            _only(predicted.values, at_limit, end)
+        hypotheses, types = predicted.values.shape[1:]
+        candidates = min(2 * beam_size, hypotheses * types)
+        before = log_p[:, :, None]
+        before = before if predicted.offset is None else before + predicted.offset
+        log_p, places = top_k(predicted.values, before, candidates)  # (N, 2 W)
+        tokens = places % types
+        rows = places // types + hypotheses * torch.arange(len(texts), device=texts.device)[:, None]
+
+        ended = tokens == end
+        if at_limit is not None:
+            ended |= at_limit[:, None]
+        if ended.any():
+            first = slice(0, beam_size)
+            finished = rule.finish((ended & log_p.isfinite())[:, first], log_p[:, first], length)
+            pointers.finish(finished, texts, rows[:, first], tokens[:, first], log_p[:, first], length)
+            # A stable sort moves the ended candidates behind the open ones, which keep their order.
+            still_open = ended.to(torch.int8).argsort(dim=1, stable=True)[:, first]
+            log_p = log_p.masked_fill(ended, -torch.inf)
+            log_p, tokens, rows = (x.gather(1, still_open) for x in (log_p, tokens, rows))
         else:
-            ending = ends & total.isfinite()
-            ending[:, beam:] = False
-            ending &= finished[:, None] + ending.cumsum(1) <= beam
-            trail.ended.append(Ended(length, sentences[ending.nonzero()[:, 0]], row[ending], total[ending]))
-            finished = finished + ending.sum(1)
-            # The first `beam` that do not end, in their order: a stable sort moves the ended ones behind them.
-            live = ends.to(torch.int8).argsort(dim=1, stable=True)[:, :beam]
-            keep = ((finished < beam) & ~must_end).nonzero()[:, 0]
-            scores, row, token = (x.gather(1, live)[keep] for x in (total.masked_fill(ends, -torch.inf), row, token))
-            if len(keep) < len(sentences):
-                memories, sentences, finished = select(memories, keep), sentences[keep], finished[keep]
-        previous, parents = token.flatten(), row.flatten()
-        trail.parents.append(parents)
-        states = select(states, parents)
-    return trail
+            log_p, tokens, rows = (x[:, :beam_size] for x in (log_p, tokens, rows))
+
+        done = rule.done(log_p, length)
+        if at_limit is not None:
+            done = done | at_limit
+        kept = None
+        if done.any():
+            kept = (~done).nonzero()[:, 0]
+            if not len(kept):
+                return pointers.follow()
+            rule.keep(kept)
+            texts, log_p, tokens, rows = (x[kept] for x in (texts, log_p, tokens, rows))
+        pointers.extend(rows, tokens)
+        predicted = decoder.advance(tokens, rows, kept)
 
 
-class Ended(NamedTuple):
-    """The hypotheses that end at one step."""
-
-    length: int  # theirs, with the end token
-    sentences: Tensor  # (N,)
-    rows: Tensor  # (N,) the row that each extends
-    log_p: Tensor  # (N,)
+def _only(log_p: Tensor, texts: Tensor, token: int) -> None:
+    """Leaves `token` as the only continuation of the texts (N,) in log p (N, H, V)."""
+    of_token = log_p[texts, :, token]
+    log_p[texts] = -torch.inf
+    log_p[texts, :, token] = of_token
 
 
-class Trail:
-    """What each step saw, from which the finished hypotheses are read at the end: nothing is carried along while searching."""
+class _FinishedAtStep(NamedTuple):
+    """The F hypotheses that finish at one step."""
 
-    def __init__(self, keeps_attention: bool) -> None:
-        self.keeps_attention = keeps_attention
-        self.steps: list[np.ndarray] = []  # (R,) the tokens that each step read
-        self.attention: list[np.ndarray] = []  # (R, A, S)
-        self.parents: list[Tensor] = []  # (R of the next step,) the row of this step that each row of the next extends
-        self.ended: list[Ended] = []
+    length: int
+    texts: Tensor  # (F,)
+    rows: Tensor  # (F,) the open hypotheses that they extend
+    tokens: Tensor  # (F,) their last tokens
+    log_p: Tensor  # (F,)
 
-    def add(self, previous: Tensor, attention: Tensor | None) -> None:
-        self.steps.append(previous.cpu().numpy())
-        if self.keeps_attention and attention is not None:
-            self.attention.append(attention.float().cpu().numpy())
 
-    def followed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
-        """Of all N finished hypotheses, longest first: sentences, log P, lengths (with the end token), tokens (N, longest) from
-        the begin token on, and the attention (N, longest, A, S) of their steps."""
-        lengths = np.repeat([e.length for e in self.ended], [len(e.rows) for e in self.ended])[::-1]
-        sentences, rows, log_p = (torch.cat(x).cpu().numpy()[::-1] for x in list(zip(*self.ended, strict=True))[1:])
-        parents = [p.cpu().numpy() for p in self.parents]
-        tokens = np.full((len(rows), len(self.steps)), PAD)
-        attention = np.zeros((*tokens.shape, *self.attention[0].shape[1:]), np.float32) if self.attention else None
-        rows = rows.copy()
-        for t in reversed(range(len(self.steps))):
-            reached = int(np.searchsorted(-lengths, -t, side="left"))  # hypotheses of more than t tokens stand first
-            at = rows[:reached]
-            tokens[:reached, t] = self.steps[t][at]
-            if attention is not None:
-                attention[:reached, t] = self.attention[t][at]
+class BackPointers:
+    """Which hypothesis each hypothesis extends, and by which token; what has finished."""
+
+    def __init__(self) -> None:
+        self.rows: list[Tensor] = []  # of each step: (N * W,) the rows of the step before that its hypotheses extend
+        self.tokens: list[Tensor] = []  # (N * W,) the tokens that extend them
+        self.finished: list[_FinishedAtStep] = []
+
+    def extend(self, rows: Tensor, tokens: Tensor) -> None:
+        """The open hypotheses after a step, each (N, W)."""
+        self.rows.append(rows.flatten())
+        self.tokens.append(tokens.flatten())
+
+    def finish(self, finished: Tensor, texts: Tensor, rows: Tensor, tokens: Tensor, log_p: Tensor, length: int) -> None:
+        """The candidates of the N `texts` at which `finished` (N, W) is true, from the (N, W) values of all."""
+        of_each = (texts[:, None].expand_as(finished), rows, tokens, log_p)
+        self.finished.append(_FinishedAtStep(length, *(values[finished] for values in of_each)))
+
+    def follow(self) -> FinishedHypotheses:
+        """All finished hypotheses, read from their last token to their first."""
+        lengths = np.repeat([step.length for step in self.finished], [len(step.rows) for step in self.finished])
+        texts, current, last, log_p = (torch.cat(x).cpu().numpy() for x in list(zip(*self.finished, strict=True))[1:])
+        parents, chosen = ([x.cpu().numpy() for x in steps] for steps in (self.rows, self.tokens))
+        tokens = np.zeros((len(lengths), lengths.max(initial=0)), np.int64)
+        rows = np.zeros_like(tokens)
+        tokens[np.arange(len(lengths)), lengths - 1] = last
+        for t in reversed(range(tokens.shape[1])):
+            reached = slice(
+                int(np.searchsorted(lengths, t, side="right")), None
+            )  # the hypotheses of more than t tokens
+            rows[reached, t] = current[reached]
             if t:
-                rows[:reached] = parents[t - 1][at]
-        return sentences, log_p, lengths, tokens, attention
-
-
-def _ranked(trail: Trail, ensemble: Ensemble, source: Tensor, settings: DecodingConfig) -> list[list[Hypothesis]]:
-    found: list[list[Hypothesis]] = [[] for _ in range(len(source))]
-    sizes = (source != PAD).sum(1).tolist()
-    sentences, log_p, lengths, tokens, attention = trail.followed()
-    for i in reversed(range(len(sentences))):  # in the order they finished: the first of equals is the better one
-        sentence, length = int(sentences[i]), int(lengths[i])
-        seen = attention[i, :length, :, : sizes[sentence]] if attention is not None else None
-        found[sentence].append(hypothesis(ensemble, tokens[i, 1:length].tolist(), float(log_p[i]), seen, settings))
-    if not all(found):
-        raise NotFiniteError
-    return [sorted(h, key=lambda h: -h.score)[: settings.n_best] for h in found]
-
-
-def hypothesis(
-    ensemble: Ensemble, tokens: list[int], log_p: float, attention: np.ndarray | None, settings: DecodingConfig
-) -> Hypothesis:
-    """A finished hypothesis from the attention (T + 1, A, S) of its steps, ranked by `settings`."""
-    mean = attention.mean(1) if attention is not None else None
-    ranked = score(log_p, len(tokens) + 1, mean, settings)
-    if attention is None or not settings.alignments:
-        return Hypothesis(tokens, ranked)
-    return Hypothesis(tokens, ranked, mean, ensemble.alignment(attention, settings.aligned_step))
+                tokens[reached, t - 1] = chosen[t - 1][current[reached]]
+                current[reached] = parents[t - 1][current[reached]]
+        return FinishedHypotheses(texts, log_p, lengths, tokens, rows)

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from data.batching import padded
 from data.tokenizer import BEGIN, END, PAD
-from lightning_modules.decoding.beam_search import beam_search
 from lightning_modules.decoding.ensemble import Ensemble, log_softmax
 from lightning_modules.decoding.hypotheses import DecodingConfig, Hypothesis, coverage_penalty, length_penalty
 from lightning_modules.decoding.sampling import sample
+from lightning_modules.decoding.translator_search import beam_search
 from lightning_modules.translators.base import Translator
 
 __all__ = [

@@ -5,9 +5,10 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedModel
 
 from core.errors import InputError
-from lightning_modules.language_model.generation import GenerateConfig, SharedCache, generate
+from lightning_modules.language_model.generation import GenerateConfig, generate
+from lightning_modules.language_model.shared_cache import SharedCache
 from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, PrefixConfig, build, transformers_generate
-from lightning_modules.shared_prompt import attention as packing
+from lightning_modules.shared_prompt.reading import shared_prompt_attention
 
 END = 2
 LONGEST = 9
@@ -108,7 +109,7 @@ def test_scores_that_are_not_finite_are_an_error(
 
 
 def test_a_prompt_is_kept_once_for_all_its_beams(base: PreTrainedModel, prompts: list[list[int]]) -> None:
-    cache = SharedCache(base, adapter_of(base, "prefix"), prompts, beam=5, steps=LONGEST)
+    cache = SharedCache(base, adapter_of(base, "prefix"), prompts, beam_size=5, max_new_tokens=LONGEST)
     assert cache.block.shape[2] == len(prompts)
     assert cache.block.shape[4] == 4 + max(map(len, prompts)) + 5 * LONGEST
 
@@ -116,8 +117,10 @@ def test_a_prompt_is_kept_once_for_all_its_beams(base: PreTrainedModel, prompts:
 def test_the_base_has_its_own_attention_afterwards(base: PreTrainedModel, prompts: list[list[int]]) -> None:
     text = torch.tensor([prompts[4]])
     before = base(text).logits
-    packing.prepare(base)  # as training leaves it
-    generate(base, NoPrefix(), prompts, END, GenerateConfig(beam_size=2, max_new_tokens=3))
+    config = GenerateConfig(beam_size=2, max_new_tokens=3)
+    written = generate(base, NoPrefix(), prompts, END, config)
+    with shared_prompt_attention(base):  # in the middle of training
+        assert generate(base, NoPrefix(), prompts, END, config) == written
     torch.testing.assert_close(base(text).logits, before)
 
 
