@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ from lightning_modules.reward_model.module import (
     response_rewards,
     split_into_pairs,
 )
-from lightning_modules.shared_prompt import attention as packing
+from lightning_modules.shared_prompt.reading import shared_prompt_attention
 
 set_up_process()
 
@@ -184,18 +185,17 @@ def _ours(
     """Seconds of each update. Both of our systems take the same loop; rows are batched by the same budget of tokens."""
     separate = loss is _one_forward_loss
     module = RewardModelModule(_model(), RewardTrainingConfig(), len(groups) // size)
-    if separate:
-        packing.release(module.model)
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-5)
     seconds = []
     for start in range(0, len(groups), size):
         before = time.perf_counter()
         chosen = sorted(groups[start : start + size], key=len)
         optimizer.zero_grad()
-        for part in (
-            _parts(chosen, budget) if separate else next(iter(RankingLoader(chosen, size, budget, shuffle=False)))
-        ):
-            (loss(module, part).sum() / size).backward()
+        with nullcontext() if separate else shared_prompt_attention(module.model):
+            for part in (
+                _parts(chosen, budget) if separate else next(iter(RankingLoader(chosen, size, budget, shuffle=False)))
+            ):
+                (loss(module, part).sum() / size).backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
         seconds.append(time.perf_counter() - before)
@@ -256,11 +256,9 @@ def _difference(groups: list[EncodedRanking]) -> dict[str, float]:
     for separate in (False, True):
         model.zero_grad()
         if separate:
-            packing.release(model)
             reward = torch.cat([model(torch.tensor([g.prompt + r])).logits[0] for g in groups for r in g.responses])
         else:
-            packing.prepare(model)
-            reward = response_rewards(model, batch_rankings(groups).trees)
+            reward = response_rewards(model, batch_rankings(groups).row)
         batch = batch_rankings(groups)
         loss = ranking_loss(
             reward.new_zeros(batch.ranks.numel()).index_put((batch.place,), reward).view_as(batch.ranks), batch.ranks

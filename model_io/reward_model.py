@@ -26,7 +26,7 @@ from data.tokenizer import load_tokenizer
 from lightning_modules.language_model.prompts import end_token
 from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, Prefix, longest_text
 from lightning_modules.reward_model.module import score
-from lightning_modules.shared_prompt import attention as packing
+from lightning_modules.shared_prompt.reading import check_shared_prompts
 from model_io.files import AGAIN, WEIGHTS, check_seal, read_config, weights, write_sealed_config
 from model_io.language_model import from_pretrained
 from model_io.prefix import PREFIX
@@ -131,7 +131,7 @@ def save_reward_model(
     temperature: float | None,
 ) -> None:
     """Writes model, tokenizer, frame, bias and temperature, and the prefix where there is one."""
-    packing.release(model).save_pretrained(folder)
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     if isinstance(adapter, Prefix):
         save_file({"P": adapter.flat().detach().cpu().contiguous()}, folder / PREFIX)
@@ -170,5 +170,6 @@ def load_reward_model(folder: Path) -> SavedReward:
     if config.prefix:
         flat = weights(folder / PREFIX, ("P",))["P"]
         adapter = prefix_adapter({"kind": "prefix"}, flat, model, folder / PREFIX).to(model.device).eval()
+    check_shared_prompts(model)
     tokenizer = load_tokenizer(folder)
-    return SavedReward(packing.prepare(model), tokenizer, config.frame, config.bias, config.temperature, adapter)
+    return SavedReward(model, tokenizer, config.frame, config.bias, config.temperature, adapter)

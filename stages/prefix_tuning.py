@@ -1,5 +1,6 @@
 """Stage `prefix_tuning`: one variant of adapting the base model. `python -m stages.prefix_tuning VARIANT`."""
 
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, cast
 
@@ -14,11 +15,11 @@ from data.arrow import read_split
 from lightning_modules.language_model.generation import GenerateConfig, generate
 from lightning_modules.prefix_tuning.fine_tuning import FineTuningModule
 from lightning_modules.prefix_tuning.gradient_checkpointing import checkpoint_layers
-from lightning_modules.prefix_tuning.module import PrefixTuningModule, example_loader, target_loss
+from lightning_modules.prefix_tuning.module import PrefixTuningModule, padded_loader, target_loss
 from lightning_modules.prefix_tuning.prefix import Adapter, build, check_output_layer, longest_text
 from lightning_modules.prefix_tuning.task import Input, read_inputs
-from lightning_modules.shared_prompt import attention as packing
-from lightning_modules.shared_prompt.examples import tree_loader
+from lightning_modules.shared_prompt.examples import shared_prompt_loader
+from lightning_modules.shared_prompt.reading import check_shared_prompts, shared_prompt_attention
 from metrics.generation.scores import generation_scores
 from model_io.files import DEVICE, count_parameters, weight_files
 from model_io.language_model import load_causal_model
@@ -59,9 +60,10 @@ def main() -> None:
         validation = read("validation", task.validation_examples, seed=this.params.seed)
         tested = read("test", None, inputs=task.test_examples, seed=this.params.seed)
         budget = variant.training.batch_tokens
-        loader = _loader(this, base, adapter, train, variant, longest, budget, seed=seed, share=share())
-        aside = partial(_loader, variant=variant, longest=longest, budget=HELD_OUT_BUDGET, shuffle=False)
-        held_out, test = (aside(this, base, adapter, part) for part in (validation, tested))
+        shares_prompts = _can_share_prompts(this, base, adapter, variant)
+        make_loader = partial(_loader, adapter, shares_prompts, variant, longest)
+        loader = make_loader(train, budget, seed=seed, share=share())
+        held_out, test = (make_loader(part, HELD_OUT_BUDGET, shuffle=False) for part in (validation, tested))
         fitting = _fitting(this, tested, longest)
         module: PrefixTuningModule | FineTuningModule
         if variant.kind in ("full", "top_layers"):
@@ -72,7 +74,8 @@ def main() -> None:
         trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
         learned: dict[str, Any] = {"seconds": 0.0}
         if trained:
-            learned = fit(this, module, loader, held_out, variant.training)
+            with shared_prompt_attention(base) if shares_prompts else nullcontext():
+                learned = fit(this, module, loader, held_out, variant.training)
         for trainable in (module, base, adapter):  # a trainer gives them back on the CPU
             cast(torch.nn.Module, trainable).to(DEVICE).eval()
         examples = sum(len(i.targets) for i in train)
@@ -103,33 +106,39 @@ def _initial(this: Stage, tokenizer: Any, variant: VariantConfig) -> list[int] |
     return tokens
 
 
-def _loader(
-    this: Stage,
-    base: PreTrainedModel,
-    adapter: Adapter,
-    inputs: list[Input],
-    variant: VariantConfig,
-    longest: int,
-    budget: int,
-    **options: Any,
-) -> Loader:
-    """Packed trees; padded rows where the base's attention cannot be packed."""
+def _can_share_prompts(this: Stage, base: PreTrainedModel, adapter: Adapter, variant: VariantConfig) -> bool:
+    """Whether the base reads an input once for all its references; says why not. Raises InputError where the variant needs it."""
     try:
-        packing.release(packing.prepare(base))
+        check_shared_prompts(base)
     except InputError as error:
         if adapter.infix or variant.gradient_checkpointing:
             raise
         print(f"{this.name}: {error} Training reads padded rows.", flush=True)
-        return example_loader([(i.prompt, t) for i in inputs for t in i.targets], budget, **options)
-    groups = [(i.prompt, i.targets) for i in inputs]
-    return tree_loader(groups, adapter.layout(variant.share_references), budget, longest=longest, **options)
+        return False
+    return True
+
+
+def _loader(
+    adapter: Adapter,
+    shares_prompts: bool,
+    variant: VariantConfig,
+    longest: int,
+    inputs: list[Input],
+    batch_tokens: int,
+    **options: Any,
+) -> Loader:
+    """Rows of shared prompts; padded rows where the base cannot share them."""
+    if not shares_prompts:
+        return padded_loader([(i.prompt, t) for i in inputs for t in i.targets], batch_tokens, **options)
+    examples = [(i.prompt, i.targets) for i in inputs]
+    arranged = adapter.layout(variant.share_references)
+    return shared_prompt_loader(examples, arranged, batch_tokens, max_length=longest, **options)
 
 
 def _saved(
     this: Stage, base: PreTrainedModel, tokenizer: Any, adapter: Adapter, variant: VariantConfig, trained: int
 ) -> dict[str, Any]:
     """Writes what is kept of the variant; returns how much it is. A fine-tuned base is a model folder of its own."""
-    packing.release(base)
     kept = adapter.flat().numel()
     if variant.kind not in ("full", "top_layers"):
         save_prefix(this.out, variant.kind, adapter, layout.BASE_MODEL, this.params.prefix_tuning.template)
@@ -170,7 +179,6 @@ def _test(
         moved = batch.to(base.device) if hasattr(batch, "to") else {k: v.to(base.device) for k, v in batch.items()}
         batch_loss, count = target_loss(base, adapter, moved)
         loss, tokens = loss + float(batch_loss), tokens + count
-    packing.release(base)
     task = this.params.prefix_tuning
     most, cut = task.max_new_tokens, 0
     settings = GenerateConfig(beam_size=task.beam_size, length_penalty=task.length_penalty, max_new_tokens=most)

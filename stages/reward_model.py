@@ -13,14 +13,15 @@ from data.comparisons.collection import read_collection
 from data.comparisons.encoding import EncodedRanking, Frame, encode_rankings
 from data.comparisons.splitting import PARTS, labeler_folds, split_by_prompt
 from data.tokenizer import load_tokenizer
+from lightning_modules.language_model.top_layers import train_only_top_layers
 from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, Prefix, longest_text
 from lightning_modules.reward_model.module import (
     RankingLoader,
     RewardModelModule,
     score,
     split_into_pairs,
-    train_only_top,
 )
+from lightning_modules.shared_prompt.reading import shared_prompt_attention
 from metrics.bleu_chrf import sentence_chrf
 from metrics.rankings import accuracy, best_of_n, compare, evaluate, padded, temperature
 from model_io.files import DEVICE, count_parameters
@@ -75,7 +76,8 @@ def main() -> None:
         validation = RankingLoader(parts["validation"].rankings, settings.batch_size, budget, shuffle=False)
         module = RewardModelModule(model, settings.training, len(train), settings.loss, adapter)
         module.train()  # a model from a folder comes in evaluation mode, without its dropout
-        learned = fit(this, module, train, validation, settings.training, settings.validations)
+        with shared_prompt_attention(model):
+            learned = fit(this, module, train, validation, settings.training, settings.validations)
 
         module.to(DEVICE).eval()  # the trainer gives it back on the CPU
         scores = {name: _scores(model, part, adapter) for name, part in parts.items() if name != "train"}
@@ -158,7 +160,7 @@ def _sampled(points: list[EncodedRanking], share: float, seed: int) -> list[Enco
 def _adapter(model: Any, settings: RewardModelConfig) -> Adapter:
     """Freezes what is not to learn, and makes the prefix where that is what learns."""
     if settings.trainable == "top_layers":
-        train_only_top(model, settings.num_top_layers)
+        train_only_top_layers(model, settings.num_top_layers, output=True)
     if settings.trainable != "prefix":
         return NoPrefix()
     model.base_model.requires_grad_(False)

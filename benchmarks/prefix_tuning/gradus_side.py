@@ -1,4 +1,4 @@
-"""This project's side: the base and a prefix read by its stages, trained packed, written by its beam search."""
+"""This project's side: the base and a prefix read by its stages, trained on shared prompts, written by its beam search."""
 
 import json
 import sys
@@ -13,7 +13,8 @@ from benchmarks import memory
 from benchmarks.prefix_tuning.task import BEAM, PROMPTS, TOKENS, timed
 from lightning_modules.language_model.generation import GenerateConfig, generate
 from lightning_modules.prefix_tuning.module import target_loss
-from lightning_modules.shared_prompt.examples import Group, batch_examples
+from lightning_modules.shared_prompt.examples import EncodedInput, batch_examples
+from lightning_modules.shared_prompt.reading import shared_prompt_attention
 from model_io.language_model import load_causal_model
 from model_io.prefix import load_prefix
 
@@ -42,23 +43,24 @@ def main() -> None:
 
 def train(base: Any, adapter: Any, batches: list[list[Any]], share: bool) -> list[float]:
     """Seconds of each update."""
-    packed = [batch_examples(groups(batch, share), adapter.layout(share)) for batch in batches]
+    rows = [batch_examples(encoded_inputs(batch, share), adapter.layout(share)) for batch in batches]
 
     def loss(batch: Any) -> torch.Tensor:
         total, count = target_loss(base, adapter, batch)
         return total / count
 
-    return timed(loss, packed, list(adapter.train().requires_grad_(True).parameters()))
+    with shared_prompt_attention(base):
+        return timed(loss, rows, list(adapter.train().requires_grad_(True).parameters()))
 
 
-def groups(batch: list[Any], share: bool) -> list[Group]:
+def encoded_inputs(batch: list[Any], share: bool) -> list[EncodedInput]:
     """Inputs with their references of this batch; one by one unless shared."""
-    found: list[tuple[list[int], list[list[int]]]] = []
+    inputs: list[tuple[list[int], list[list[int]]]] = []
     for prompt, target in batch:
-        if not share or not found or found[-1][0] != prompt:
-            found.append((prompt, []))
-        found[-1][1].append(target)
-    return list(found)
+        if not share or not inputs or inputs[-1][0] != prompt:
+            inputs.append((prompt, []))
+        inputs[-1][1].append(target)
+    return list(inputs)
 
 
 if __name__ == "__main__":

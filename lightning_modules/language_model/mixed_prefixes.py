@@ -21,7 +21,7 @@ from lightning_modules.prefix_tuning.prefix import (
     cache_shape,
     key_values,
 )
-from lightning_modules.shared_prompt import attention as packing
+from lightning_modules.shared_prompt.row import Prefixes
 
 
 class MixedPrefixes:
@@ -57,9 +57,9 @@ class MixedPrefixes:
                 raise InputError(f"row {row}: unknown prefix '{name}' - {nearest(name, self.names)}")
         return torch.tensor([self.names.index(name) for name in names], device=self.base.device)
 
-    def prefixes(self, names: Sequence[str]) -> packing.Prefixes:
-        """For packed trees, one name for each."""
-        return packing.Prefixes(self.layers, self.lengths, self.choose(names))
+    def prefixes(self, names: Sequence[str]) -> Prefixes:
+        """For a row of shared prompts, one name for each prompt."""
+        return Prefixes(self.layers, self.lengths, self.choose(names))
 
     def rows(self, names: Sequence[str]) -> "RowPrefixes":
         """For the rows of a batch, padded, one name for each."""

@@ -2,10 +2,9 @@
 
 from typing import Any, cast
 
-from torch import nn
 from transformers import PreTrainedModel
 
-from core.errors import InputError
+from lightning_modules.language_model.top_layers import train_only_top_layers
 from lightning_modules.prefix_tuning.module import target_loss
 from lightning_modules.prefix_tuning.prefix import NoPrefix
 from lightning_modules.shared_prompt.examples import ExampleBatch
@@ -28,7 +27,7 @@ class FineTuningModule(MaximumLikelihoodModule):
         self.strict_loading = False
         self.adapter = NoPrefix()
         if top_layers is not None:
-            train_only_top_layers(base, top_layers)
+            train_only_top_layers(base, top_layers, output=False)
 
     def loss(self, batch: ExampleBatch) -> tuple[Any, int]:
         return target_loss(cast(PreTrainedModel, self.trained), self.adapter, batch)
@@ -38,16 +37,3 @@ class FineTuningModule(MaximumLikelihoodModule):
         for name, p in self.named_parameters(remove_duplicate=False):
             if not p.requires_grad:
                 checkpoint["state_dict"].pop(name, None)
-
-
-def train_only_top_layers(base: PreTrainedModel, layers: int) -> None:
-    """Freezes all but the `layers` uppermost layers: embeddings, norms and the output layer too.
-
-    Raises:
-        InputError: the base has fewer layers.
-    """
-    stack = next(m for m in base.base_model.modules() if isinstance(m, nn.ModuleList))
-    if layers > len(stack):
-        raise InputError(f"top_layers: {layers}, but the base has {len(stack)} layers.")
-    base.requires_grad_(False)
-    stack[len(stack) - layers :].requires_grad_(True)

@@ -11,7 +11,6 @@ from transformers import PreTrainedModel
 from data.batching import TokenBudgetLoader, padded
 from lightning_modules.language_model.module import next_token_loss
 from lightning_modules.prefix_tuning.prefix import Adapter
-from lightning_modules.shared_prompt import attention as packing
 from lightning_modules.shared_prompt.examples import ExampleBatch
 from lightning_modules.training.config import TrainingConfig
 from lightning_modules.training.likelihood import MaximumLikelihoodModule
@@ -40,19 +39,18 @@ class PrefixTuningModule(MaximumLikelihoodModule):
 def target_loss(base: PreTrainedModel, adapter: Adapter, batch: ExampleBatch | dict[str, Tensor]) -> tuple[Tensor, int]:
     """Summed cross entropy of the target tokens, and their number.
 
-    A batch of `tree_loader` prepares the base for packing; `packing.release` it before it generates. One of `example_loader` is for bases that
-    packing refuses.
+    Batches of `padded_loader` are for bases that cannot share prompts.
     """
     layer = base.get_output_embeddings()
     if isinstance(batch, ExampleBatch):
-        states = adapter.packed_states(packing.prepare(base), batch)
+        states = adapter.row_states(base, batch)
         features = states.index_select(0, batch.predicting)
         bias = getattr(layer, "bias", None)
         return projected_cross_entropy(features, layer.weight, bias, batch.targets), len(features)
     return next_token_loss(adapter.states(base, batch["text"]), layer, batch["text"], batch["counted"])
 
 
-def example_loader(
+def padded_loader(
     examples: Sequence[tuple[list[int], list[int]]],
     budget: int,
     *,

@@ -22,8 +22,9 @@ from transformers import DynamicCache, GenerationConfig, PreTrainedModel
 from core.errors import InputError, NotFiniteError
 from data.batching import padded
 from lightning_modules.prefix_tuning.projection import PrefixConfig, PrefixProjection
-from lightning_modules.shared_prompt import attention as packing
-from lightning_modules.shared_prompt.examples import ExampleBatch, Layout
+from lightning_modules.shared_prompt.examples import ExampleBatch, ExampleLayout
+from lightning_modules.shared_prompt.reading import ordinary_evaluation, states
+from lightning_modules.shared_prompt.row import Prefixes
 
 
 class Prompting(Protocol):
@@ -50,7 +51,7 @@ class Adapter(nn.Module, ABC):
         """(B, T, d) last hidden states of `text` (B, T) under the adapted base; `text` is read after P, not around it."""
 
     @abstractmethod
-    def packed_states(self, base: PreTrainedModel, batch: ExampleBatch) -> Tensor:
+    def row_states(self, base: PreTrainedModel, batch: ExampleBatch) -> Tensor:
         """(N, d) last hidden states of a row of trees, made for this adapter's layout. The base is prepared for packing."""
 
     @abstractmethod
@@ -61,9 +62,9 @@ class Adapter(nn.Module, ABC):
         """Itself: every row has the same."""
         return self
 
-    def layout(self, share: bool = True) -> Layout:
+    def layout(self, share: bool = True) -> ExampleLayout:
         """How examples are packed for it."""
-        return Layout(virtual=0, infix=self.infix, share=share)
+        return ExampleLayout(virtual_tokens=0, infix=self.infix, share=share)
 
 
 class Prefix(PrefixProjection, Adapter):
@@ -77,21 +78,21 @@ class Prefix(PrefixProjection, Adapter):
         super().__init__(layers * 2 * heads * size, settings, initial)
         self.infix, self.dropout = settings.position == "infix", nn.Dropout(settings.dropout)
 
-    def prefixes(self) -> packing.Prefixes:
+    def prefixes(self) -> Prefixes:
         """P as packed trees read it, after dropout."""
         flat = self.dropout(self.flat())
         lengths = torch.tensor([len(flat)], device=flat.device)
         layers = key_values(flat, self.shape)
-        return packing.Prefixes([(k[None], v[None]) for k, v in layers], lengths, infix=self.infix)
+        return Prefixes([(k[None], v[None]) for k, v in layers], lengths, infix=self.infix)
 
     def states(self, base: PreTrainedModel, text: Tensor) -> Tensor:
         """(B, T, d) last hidden states of `text` after the prefix."""
         past = cache(self.dropout(self.flat()), self.shape, len(text))
-        states: Tensor = base.base_model(text, past_key_values=past, use_cache=True).last_hidden_state
-        return states
+        hidden: Tensor = base.base_model(text, past_key_values=past, use_cache=True).last_hidden_state
+        return hidden
 
-    def packed_states(self, base: PreTrainedModel, batch: ExampleBatch) -> Tensor:
-        return packing.states(base.base_model, batch.trees, self.prefixes())
+    def row_states(self, base: PreTrainedModel, batch: ExampleBatch) -> Tensor:
+        return states(base, batch.row, self.prefixes())
 
     def inputs(self, base: PreTrainedModel, text: Tensor, mask: Tensor, beams: int) -> dict[str, Any]:
         flat, rows = self.flat(), len(text)
@@ -131,21 +132,21 @@ class PromptEmbedding(Adapter):
         """P, (length, d)."""
         return self.P
 
-    def layout(self, share: bool = True) -> Layout:
-        return Layout(virtual=len(self.P), infix=self.infix, share=share)
+    def layout(self, share: bool = True) -> ExampleLayout:
+        return ExampleLayout(virtual_tokens=len(self.P), infix=self.infix, share=share)
 
     def states(self, base: PreTrainedModel, text: Tensor) -> Tensor:
         """(B, T, d) last hidden states of `text` after the prompt."""
         vectors = self.dropout(self.P).expand(len(text), -1, -1)
         embedded = torch.cat([vectors, base.get_input_embeddings()(text)], 1)
-        states: Tensor = base.base_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
-        return states[:, len(self.P) :]
+        hidden: Tensor = base.base_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
+        return hidden[:, len(self.P) :]
 
-    def packed_states(self, base: PreTrainedModel, batch: ExampleBatch) -> Tensor:
-        embedded = base.get_input_embeddings()(batch.trees.tokens)
-        vectors = self.dropout(self.P).repeat(len(batch.trees.trunk_lengths), 1).to(embedded.dtype)
+    def row_states(self, base: PreTrainedModel, batch: ExampleBatch) -> Tensor:
+        embedded = base.get_input_embeddings()(batch.row.tokens)
+        vectors = self.dropout(self.P).repeat(len(batch.row.prompt_lengths), 1).to(embedded.dtype)
         embedded = embedded.index_copy(1, batch.virtual, vectors[None])
-        return packing.states(base.base_model, batch.trees, embedded=embedded)
+        return states(base, batch.row, embedded=embedded)
 
     def inputs(self, base: PreTrainedModel, text: Tensor, mask: Tensor, beams: int) -> dict[str, Any]:
         parts = [self.P.expand(len(text), -1, -1), base.get_input_embeddings()(text)]
@@ -163,11 +164,11 @@ class NoPrefix(Adapter):
 
     def states(self, base: PreTrainedModel, text: Tensor) -> Tensor:
         """(B, T, d) last hidden states of `text`."""
-        states: Tensor = base.base_model(text, use_cache=False).last_hidden_state
-        return states
+        hidden: Tensor = base.base_model(text, use_cache=False).last_hidden_state
+        return hidden
 
-    def packed_states(self, base: PreTrainedModel, batch: ExampleBatch) -> Tensor:
-        return packing.states(base.base_model, batch.trees)
+    def row_states(self, base: PreTrainedModel, batch: ExampleBatch) -> Tensor:
+        return states(base, batch.row)
 
     def inputs(self, base: PreTrainedModel, text: Tensor, mask: Tensor, beams: int) -> dict[str, Any]:
         return {"input_ids": text, "attention_mask": mask}
@@ -207,7 +208,7 @@ def check_output_layer(base: PreTrainedModel) -> None:
     """
     ids, layer = torch.tensor([[1, 2]], device=base.device), base.get_output_embeddings()
     weight: Any = getattr(layer, "weight", None)
-    with packing.ordinary(base):
+    with ordinary_evaluation(base):
         expected = base(ids, use_cache=False).logits
         states = base.base_model(ids, use_cache=False).last_hidden_state
         linear = weight is not None and states.shape[-1] == weight.shape[1]
@@ -231,7 +232,7 @@ def cache_shape(base: PreTrainedModel) -> tuple[int, int, int]:
     Raises:
         InputError: the base keeps no keys and values, or others from layer to layer.
     """
-    with packing.ordinary(base):
+    with ordinary_evaluation(base):
         kept = base.base_model(torch.tensor([[1]], device=base.device), use_cache=True).get("past_key_values")
     layers = [(getattr(x, "keys", None), getattr(x, "values", None)) for x in getattr(kept, "layers", [])]
     shapes = {(x.shape[1], x.shape[3]) for layer in layers for x in layer if x is not None}
@@ -263,7 +264,7 @@ def activations(base: PreTrainedModel, words: Tensor) -> Tensor:
     `words` are token ids (L,) or vectors (L, d) of the embedding layer.
     """
     text = {"inputs_embeds" if words.is_floating_point() else "input_ids": words[None].to(base.device)}
-    with packing.ordinary(base):
+    with ordinary_evaluation(base):
         layers = base.base_model(**text, use_cache=True).past_key_values.layers
     both = torch.stack(
         [torch.stack([layer.keys[0], layer.values[0]]) for layer in layers]

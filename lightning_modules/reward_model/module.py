@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from data.batching import ResumableLoader
 from data.comparisons.encoding import EncodedRanking
 from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, Prefix
 from lightning_modules.reward_model.loss import PAPERS_LOSS, LossConfig, ranking_loss
-from lightning_modules.shared_prompt import attention as packing
+from lightning_modules.shared_prompt.reading import states
+from lightning_modules.shared_prompt.row import SharedPromptRow, shared_prompt_row
 from lightning_modules.training.config import TrainingConfig
 from lightning_modules.training.optimization import clip, optimization
 from metrics.rankings import accuracy, compare, log_loss
@@ -31,13 +32,13 @@ from metrics.rankings import accuracy, compare, log_loss
 class RankingBatch:
     """G rankings of at most K responses. R is the number of responses in all of them."""
 
-    trees: packing.Trees  # prompts and their responses
+    row: SharedPromptRow  # prompts and their responses
     place: Tensor  # (R,) where a response stands in the flattened (G, K)
     ranks: Tensor  # (G, K), 0 where there is no response or it is not ranked
     weight: Tensor  # (G,)
 
     def to(self, device: torch.device) -> "RankingBatch":
-        return RankingBatch(self.trees.to(device), self.place.to(device), self.ranks.to(device), self.weight.to(device))
+        return RankingBatch(self.row.to(device), self.place.to(device), self.ranks.to(device), self.weight.to(device))
 
 
 def batch_rankings(rankings: Sequence[EncodedRanking]) -> RankingBatch:
@@ -48,7 +49,7 @@ def batch_rankings(rankings: Sequence[EncodedRanking]) -> RankingBatch:
         ranks[i, : len(ranking.ranks)] = torch.tensor(ranking.ranks)
     place = torch.cat([i * most + torch.arange(len(g.responses)) for i, g in enumerate(rankings)])
     weight = torch.tensor([g.weight for g in rankings])
-    return RankingBatch(packing.pack([(g.prompt, g.responses) for g in rankings]), place, ranks, weight)
+    return RankingBatch(shared_prompt_row([(g.prompt, g.responses) for g in rankings]), place, ranks, weight)
 
 
 class RankingLoader(ResumableLoader):
@@ -117,7 +118,7 @@ class RewardModelModule(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.strict_loading = False  # checkpoints hold what learns, see `on_save_checkpoint`
-        self.model = packing.prepare(model)
+        self.model = model
         self.adapter = adapter or NoPrefix()
         self.settings, self.updates_per_epoch, self.loss_settings = settings, updates_per_epoch, loss
         self.collected: list[tuple[np.ndarray, np.ndarray]] = []
@@ -131,7 +132,7 @@ class RewardModelModule(pl.LightningModule):
 
     def rewards(self, batch: RankingBatch) -> Tensor:
         """(G, K) rewards, each response forwarded once; zero where there is no response."""
-        found = response_rewards(self.model, batch.trees, self.adapter)
+        found = response_rewards(self.model, batch.row, self.adapter)
         return found.new_zeros(batch.ranks.numel()).index_put((batch.place,), found).view_as(batch.ranks)
 
     def training_step(self, update: list[RankingBatch], batch_idx: int) -> dict[str, Any]:
@@ -148,7 +149,7 @@ class RewardModelModule(pl.LightningModule):
         optimizer.step()
         scheduler: Any = self.lr_schedulers()
         scheduler.step()
-        return {"loss": total, "train_loss": total, "tokens": sum(batch.trees.tokens.numel() for batch in update)}
+        return {"loss": total, "train_loss": total, "tokens": sum(batch.row.tokens.numel() for batch in update)}
 
     def validation_step(self, update: list[RankingBatch], batch_idx: int) -> None:
         for batch in update:
@@ -169,15 +170,14 @@ class RewardModelModule(pl.LightningModule):
                 checkpoint["state_dict"].pop(name, None)
 
 
-def response_rewards(model: PreTrainedModel, trees: packing.Trees, adapter: Adapter | None = None) -> Tensor:
+def response_rewards(model: PreTrainedModel, row: SharedPromptRow, adapter: Adapter | None = None) -> Tensor:
     """(R,) the scalar head's value at the last token of each response, in float32.
 
     `model` is a sequence classification model with one label, prepared for packing: the scalar head takes the place of the
     unembedding.
     """
     prefixes = adapter.prefixes() if isinstance(adapter, Prefix) else None
-    states = packing.states(model.base_model, trees, prefixes)
-    last = states[trees.ends()].float()
+    last = states(model, row, prefixes)[row.ends()].float()
     with torch.autocast(last.device.type, enabled=False):  # half precision would round differences of rewards away
         scores: Tensor = model.get_submodule("score")(last)
     return scores.squeeze(1)
@@ -195,17 +195,9 @@ def score(
     found: list[np.ndarray] = [np.zeros(0)] * len(cases)
     order = {id(case): i for i, case in enumerate(cases)}
     for part in micro_batches(cases, budget):
-        trees = packing.pack([(case.prompt, case.responses) for case in part]).to(model.device)
-        values = response_rewards(model, trees, adapter).cpu().numpy()
+        row = shared_prompt_row([(case.prompt, case.responses) for case in part]).to(model.device)
+        values = response_rewards(model, row, adapter).cpu().numpy()
         ends = np.cumsum([len(case.responses) for case in part])
         for case, own in zip(part, np.split(values, ends[:-1]), strict=True):
             found[order[id(case)]] = own
     return found
-
-
-def train_only_top(model: PreTrainedModel, layers: int) -> None:
-    """Freezes the embeddings and all but the `layers` uppermost layers; the final norm and the scalar head learn too."""
-    stack = next(m for m in model.base_model.modules() if isinstance(m, nn.ModuleList))
-    frozen = [*stack[: max(0, len(stack) - layers)], *(m for m in model.modules() if isinstance(m, nn.Embedding))]
-    for module in frozen:
-        module.requires_grad_(False)

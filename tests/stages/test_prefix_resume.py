@@ -16,7 +16,8 @@ from lightning_modules.prefix_tuning.fine_tuning import FineTuningModule
 from lightning_modules.prefix_tuning.gradient_checkpointing import checkpoint_layers
 from lightning_modules.prefix_tuning.module import PrefixTuningModule
 from lightning_modules.prefix_tuning.prefix import build
-from lightning_modules.shared_prompt.examples import Group, tree_loader
+from lightning_modules.shared_prompt.examples import EncodedInput, shared_prompt_loader
+from lightning_modules.shared_prompt.reading import shared_prompt_attention
 from stages.framework import layout
 from stages.framework.params import VariantConfig, load_params
 from stages.framework.stage import Stage, read_json
@@ -43,13 +44,13 @@ def stage(project: Path) -> Stage:
     return Stage(name, "prefix", load_params(), project, StageRun(name), "key")
 
 
-def groups() -> list[Group]:
+def inputs() -> list[EncodedInput]:
     """Inputs with three targets each, of lengths of their own."""
     random = np.random.default_rng(0)
 
     def text(shortest: int) -> list[int]:
-        found: list[int] = random.integers(4, 30, random.integers(shortest, 9)).tolist()
-        return found
+        tokens: list[int] = random.integers(4, 30, random.integers(shortest, 9)).tolist()
+        return tokens
 
     return [(text(2), [text(1) for _ in range(3)]) for _ in range(24)]
 
@@ -66,9 +67,9 @@ def train(stage: Stage, kind: str, killed_at: int | None = None) -> dict[str, An
     adapter = build(variant.kind, base, variant, [5, 6] if variant.prompt_tuning_init_text else None)
     if variant.gradient_checkpointing:
         checkpoint_layers(base)
-    examples, shape, budget = groups(), adapter.layout(), variant.training.batch_tokens
-    loader = tree_loader(examples[:18], shape, budget, longest=30, seed=5)
-    held_out = tree_loader(examples[18:], shape, budget, longest=30, shuffle=False)
+    examples, shape, batch_tokens = inputs(), adapter.layout(), variant.training.batch_tokens
+    loader = shared_prompt_loader(examples[:18], shape, batch_tokens, max_length=30, seed=5)
+    held_out = shared_prompt_loader(examples[18:], shape, batch_tokens, max_length=30, shuffle=False)
     learning: type[FineTuningModule | PrefixTuningModule] = FineTuningModule if of_base else PrefixTuningModule
 
     class Killed(learning):  # type: ignore[misc, valid-type]
@@ -83,7 +84,8 @@ def train(stage: Stage, kind: str, killed_at: int | None = None) -> dict[str, An
     else:
         module = Killed(base, adapter, variant.training, len(loader))
     stage.when_done = []
-    learned = fit(stage, module, loader, held_out, variant.training)
+    with shared_prompt_attention(base):
+        learned = fit(stage, module, loader, held_out, variant.training)
     return {
         "P": adapter.flat().detach().clone(),
         "weights": {name: p.detach().clone() for name, p in module.named_parameters()},

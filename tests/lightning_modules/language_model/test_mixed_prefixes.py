@@ -9,7 +9,8 @@ from data.batching import padded
 from lightning_modules.language_model.generation import GenerateConfig, generate
 from lightning_modules.language_model.mixed_prefixes import MixedPrefixes
 from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, PrefixConfig, build, transformers_generate
-from lightning_modules.shared_prompt import attention as packing
+from lightning_modules.shared_prompt.reading import states
+from lightning_modules.shared_prompt.row import shared_prompt_row
 
 TEXTS = [[7, 8], [9, 10, 11, 12], [13], [14, 15, 16], [17, 18]]
 NAMES = ["short", "long", "words", "none", "long"]
@@ -52,17 +53,15 @@ def test_rows_are_what_they_are_with_their_prefix_alone(base: PreTrainedModel, a
         torch.testing.assert_close(row[: len(text)], alone, rtol=1e-5, atol=1e-5)
 
 
-def test_trees_are_what_they_are_with_their_prefix_alone(base: PreTrainedModel, adapters: dict[str, Adapter]) -> None:
-    mixed = MixedPrefixes(base, adapters)
-    trees = [(text, [[19, 20], [21]]) for text in TEXTS]
-    ends = packing.states(packing.prepare(base).base_model, packed := packing.pack(trees), mixed.prefixes(NAMES))
-    found = ends[packed.ends()]
-    packing.release(base)
-    rows = [
-        (name, [*text, *branch]) for name, (text, branches) in zip(NAMES, trees, strict=True) for branch in branches
-    ]
-    for state, (name, row) in zip(found, rows, strict=True):
-        alone = adapters[name].states(base, torch.tensor([row]))[0, -1]
+def test_shared_prompts_are_what_they_are_with_their_prefix_alone(
+    base: PreTrainedModel, adapters: dict[str, Adapter]
+) -> None:
+    continuations = [[19, 20], [21]]
+    row = shared_prompt_row([(text, continuations) for text in TEXTS])
+    ends = states(base, row, MixedPrefixes(base, adapters).prefixes(NAMES))[row.ends()]
+    separate = [(name, [*text, *c]) for name, text in zip(NAMES, TEXTS, strict=True) for c in continuations]
+    for state, (name, text) in zip(ends, separate, strict=True):
+        alone = adapters[name].states(base, torch.tensor([text]))[0, -1]
         torch.testing.assert_close(state, alone, rtol=1e-5, atol=1e-5)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from lightning_modules.prefix_tuning.module import PrefixTuningModule
 from lightning_modules.prefix_tuning.prefix import PrefixConfig, build
-from lightning_modules.shared_prompt.examples import tree_loader
+from lightning_modules.shared_prompt.examples import shared_prompt_loader
 from lightning_modules.training.config import TrainingConfig
 
 SETTINGS = TrainingConfig(optimizer="sgd", learning_rate=0.5, lr_scheduler_type="constant", max_grad_norm=None)
@@ -28,8 +28,8 @@ def module_and_loader(rank: int = 0, processes: int = 1) -> tuple[PrefixTuningMo
     adapter = build(
         "prefix", base, PrefixConfig(num_virtual_tokens=3, projection_input_size=8, encoder_hidden_size=8), None
     )
-    groups = [([5 + i, 9], [[10 + i, 11, 2]] * (1 + i % 3)) for i in range(9)]
-    loader = tree_loader(groups, adapter.layout(), 24, longest=50, share=(rank, processes))
+    inputs = [([5 + i, 9], [[10 + i, 11, 2]] * (1 + i % 3)) for i in range(9)]
+    loader = shared_prompt_loader(inputs, adapter.layout(), 24, max_length=50, share=(rank, processes))
     return PrefixTuningModule(base, adapter, SETTINGS, len(loader)), loader
 
 

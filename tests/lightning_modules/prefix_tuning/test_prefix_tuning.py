@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, CohereConfig, GPT2Config, LlamaConfig, PreTrainedModel
 
 from core.errors import InputError
-from lightning_modules.prefix_tuning.module import PrefixTuningModule, example_loader
+from lightning_modules.prefix_tuning.module import PrefixTuningModule, padded_loader
 from lightning_modules.prefix_tuning.prefix import (
     NoPrefix,
     Prefix,
@@ -19,7 +19,6 @@ from lightning_modules.prefix_tuning.prefix import (
     longest_text,
     transformers_generate,
 )
-from lightning_modules.shared_prompt import attention as packing
 from lightning_modules.shared_prompt.examples import batch_examples
 from lightning_modules.training.config import TrainingConfig
 
@@ -83,7 +82,7 @@ def test_training_lowers_the_loss_and_leaves_the_base_as_it_was(base: PreTrained
         1,
     )
     assert not [n for n, _ in module.named_parameters() if not n.startswith("trained.")]
-    batches = list(example_loader(EXAMPLES, 100, shuffle=False))
+    batches = list(padded_loader(EXAMPLES, 100, shuffle=False))
     optimizer = torch.optim.Adam(module.parameters(), lr=0.02)
     losses = []
     for _ in range(30):
@@ -152,8 +151,7 @@ def test_an_infix_is_written_after_as_it_was_trained(base: PreTrainedModel, vari
         if not written:
             continue
         batch = batch_examples([(prompt, [written])], adapter.layout())
-        states = adapter.packed_states(packing.prepare(base), batch)[batch.predicting]
-        packing.release(base)
+        states = adapter.row_states(base, batch)[batch.predicting]
         assert base.get_output_embeddings()(states).argmax(-1).tolist() == written
 
 
@@ -165,7 +163,7 @@ def test_the_loss_is_that_of_the_target_alone(base: PreTrainedModel) -> None:
         text = torch.tensor([prompt + target])
         log_p = torch.log_softmax(base.get_output_embeddings()(adapter.states(base, text)), -1)[0]
         total -= sum(log_p[len(prompt) - 1 + i, token].item() for i, token in enumerate(target))
-    (batch,) = example_loader(EXAMPLES, 100, shuffle=False)
+    (batch,) = padded_loader(EXAMPLES, 100, shuffle=False)
     assert module.loss(batch)[0].item() == pytest.approx(total, rel=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""Packed examples against separate rows: the same loss and gradient, for every adapter, shared or not."""
+"""Examples of shared prompts against separate rows: the same loss and gradient, for every adapter, shared or not."""
 
 import copy
 from typing import Any
@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, DynamicCache, GPT2Config, LlamaCo
 from core.errors import InputError
 from lightning_modules.prefix_tuning.module import target_loss
 from lightning_modules.prefix_tuning.prefix import Adapter, PrefixConfig, PromptEmbedding, build, cache, cache_shape
-from lightning_modules.shared_prompt import attention as packing
-from lightning_modules.shared_prompt.examples import Group, Layout, batch_examples, tree_loader
+from lightning_modules.shared_prompt.examples import EncodedInput, ExampleLayout, batch_examples, shared_prompt_loader
+from lightning_modules.shared_prompt.reading import shared_prompt_attention
 
 END = 2
 CONFIGS = {
@@ -46,7 +46,7 @@ def adapter(request: pytest.FixtureRequest, base: PreTrainedModel) -> Adapter:
     return build(kind, base, PrefixConfig(num_virtual_tokens=3, **settings), [5, 6, 7])
 
 
-def groups(counts: tuple[int, ...] = (3, 1, 5, 2), seed: int = 0) -> list[Group]:
+def inputs(counts: tuple[int, ...] = (3, 1, 5, 2), seed: int = 0) -> list[EncodedInput]:
     random = np.random.default_rng(seed)
 
     def text(shortest: int) -> list[int]:
@@ -78,7 +78,7 @@ def naive_logits(base: PreTrainedModel, adapter: Adapter, prompt: list[int], tar
     return scores
 
 
-def naive_loss(base: PreTrainedModel, adapter: Adapter, cases: list[Group]) -> torch.Tensor:
+def naive_loss(base: PreTrainedModel, adapter: Adapter, cases: list[EncodedInput]) -> torch.Tensor:
     total = torch.zeros(())
     for prompt, targets in cases:
         for target in targets:
@@ -87,7 +87,7 @@ def naive_loss(base: PreTrainedModel, adapter: Adapter, cases: list[Group]) -> t
     return total
 
 
-def singles(cases: list[Group]) -> list[Group]:
+def singles(cases: list[EncodedInput]) -> list[EncodedInput]:
     return [(prompt, [target]) for prompt, targets in cases for target in targets]
 
 
@@ -99,42 +99,44 @@ def gradients(adapter: Adapter, loss: torch.Tensor) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("share", [True, False])
 def test_loss_and_gradient_are_those_of_separate_rows(base: PreTrainedModel, adapter: Adapter, share: bool) -> None:
-    cases = groups()
+    cases = inputs()
     expected = naive_loss(base, adapter, cases)
     by_rows = gradients(adapter, expected)
     batch = batch_examples(cases if share else singles(cases), adapter.layout(share))
     found, tokens = target_loss(base, adapter, batch)
     assert (tokens, batch.examples) == (sum(len(t) for _, targets in cases for t in targets), 11)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    by_trees = gradients(adapter, found)
-    assert by_trees.keys() == by_rows.keys()
+    by_shared_prompts = gradients(adapter, found)
+    assert by_shared_prompts.keys() == by_rows.keys()
     for name, gradient in by_rows.items():
-        torch.testing.assert_close(by_trees[name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()))
+        torch.testing.assert_close(
+            by_shared_prompts[name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max())
+        )
     assert all(p.grad is None for p in base.parameters())
 
 
 @pytest.mark.parametrize("share", [True, False])
 def test_targets_of_the_end_token_alone(base: PreTrainedModel, adapter: Adapter, share: bool) -> None:
-    cases: list[Group] = [([7, 8], [[END]]), ([9, 10, 11], [[END]])]
+    cases: list[EncodedInput] = [([7, 8], [[END]]), ([9, 10, 11], [[END]])]
     expected = naive_loss(base, adapter, cases)
     found, _ = target_loss(base, adapter, batch_examples(cases, adapter.layout(share)))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_an_input_is_read_once_and_a_targets_last_token_never(base: PreTrainedModel) -> None:
-    cases = groups()
+    cases = inputs()
     none = build("none", base, PrefixConfig(), None)
     prompts, targets = sum(len(p) for p, _ in cases), [len(t) - 1 for _, ts in cases for t in ts]
     shared = batch_examples(cases, none.layout(True))
-    assert shared.trees.tokens.numel() == prompts + sum(targets)
+    assert shared.row.tokens.numel() == prompts + sum(targets)
     unshared = batch_examples(singles(cases), none.layout(False))
-    assert unshared.trees.tokens.numel() == sum(len(p) * len(ts) for p, ts in cases) + sum(targets)
+    assert unshared.row.tokens.numel() == sum(len(p) * len(ts) for p, ts in cases) + sum(targets)
 
 
 def test_gradient_checkpointing_gives_the_same_loss_and_gradient(base: PreTrainedModel, adapter: Adapter) -> None:
     from lightning_modules.prefix_tuning.gradient_checkpointing import checkpoint_layers
 
-    batch = batch_examples(groups(), adapter.layout())
+    batch = batch_examples(inputs(), adapter.layout())
     plain, _ = target_loss(base, adapter, batch)
     expected = gradients(adapter, plain)
     kept = checkpoint_layers(base)
@@ -143,9 +145,10 @@ def test_gradient_checkpointing_gives_the_same_loss_and_gradient(base: PreTraine
     base.base_model.get_submodule(
         "layers.0.mlp" if hasattr(base.base_model, "layers") else "h.0.mlp"
     ).register_forward_pre_hook(lambda *_: runs.append(1))
-    loss, _ = target_loss(base, adapter, batch)
+    with shared_prompt_attention(base):
+        loss, _ = target_loss(base, adapter, batch)
+        found = gradients(adapter, loss)
     torch.testing.assert_close(loss, plain, rtol=0, atol=0)
-    found = gradients(adapter, loss)
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-6, atol=1e-7)
@@ -153,7 +156,7 @@ def test_gradient_checkpointing_gives_the_same_loss_and_gradient(base: PreTraine
 
 
 def test_half_precision_autocast_is_near(base: PreTrainedModel, adapter: Adapter) -> None:
-    batch = batch_examples(groups(), adapter.layout())
+    batch = batch_examples(inputs(), adapter.layout())
     expected, tokens = target_loss(base, adapter, batch)
     exact = gradients(adapter, expected)
     with torch.autocast("cpu", torch.bfloat16):
@@ -167,26 +170,26 @@ def test_half_precision_autocast_is_near(base: PreTrainedModel, adapter: Adapter
 def test_dropout_is_on_the_prefix_while_training_only(base: PreTrainedModel) -> None:
     for kind in ("prefix", "prompt_tuning"):
         dropped = build(kind, base, PrefixConfig(num_virtual_tokens=3, dropout=0.5, prefix_projection=False), [5, 6, 7])
-        batch = batch_examples(groups(), dropped.layout())
+        batch = batch_examples(inputs(), dropped.layout())
         first, second = (target_loss(base, dropped.train(), batch)[0] for _ in range(2))
         assert first != second
-        torch.testing.assert_close(
-            target_loss(base, dropped.eval(), batch)[0], naive_loss(packing.release(base), dropped, groups())
-        )
+        torch.testing.assert_close(target_loss(base, dropped.eval(), batch)[0], naive_loss(base, dropped, inputs()))
 
 
 def test_batches_keep_the_budget_and_hold_every_target_once(caplog: pytest.LogCaptureFixture) -> None:
-    cases = groups((9, 1, 1, 2, 40, 3, 5, 1, 1, 2, 6), seed=3)
+    cases = inputs((9, 1, 1, 2, 40, 3, 5, 1, 1, 2, 6), seed=3)
     for share, budget in ((True, 60), (False, 40)):
-        loader = tree_loader(cases, Layout(virtual=2, share=share), budget, longest=100, seed=1)
+        loader = shared_prompt_loader(
+            cases, ExampleLayout(virtual_tokens=2, share=share), budget, max_length=100, seed=1
+        )
         epochs = [list(loader), list(loader)]
         assert len(epochs[0]) == len(epochs[1]) == len(loader)
         for batches in epochs:
-            assert all(b.trees.tokens.numel() <= budget for b in batches)
+            assert all(b.row.tokens.numel() <= budget for b in batches)
             assert sum(b.examples for b in batches) == 71
             assert sum(b.targets.numel() for b in batches) == sum(len(t) for _, ts in cases for t in ts)
-        assert [b.trees.tokens.tolist() for b in epochs[0]] != [b.trees.tokens.tolist() for b in epochs[1]]
-        together = sum(b.trees.tokens.numel() for b in epochs[0])
+        assert [b.row.tokens.tolist() for b in epochs[0]] != [b.row.tokens.tolist() for b in epochs[1]]
+        together = sum(b.row.tokens.numel() for b in epochs[0])
         assert len(loader) <= together / budget * 1.3 + 1  # well filled
     assert "11 inputs are cut into" in caplog.text
 
@@ -200,6 +203,6 @@ def test_batches_keep_the_budget_and_hold_every_target_once(caplog: pytest.LogCa
         (([7] * 9, [[8, END]]), "have 11 tokens; beside the trained positions the base reads 10"),
     ],
 )
-def test_examples_that_cannot_be_read_are_errors(case: Group, message: str) -> None:
+def test_examples_that_cannot_be_read_are_errors(case: EncodedInput, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        tree_loader([([7, 8], [[9, END]]), case], Layout(), 100, longest=10)
+        shared_prompt_loader([([7, 8], [[9, END]]), case], ExampleLayout(), 100, max_length=10)

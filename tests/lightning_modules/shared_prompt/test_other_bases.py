@@ -31,7 +31,7 @@ from transformers import (
 
 from core.errors import InputError
 from lightning_modules.language_model.generation import GenerateConfig, generate
-from lightning_modules.prefix_tuning.module import example_loader, target_loss
+from lightning_modules.prefix_tuning.module import padded_loader, target_loss
 from lightning_modules.prefix_tuning.prefix import (
     NoPrefix,
     PrefixConfig,
@@ -40,8 +40,8 @@ from lightning_modules.prefix_tuning.prefix import (
     check_output_layer,
     transformers_generate,
 )
-from lightning_modules.shared_prompt import attention as packing
-from lightning_modules.shared_prompt.examples import tree_loader
+from lightning_modules.shared_prompt.examples import shared_prompt_loader
+from lightning_modules.shared_prompt.reading import ATTENTION, check_shared_prompts, shared_prompt_attention
 
 SIZES: dict[str, Any] = {"vocab_size": 60, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 MIDDLE = {**SIZES, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -83,27 +83,27 @@ def model_of(name: str, kind: Any = AutoModelForCausalLM) -> PreTrainedModel:
 @pytest.mark.parametrize(
     ("name", "kind"), [("bert", AutoModel), ("roberta", AutoModel), ("bart", AutoModelForCausalLM)]
 )
-def test_what_packing_would_change_is_refused(name: str, kind: Any) -> None:
+def test_what_sharing_prompts_would_change_is_refused(name: str, kind: Any) -> None:
     model = model_of(name, kind)
     row = torch.tensor([[5, 6, 7]])
     before = model(row)[0]
-    with pytest.raises(InputError, match=f"{name}: .*Choose another body"):
-        packing.prepare(model)
+    with pytest.raises(InputError, match=f"{name}: .*Choose another backbone"):
+        check_shared_prompts(model)
     torch.testing.assert_close(model(row)[0], before)
 
 
 def test_positions_that_depend_on_the_batch_are_refused() -> None:
     with pytest.raises(InputError, match="phi3: its longrope positions depend on the longest text"):
-        packing.prepare(model_of("longrope"))
+        check_shared_prompts(model_of("longrope"))
 
 
 @pytest.mark.parametrize("name", ["small", "gemma", "falcon", "mpt"])
-def test_a_refusal_or_a_trial_leaves_the_attention_as_it_was(name: str) -> None:
+def test_a_check_leaves_the_attention_that_was_there(name: str) -> None:
     model = model_of(name)
     row = torch.tensor([[3, 4, 5]])
     before = model(row).logits
     try:
-        packing.release(packing.prepare(model))
+        check_shared_prompts(model)
     except InputError:
         assert name in ("falcon", "mpt")
     torch.testing.assert_close(model(row).logits, before)
@@ -112,15 +112,16 @@ def test_a_refusal_or_a_trial_leaves_the_attention_as_it_was(name: str) -> None:
 def test_the_attention_before_is_given_back() -> None:
     model = model_of("gemma")
     model.set_attn_implementation("eager")
-    packing.release(packing.prepare(model))
+    with shared_prompt_attention(model):
+        pass
     assert model.config._attn_implementation == "eager"
 
 
-def test_trying_a_model_leaves_its_modes_as_they_were() -> None:
+def test_a_check_leaves_the_modes_that_were_there() -> None:
     model = model_of("opt").train()
     model.base_model.decoder.layers[0].eval()
     modes = [module.training for module in model.modules()]
-    packing.prepare(model)
+    check_shared_prompts(model)
     assert [module.training for module in model.modules()] == modes
     assert all(p.grad is None for p in model.parameters())
 
@@ -137,11 +138,10 @@ def test_the_loss_is_that_of_the_models_own_scores(name: str, kind: str) -> None
     for prompt, target in EXAMPLES:
         logits = model(torch.tensor([read + prompt + target])).logits[0, len(read) + len(prompt) - 1 : -1]
         expected += float(F.cross_entropy(logits, torch.tensor(target), reduction="sum"))
-    losses = [sum(float(target_loss(model, adapter, batch)[0]) for batch in example_loader(EXAMPLES, 64))]
+    losses = [sum(float(target_loss(model, adapter, batch)[0]) for batch in padded_loader(EXAMPLES, 64))]
     try:
-        packing.release(packing.prepare(model))
-        trees = tree_loader([(p, [t]) for p, t in EXAMPLES], adapter.layout(), 64, longest=32)
-        losses.append(sum(float(target_loss(model, adapter, batch)[0]) for batch in trees))
+        loader = shared_prompt_loader([(p, [t]) for p, t in EXAMPLES], adapter.layout(), 64, max_length=32)
+        losses.append(sum(float(target_loss(model, adapter, batch)[0]) for batch in loader))
     except InputError:
         assert name in ("gptj", "falcon", "mistral", "mpt", "uncached window")
     assert losses == pytest.approx([expected] * len(losses), rel=1e-4)
@@ -202,11 +202,12 @@ def test_being_in_training_mode_once_does_not_count_for_good() -> None:
     generate(model.eval(), NoPrefix(), [[5, 6]], 2, GenerateConfig(method="sample", max_new_tokens=2))
 
 
-def test_a_prepared_base_can_be_asked_for_its_shape_and_stays_prepared() -> None:
-    model = packing.prepare(model_of("gemma"))
-    build("prefix", model, PrefixConfig(num_virtual_tokens=2, prefix_projection=False), [40, 41])
-    check_output_layer(model)
-    assert model.config._attn_implementation == packing.ATTENTION
+def test_inside_the_context_a_base_can_be_asked_for_its_shape() -> None:
+    model = model_of("gemma")
+    with shared_prompt_attention(model):
+        build("prefix", model, PrefixConfig(num_virtual_tokens=2, prefix_projection=False), [40, 41])
+        check_output_layer(model)
+        assert model.config._attn_implementation == ATTENTION
 
 
 def test_the_shape_of_keys_is_the_bases_own() -> None:

@@ -16,8 +16,9 @@ from core.tracking import StageRun
 from data.batching import TokenBudgetLoader
 from data.comparisons.encoding import EncodedRanking
 from data.loaders import translation_loader
+from lightning_modules.language_model.top_layers import train_only_top_layers
 from lightning_modules.reward_model.loss import RewardTrainingConfig
-from lightning_modules.reward_model.module import RankingLoader, RewardModelModule, train_only_top
+from lightning_modules.reward_model.module import RankingLoader, RewardModelModule
 from lightning_modules.training.config import TrainingConfig
 from lightning_modules.translators.module import TranslatorModule
 from lightning_modules.translators.transformer import model as transformer
@@ -208,7 +209,7 @@ def train_reward_model(stage: Stage, killed_at: int | None = None) -> tuple[dict
     )  # fmt: skip
     config.num_labels = 1
     model = AutoModelForSequenceClassification.from_config(config)
-    train_only_top(model, 1)
+    train_only_top_layers(model, 1, output=True)
     random = np.random.default_rng(0)
     groups = [
         EncodedRanking(
