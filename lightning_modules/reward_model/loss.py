@@ -12,7 +12,7 @@ from lightning_modules.training.config import Optimizer, Schedule, TrainingConfi
 
 
 class LossConfig(Config):
-    """The loss of a group; the default is the paper's."""
+    """The loss of a ranking; the default is the paper's."""
 
     loss: Literal["pairwise", "plackett_luce"] = "pairwise"
     """`pairwise`: Ouyang et al. (2022), eq. 1. `plackett_luce`: -log P of the whole ranking (Luce 1959, Plackett 1975)."""
@@ -48,44 +48,44 @@ PAPERS_LOSS = LossConfig()
 
 
 def comparisons(ranks: Tensor) -> Tensor:
-    """(G, K, K) True at [g, w, l] where response w of group g ranks better than l."""
-    there = ranks > 0
-    return (ranks[:, :, None] < ranks[:, None, :]) & there[:, :, None] & there[:, None, :]
+    """(B, K, K) True at [b, w, l] where response w of ranking b ranks better than l."""
+    ranked = ranks > 0
+    return (ranks[:, :, None] < ranks[:, None, :]) & ranked[:, :, None] & ranked[:, None, :]
 
 
-def ranking_loss(reward: Tensor, ranks: Tensor, settings: LossConfig = PAPERS_LOSS) -> Tensor:
-    """(G,) loss of each group; the default: -1 / C(K,2) * sum of log sigmoid(r(x, y_w) - r(x, y_l)) over its comparisons.
+def ranking_loss(reward: Tensor, ranks: Tensor, config: LossConfig = PAPERS_LOSS) -> Tensor:
+    """(B,) loss of each ranking; the default: -1 / C(K,2) * sum of log sigmoid(r(x, y_w) - r(x, y_l)) over its comparisons.
 
     Args:
-        reward: (G, K), anything where there is no response.
-        ranks: (G, K), 1 is best, equal ones are ties and have no term, 0 where there is no response or it is not ranked.
+        reward: (B, K), any value where there is no response.
+        ranks: (B, K), 1 is best; equal ranks are ties and have no term; 0 where there is no response or it is not ranked.
     """
-    if settings.loss == "plackett_luce":
+    if config.loss == "plackett_luce":
         return plackett_luce_loss(reward, ranks)
     strict = comparisons(ranks)
     difference = reward[:, :, None] - reward[:, None, :]
     distance = (ranks[:, None, :] - ranks[:, :, None]).to(reward.dtype)
-    terms = -F.logsigmoid(difference - settings.margin * distance).masked_fill(~strict, 0)
-    if settings.ties == "soft":  # both orders of a tied pair are in the sum, each with its half
-        there = ranks > 0
-        tied = (distance == 0) & there[:, :, None] & there[:, None, :]
+    terms = -F.logsigmoid(difference - config.margin * distance).masked_fill(~strict, 0)
+    if config.ties == "soft":  # both orders of a tied pair are in the sum, each with its half
+        ranked = ranks > 0
+        tied = (distance == 0) & ranked[:, :, None] & ranked[:, None, :]
         tied &= ~torch.eye(ranks.shape[1], dtype=torch.bool, device=ranks.device)
         terms = terms + (-0.5 * F.logsigmoid(difference)).masked_fill(~tied, 0)
-    if settings.center_rewards_coefficient:
-        both = (reward[:, :, None] + reward[:, None, :]).masked_fill(~strict, 0)
-        terms = terms + settings.center_rewards_coefficient * both**2
+    if config.center_rewards_coefficient:
+        sums = (reward[:, :, None] + reward[:, None, :]).masked_fill(~strict, 0)
+        terms = terms + config.center_rewards_coefficient * sums**2
     k = (ranks > 0).sum(1)
     return terms.sum((1, 2)) / (k * (k - 1) / 2)
 
 
 def plackett_luce_loss(reward: Tensor, ranks: Tensor) -> Tensor:
-    """(G,) -log of the ranking's probability under Plackett-Luce (Luce 1959, Plackett 1975), over its number of choices.
+    """(B,) -log of the ranking's probability under Plackett-Luce (Luce 1959, Plackett 1975), divided by its number of choices.
 
-    Each response is chosen among itself and all that rank below it, so ties have no term, as in the paper's loss; with
-    K = 2 it is the pairwise loss.
+    Each response is chosen among itself and all that rank below it. So ties have no term, as in the paper's loss. With K = 2 it is the
+    pairwise loss.
     """
     below = comparisons(ranks)
-    self_ = torch.eye(ranks.shape[1], dtype=torch.bool, device=ranks.device)
-    open_to_choice = reward[:, None, :].masked_fill(~(below | self_), -torch.inf).logsumexp(2)  # (G, K)
+    itself = torch.eye(ranks.shape[1], dtype=torch.bool, device=ranks.device)
+    log_sum = reward[:, None, :].masked_fill(~(below | itself), -torch.inf).logsumexp(2)  # (B, K) over the candidates
     chosen = below.any(2)
-    return (open_to_choice - reward).masked_fill(~chosen, 0).sum(1) / chosen.sum(1).clamp(min=1)
+    return (log_sum - reward).masked_fill(~chosen, 0).sum(1) / chosen.sum(1).clamp(min=1)

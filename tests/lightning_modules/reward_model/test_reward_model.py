@@ -58,9 +58,9 @@ RANKS = [[1, 2, 2, 4], [2, 1, 0, 0]]
 @pytest.mark.parametrize("ties", ["dropped", "soft"])
 @pytest.mark.parametrize("center_rewards_coefficient", [0.0, 0.1])
 def test_the_pairwise_loss_is_the_sum_written_out(margin: float, ties: str, center_rewards_coefficient: float) -> None:
-    settings = LossConfig(margin=margin, ties=ties, center_rewards_coefficient=center_rewards_coefficient)
-    found = ranking_loss(torch.tensor(REWARD), torch.tensor(RANKS), settings)
-    for reward, ranks, value in zip(REWARD, RANKS, found.tolist(), strict=True):
+    config = LossConfig(margin=margin, ties=ties, center_rewards_coefficient=center_rewards_coefficient)
+    losses = ranking_loss(torch.tensor(REWARD), torch.tensor(RANKS), config)
+    for reward, ranks, value in zip(REWARD, RANKS, losses.tolist(), strict=True):
         k = sum(r > 0 for r in ranks)
         total = 0.0
         for i, j in itertools.permutations(range(k), 2):
@@ -77,18 +77,18 @@ def test_the_default_is_the_papers_loss() -> None:
 
 
 def test_plackett_luce_is_the_probability_of_the_choices() -> None:
-    reward, settings = torch.tensor([REWARD[0]]), LossConfig(loss="plackett_luce")
+    reward, config = torch.tensor([REWARD[0]]), LossConfig(loss="plackett_luce")
     weights = [math.exp(v) for v in REWARD[0]]
 
     def choice(chosen: int, among: list[int]) -> float:
         return math.log(weights[chosen] / sum(weights[i] for i in among))
 
     in_order = choice(0, [0, 1, 2, 3]) + choice(1, [1, 2, 3]) + choice(2, [2, 3])
-    assert ranking_loss(reward, torch.tensor([[1, 2, 3, 4]]), settings).item() == pytest.approx(-in_order / 3, rel=1e-5)
+    assert ranking_loss(reward, torch.tensor([[1, 2, 3, 4]]), config).item() == pytest.approx(-in_order / 3, rel=1e-5)
     tied = choice(0, [0, 1, 2, 3]) + choice(1, [1, 3]) + choice(2, [2, 3])
-    assert ranking_loss(reward, torch.tensor([[1, 2, 2, 4]]), settings).item() == pytest.approx(-tied / 3, rel=1e-5)
+    assert ranking_loss(reward, torch.tensor([[1, 2, 2, 4]]), config).item() == pytest.approx(-tied / 3, rel=1e-5)
     two = torch.tensor([[0.4, 1.0]]), torch.tensor([[1, 2]])
-    torch.testing.assert_close(ranking_loss(*two, settings), ranking_loss(*two))
+    torch.testing.assert_close(ranking_loss(*two, config), ranking_loss(*two))
 
 
 @pytest.mark.parametrize("loss", ["pairwise", "plackett_luce"])
@@ -96,9 +96,9 @@ def test_ties_and_what_is_not_ranked_have_no_term(loss: str) -> None:
     ranks = torch.tensor([[1, 2, 2, 4], [1, 1, 1, 0], [2, 0, 1, 0]])
     assert comparisons(ranks).sum((1, 2)).tolist() == [5, 0, 1]
     reward = torch.randn(3, 4, requires_grad=True)
-    found = ranking_loss(reward, ranks, LossConfig(loss=loss))
-    assert found[1].item() == 0
-    found.sum().backward()
+    losses = ranking_loss(reward, ranks, LossConfig(loss=loss))
+    assert losses[1].item() == 0
+    losses.sum().backward()
     assert (reward.grad[1] == 0).all()
     assert (reward.grad[2] != 0).tolist() == [True, False, True, False]
 
@@ -129,9 +129,9 @@ def test_an_update_is_that_of_separate_rows_however_it_is_cut(model: PreTrainedM
     module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
     (update,) = RankingLoader(RANKINGS, 64, budget)
     assert len(update) == {1: 4, 16: 2, 1000: 1}[budget]
-    found = module.training_step(update, 0)
-    assert found["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
-    assert found["tokens"] == sum(map(len, RANKINGS))
+    step = module.training_step(update, 0)
+    assert step["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert step["tokens"] == sum(map(len, RANKINGS))
     for name, p in model.named_parameters():
         torch.testing.assert_close(p.grad, gradients[name], rtol=1e-4, atol=1e-6)
 
@@ -157,11 +157,11 @@ def test_a_reward_is_the_same_alone_in_any_batch_and_in_plain_transformers(model
 
 
 def test_shuffled_pairs_hold_each_strict_comparison_once() -> None:
-    found = split_into_pairs(RANKINGS)
-    assert len(found) == 5 + 1 + 0 + 1
-    assert found[0] == EncodedRanking([5, 6], [[7], [8, 9]], [1, 2])
-    assert found[5] == EncodedRanking([6], [[9], [7, 8]], [1, 2], weight=3.0)
-    assert found[6] == EncodedRanking([9, 9], [[12], [10]], [1, 2])
+    pairs = split_into_pairs(RANKINGS)
+    assert len(pairs) == 5 + 1 + 0 + 1
+    assert pairs[0] == EncodedRanking([5, 6], [[7], [8, 9]], [1, 2])
+    assert pairs[5] == EncodedRanking([6], [[9], [7, 8]], [1, 2], weight=3.0)
+    assert pairs[6] == EncodedRanking([9, 9], [[12], [10]], [1, 2])
 
 
 def test_an_epoch_has_every_ranking_once_and_continues_where_it_stopped() -> None:
