@@ -22,7 +22,7 @@ from lightning_modules.language_model.prompts import end_token, prompts
 from lightning_modules.prefix_tuning.prefix import NoPrefix
 from lightning_modules.translators.base import Translator
 from model_io.encoder_decoder_prefix import load_encoder_decoder_prefix
-from model_io.language_model import load_causal_model
+from model_io.language_model import load_language_model
 from model_io.prefix import load_prefix, save_prefix
 from model_io.reward_model import load_reward_model
 from model_io.translator import load_translator, save_translator
@@ -53,11 +53,11 @@ def test_a_translator(name: str, tmp_path: Path) -> None:
     model, _, architecture = load_translator(FIXTURES / "translators" / name)
     assert architecture == name
     check_translations(model, expected("translators")[name])
-    training = model.settings.training  # type: ignore[attr-defined]  # every architecture keeps its config
+    training = model.config.training  # type: ignore[attr-defined]  # every architecture keeps its config
     assert (training.num_train_epochs, training.batch_tokens, training.lr_scheduler_type) == (3, 300, "cosine")
     assert (training.max_grad_norm, training.average_last, training.early_stopping_patience) == (2.5, 2, 4)
     assert (training.precision, training.normalization, training.min_lr_rate) == ("bf16-mixed", "batch", 0.2)
-    save_translator(tmp_path, name, model, model.settings, FIXTURES / "translators" / name)  # type: ignore[attr-defined, arg-type]
+    save_translator(tmp_path, name, model, model.config, FIXTURES / "translators" / name)  # type: ignore[attr-defined, arg-type]
     assert json.loads((tmp_path / "config.json").read_text())["format"] == FORMAT
     check_translations(load_translator(tmp_path)[0], expected("translators")[name])
 
@@ -83,7 +83,7 @@ def test_a_translator_of_a_later_format_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [None, "prefix", "infix", "embedding", "none"])
 def test_a_language_model_and_its_prefixes(kind: str | None, tmp_path: Path) -> None:
     folder = FIXTURES / "language_model"
-    base, tokenizer = load_causal_model(folder)
+    base, tokenizer = load_language_model(folder)
 
     def check(adapter: Any, template: str) -> None:
         cases = expected("prefixes")[kind] if kind else expected("language_model")

@@ -67,10 +67,32 @@ class FinishedHypotheses(NamedTuple):
     rows: np.ndarray  # (F, T) the row, of all N x H of a step, whose prediction each token is
 
 
+class Extensions(NamedTuple):
+    """C hypotheses of each of N texts, best first; each extends one of the step before by a token."""
+
+    log_p: Tensor  # (N, C)
+    tokens: Tensor  # (N, C)
+    rows: Tensor  # (N, C) the extended hypotheses, among all N x H of the step before
+
+    def first(self, count: int) -> "Extensions":
+        """The best `count` of each text."""
+        return Extensions(*(values[:, :count] for values in self))
+
+    def first_open(self, count: int, ended: Tensor) -> "Extensions":
+        """The best `count` that have not `ended` (N, C); where there are fewer, ended ones of log p minus infinity fill up."""
+        order = ended.to(torch.int8).argsort(dim=1, stable=True)[:, :count]  # stable: the open ones keep their order
+        log_p = self.log_p.masked_fill(ended, -torch.inf)
+        return Extensions(*(values.gather(1, order) for values in (log_p, self.tokens, self.rows)))
+
+    def of(self, texts: Tensor) -> "Extensions":
+        """Those of the texts at these places."""
+        return Extensions(*(values[texts] for values in self))
+
+
 def search(
     decoder: Decoder, rule: StoppingRule, limits: Tensor, *, beam_size: int, end: int, must_end: bool
 ) -> FinishedHypotheses:
-    """Beam search until `rule` is content with every text, or its hypotheses have as many tokens as `limits` (B,) allow.
+    """Beam search until every text is done by `rule`, or its hypotheses have as many tokens as `limits` (B,) allow.
 
     Each step looks at the 2 W best continuations of a text. Those among the first W that end may finish; the first W that do
     not end stay open. A hypothesis ends with the token `end`, which counts for its length, or at the limit.
@@ -85,40 +107,41 @@ def search(
         at_limit = limits[texts] <= length if length >= shortest_limit else None  # None: no text is, as at most steps
         if at_limit is not None and must_end:
             _only(predicted.values, at_limit, end)
-        hypotheses, types = predicted.values.shape[1:]
-        candidates = min(2 * beam_size, hypotheses * types)
-        before = log_p[:, :, None]
-        before = before if predicted.offset is None else before + predicted.offset
-        log_p, places = top_k(predicted.values, before, candidates)  # (N, 2 W)
-        tokens = places % types
-        rows = places // types + hypotheses * torch.arange(len(texts), device=texts.device)[:, None]
+        candidates = _extended(predicted, log_p, 2 * beam_size)
 
-        ended = tokens == end
+        ended = candidates.tokens == end
         if at_limit is not None:
             ended |= at_limit[:, None]
         if ended.any():
-            first = slice(0, beam_size)
-            finished = rule.finish((ended & log_p.isfinite())[:, first], log_p[:, first], length)
-            pointers.finish(finished, texts, rows[:, first], tokens[:, first], log_p[:, first], length)
-            # A stable sort moves the ended candidates behind the open ones, which keep their order.
-            still_open = ended.to(torch.int8).argsort(dim=1, stable=True)[:, first]
-            log_p = log_p.masked_fill(ended, -torch.inf)
-            log_p, tokens, rows = (x.gather(1, still_open) for x in (log_p, tokens, rows))
+            best, finite = candidates.first(beam_size), candidates.log_p.isfinite()
+            finished = rule.finish((ended & finite)[:, :beam_size], best.log_p, length)
+            pointers.finish(finished, texts, best, length)
+            hypotheses = candidates.first_open(beam_size, ended)
         else:
-            log_p, tokens, rows = (x[:, :beam_size] for x in (log_p, tokens, rows))
+            hypotheses = candidates.first(beam_size)
 
-        done = rule.done(log_p, length)
+        done, kept = rule.done(hypotheses.log_p, length), None
         if at_limit is not None:
             done = done | at_limit
-        kept = None
         if done.any():
             kept = (~done).nonzero()[:, 0]
             if not len(kept):
                 return pointers.follow()
             rule.keep(kept)
-            texts, log_p, tokens, rows = (x[kept] for x in (texts, log_p, tokens, rows))
-        pointers.extend(rows, tokens)
-        predicted = decoder.advance(tokens, rows, kept)
+            texts, hypotheses = texts[kept], hypotheses.of(kept)
+        pointers.extend(hypotheses)
+        log_p, predicted = hypotheses.log_p, decoder.advance(hypotheses.tokens, hypotheses.rows, kept)
+
+
+def _extended(predicted: NextTokens, log_p: Tensor, count: int) -> Extensions:
+    """The `count` best continuations of each text, from log p (N, H) of its hypotheses; all where they are fewer."""
+    texts, hypotheses, types = predicted.values.shape
+    before = log_p[:, :, None]
+    if predicted.offset is not None:
+        before = before + predicted.offset
+    best, places = top_k(predicted.values, before, min(count, hypotheses * types))
+    first_rows = hypotheses * torch.arange(texts, device=places.device)[:, None]
+    return Extensions(best, places % types, places // types + first_rows)
 
 
 def _only(log_p: Tensor, texts: Tensor, token: int) -> None:
@@ -146,15 +169,15 @@ class BackPointers:
         self.tokens: list[Tensor] = []  # (N * W,) the tokens that extend them
         self.finished: list[_FinishedAtStep] = []
 
-    def extend(self, rows: Tensor, tokens: Tensor) -> None:
-        """The open hypotheses after a step, each (N, W)."""
-        self.rows.append(rows.flatten())
-        self.tokens.append(tokens.flatten())
+    def extend(self, hypotheses: Extensions) -> None:
+        """The open hypotheses after a step."""
+        self.rows.append(hypotheses.rows.flatten())
+        self.tokens.append(hypotheses.tokens.flatten())
 
-    def finish(self, finished: Tensor, texts: Tensor, rows: Tensor, tokens: Tensor, log_p: Tensor, length: int) -> None:
-        """The candidates of the N `texts` at which `finished` (N, W) is true, from the (N, W) values of all."""
-        of_each = (texts[:, None].expand_as(finished), rows, tokens, log_p)
-        self.finished.append(_FinishedAtStep(length, *(values[finished] for values in of_each)))
+    def finish(self, finished: Tensor, texts: Tensor, candidates: Extensions, length: int) -> None:
+        """The candidates of the N `texts` at which `finished` (N, C) is true."""
+        values = (texts[:, None].expand_as(finished), candidates.rows, candidates.tokens, candidates.log_p)
+        self.finished.append(_FinishedAtStep(length, *(of_all[finished] for of_all in values)))
 
     def follow(self) -> FinishedHypotheses:
         """All finished hypotheses, read from their last token to their first."""

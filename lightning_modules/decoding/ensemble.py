@@ -1,8 +1,7 @@
 """Translators of any architectures as one: the mean of their probabilities, token by token.
 
-As Sutskever et al. (2014, table 1), whose members had one architecture, and Luong et al. (2015, 4.2), whose members differed in
-attention and dropout. All that is needed is that they share a vocabulary. A single translator is an ensemble of one: every way of
-decoding is written once.
+The members of Sutskever et al. (2014, table 1) had one architecture; those of Luong et al. (2015, 4.2) differed in attention and
+dropout. Here they only have to share a vocabulary. A single translator is an ensemble of one, so every way of decoding exists once.
 """
 
 import math
@@ -24,7 +23,7 @@ NO_CONTINUATION = [PAD, BEGIN]  # they get none of the probability
 
 
 class Prediction(NamedTuple):
-    """What an ensemble says of the next token of R hypotheses."""
+    """What an ensemble predicts after R hypotheses."""
 
     log_p: Tensor  # (R, V)
     attention: Tensor | None  # (R, A, S), of the A members that have attention; None where none has
@@ -32,9 +31,9 @@ class Prediction(NamedTuple):
 
 
 class Ensemble:
-    """M translators with V types each; a sentence's rows and order are the same in all of them.
+    """M translators with V types each. Their memories and states have the same rows in the same order.
 
-    Raises InputError when they cannot share a vocabulary.
+    Raises InputError when their vocabularies differ in size.
     """
 
     def __init__(self, models: Sequence[Translator]) -> None:
@@ -45,10 +44,12 @@ class Ensemble:
 
     @classmethod
     def of(cls, model: "Translator | Ensemble") -> "Ensemble":
+        """The ensemble itself, or an ensemble of one translator."""
         return model if isinstance(model, Ensemble) else cls([model])
 
     @property
     def device(self) -> torch.device:
+        """Where the weights of the first member are."""
         return next(self.models[0].parameters()).device
 
     @property
@@ -59,7 +60,7 @@ class Ensemble:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Members as they are used, not trained, and afterwards as they were."""
+        """Within it all members are in evaluation mode; afterwards each is in its mode of before."""
         modes = [m.training for m in self.models]
         for model in self.models:
             model.eval()
@@ -70,7 +71,7 @@ class Ensemble:
                 model.train(training)
 
     def products_in(self, precision: Precision) -> torch.autocast:
-        """Within it products of matrices are taken in `precision`, states and sums in single; in single where the device has no bf16."""
+        """Within it matrix products are in `precision`, in float32 where the device has no bf16; states and sums are in float32."""
         device = self.device.type
         return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed" and has_bf16(device))
 
@@ -81,7 +82,7 @@ class Ensemble:
         return memories, [m.start(memory, beams) for m, memory in zip(self.models, memories, strict=True)]
 
     def step(self, memories: list[Memory], states: list[State], previous: Tensor) -> Prediction:
-        """One target position; `previous` (R,) are the tokens before it."""
+        """One target position of R hypotheses; `previous` (R,) are the tokens before it."""
         members = zip(self.models, memories, states, strict=True)
         steps = [m.step(memory, state, previous) for m, memory, state in members]
         attentions = [s.attention for s in steps if s.attention is not None]
@@ -89,7 +90,7 @@ class Ensemble:
         return Prediction(log_p, torch.stack(attentions, 1) if attentions else None, [s.state for s in steps])
 
     def mean(self, log_p: list[Tensor]) -> Tensor:
-        """The log of the members' mean probability."""
+        """The log of the members' mean probability, from the log probabilities of each."""
         return log_p[0] if len(log_p) == 1 else torch.logsumexp(torch.stack(log_p), 0) - math.log(len(log_p))
 
     @property
@@ -100,17 +101,18 @@ class Ensemble:
     def alignment(self, attention: np.ndarray, step: str = "predicted") -> np.ndarray:
         """The weights (T, S) that belong to each target token, from those of all steps, (T + 1, A, S).
 
-        Step t reads y_{t-1} and predicts y_t; the weights of the step that read y_t are row t + 1. Which of them its weights align, each
-        architecture's paper says (`aligned_step`, with step "paper"); trained models align what they predict (docs/how-to/translators.md).
+        Step t reads y_{t-1} and predicts y_t; the weights of the step that read y_t are row t + 1. Each architecture's paper says which
+        of the two tokens its weights align: `aligned_step`, taken with step "paper". Trained models align what they predict
+        (docs/how-to/translators.md).
         """
-        ways = [m.aligned_step if step == "paper" else step for m in self.models if m.aligned_step]
-        rows = [attention[1:, a] if way == "input" else attention[:-1, a] for a, way in enumerate(ways)]
-        return np.stack(rows).mean(0)
+        aligned_steps = [m.aligned_step if step == "paper" else step for m in self.models if m.aligned_step]
+        weights = [attention[1:, a] if of == "input" else attention[:-1, a] for a, of in enumerate(aligned_steps)]
+        return np.stack(weights).mean(0)
 
 
-def select(parts: list[dict[str, Tensor]], rows: Tensor) -> list[dict[str, Tensor]]:
-    """The given rows of memories or states."""
-    return [{name: tensor.index_select(0, rows) for name, tensor in part.items()} for part in parts]
+def select(members: list[dict[str, Tensor]], rows: Tensor) -> list[dict[str, Tensor]]:
+    """The memories or states of all members at these rows."""
+    return [{name: tensor.index_select(0, rows) for name, tensor in member.items()} for member in members]
 
 
 def log_softmax(model: Translator, features: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What decoding gives, by which settings, and how hypotheses are ranked."""
+"""How to decode, what decoding returns, and how hypotheses are ranked."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from core.config import Config
 
-COVERAGE_FLOOR = 1e-6  # a source token that no step looked at (a window passed it by) costs log of this, not infinity
+COVERAGE_FLOOR = 1e-6  # a source token without any weight, outside all windows, costs the log of this, not infinity
 
 
 class DecodingConfig(Config):
@@ -50,9 +50,9 @@ class DecodingConfig(Config):
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One translation: its T tokens without begin and end, and its score, by which hypotheses of a sentence are ranked.
+    """One translation: its T tokens without begin and end, and the score that ranks the hypotheses of a sentence.
 
-    With `DecodingConfig.alignments`, and of models that have attention, over the S source tokens (the end token last):
+    With `DecodingConfig.alignments`, a model with attention adds weights over the S source tokens, the end token last.
     """
 
     tokens: list[int]
@@ -69,19 +69,19 @@ def length_penalty(length: int | np.ndarray, alpha: float) -> float | np.ndarray
 def coverage_penalty(attention: np.ndarray, beta: float) -> float:
     """cp(X; Y) = beta sum_i log(min(sum_j p_ij, 1)) (Wu et al. 2016, eq. 14), from the attention (T + 1, S) of all steps.
 
-    The paper does not say whether X has its end token: here it has not, as nothing is to be translated there. A sum of 0,
-    which only a window of local attention leaves, counts as `COVERAGE_FLOOR`.
+    The paper does not say whether X has its end token. Here it has not, as it needs no translation. A sum of 0, which only a
+    window of local attention leaves, counts as `COVERAGE_FLOOR`.
     """
-    seen = attention[:, :-1].sum(0, dtype=np.float64)
-    return float(beta * np.log(np.clip(seen, COVERAGE_FLOOR, 1.0)).sum())
+    coverage = attention[:, :-1].sum(0, dtype=np.float64)
+    return float(beta * np.log(np.clip(coverage, COVERAGE_FLOOR, 1.0)).sum())
 
 
-def score(log_p: float, length: int, attention: np.ndarray | None, settings: DecodingConfig) -> float:
-    """s(Y, X) = log P(Y|X) / lp(Y) + cp(X; Y) (eq. 14) of a finished hypothesis of `length` tokens with its end token.
+def score(log_p: float, length: int, attention: np.ndarray | None, config: DecodingConfig) -> float:
+    """s(Y, X) = log P(Y|X) / lp(Y) + cp(X; Y) (Wu et al. 2016, eq. 14) of a finished hypothesis, its end token counted in `length`.
 
-    The paper also prunes by it while searching; here the beam goes by log P, and s ranks what has finished.
+    The paper also prunes by s while it searches. Here log P decides which hypotheses stay open, and s ranks those that finished.
     """
-    ranked = float(log_p / length_penalty(length, settings.beam_alpha))
-    if settings.coverage_penalty and attention is not None:
-        ranked += coverage_penalty(attention, settings.coverage_penalty)
-    return ranked
+    total = float(log_p / length_penalty(length, config.beam_alpha))
+    if config.coverage_penalty and attention is not None:
+        total += coverage_penalty(attention, config.coverage_penalty)
+    return total

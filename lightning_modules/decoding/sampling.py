@@ -14,60 +14,62 @@ from lightning_modules.translators.base import Translator
 
 
 @torch.no_grad()
-def sample(model: Translator | Ensemble, source: Tensor, settings: DecodingConfig) -> list[list[Hypothesis]]:
+def sample(model: Translator | Ensemble, source: Tensor, config: DecodingConfig) -> list[list[Hypothesis]]:
     """`n_best` ancestral samples for each sentence of a padded batch (B, S), in the order drawn; scores are log P(Y|X).
 
-    Random numbers belong to (seed, sentence, sample), so a sentence's samples are the same in any batch. Raises InputError when
-    scores are not finite.
+    Random numbers belong to (seed, sentence, sample), so a sentence's samples are the same in any batch.
+
+    Raises InputError when scores are not finite.
     """
     ensemble = Ensemble.of(model)
-    with ensemble.products_in(settings.precision):
-        return _sampled(ensemble, source, settings)
+    with ensemble.products_in(config.precision):
+        return _sampled(ensemble, source, config)
 
 
-def _sampled(ensemble: Ensemble, source: Tensor, settings: DecodingConfig) -> list[list[Hypothesis]]:
-    count = settings.n_best
+def _sampled(ensemble: Ensemble, source: Tensor, config: DecodingConfig) -> list[list[Hypothesis]]:
+    samples = config.n_best
     sizes = (source != PAD).sum(1)
-    limits = (sizes - 1 + settings.extra_tokens).repeat_interleave(count)
-    uniforms = torch.from_numpy(_uniforms(source, settings)).to(source.device)  # (B * count, longest)
-    memories, states = ensemble.begin(source, count)
+    limits = (sizes - 1 + config.extra_tokens).repeat_interleave(samples)
+    uniforms = torch.from_numpy(_uniforms(source, config)).to(source.device)  # (R, longest), R = B * samples
+    memories, states = ensemble.begin(source, samples)
     rows = len(limits)
     previous = source.new_full((rows,), BEGIN)
-    scores, ended = torch.zeros(rows, device=source.device), torch.zeros(rows, dtype=torch.bool, device=source.device)
-    chosen: list[Tensor] = []
-    attentions: list[Tensor] = []
+    log_p, ended = torch.zeros(rows, device=source.device), torch.zeros(rows, dtype=torch.bool, device=source.device)
+    steps: list[Tensor] = []  # of each step: (R,) its tokens
+    attentions: list[Tensor] = []  # (R, A, S)
     for t in range(uniforms.shape[1]):
-        log_p, attention, states = ensemble.step(memories, states, previous)
-        distribution = torch.softmax(log_p / settings.temperature, -1).double().cumsum(-1)
-        drawn = (
-            torch.searchsorted(distribution, uniforms[:, t, None] * distribution[:, -1:])
-            .squeeze(1)
-            .clamp_(max=log_p.shape[-1] - 1)
-        )
+        next_log_p, attention, states = ensemble.step(memories, states, previous)
+        cumulative = torch.softmax(next_log_p / config.temperature, -1).double().cumsum(-1)
+        drawn = torch.searchsorted(cumulative, uniforms[:, t, None] * cumulative[:, -1:]).squeeze(1)
+        drawn = drawn.clamp_(max=next_log_p.shape[-1] - 1)
         previous = torch.where(ended, PAD, torch.where(limits <= t, END, drawn))
-        scores += log_p.gather(1, previous[:, None]).squeeze(1).masked_fill(ended, 0)
-        chosen.append(previous)
-        if settings.alignments and attention is not None:
+        log_p += next_log_p.gather(1, previous[:, None]).squeeze(1).masked_fill(ended, 0)
+        steps.append(previous)
+        if config.alignments and attention is not None:
             attentions.append(attention)
         ended |= previous == END
         if ended.all():
             break
-    if not scores.isfinite().all():
+    if not log_p.isfinite().all():
         raise NotFiniteError
-    paths = [[p for p in path if p not in (END, PAD)] for path in torch.stack(chosen, 1).tolist()]
-    seen = torch.stack(attentions, 1).float().cpu().numpy() if attentions else None  # (B * count, T + 1, A, S)
+    texts = [[token for token in row if token not in (END, PAD)] for row in torch.stack(steps, 1).tolist()]
+    weights = torch.stack(attentions, 1).float().cpu().numpy() if attentions else None  # (R, T + 1, A, S)
     hypotheses = []
-    for i, (path, log_p_) in enumerate(zip(paths, scores.tolist(), strict=True)):
-        own = seen[i, : len(path) + 1, :, : int(sizes[i // count])] if seen is not None else None
-        aligned = ensemble.alignment(own, settings.aligned_step) if own is not None else None
-        hypotheses.append(Hypothesis(path, log_p_, own.mean(1) if own is not None else None, aligned))
-    return [hypotheses[i : i + count] for i in range(0, rows, count)]
+    for i, (tokens, score) in enumerate(zip(texts, log_p.tolist(), strict=True)):
+        if weights is None:
+            hypotheses.append(Hypothesis(tokens, score))
+            continue
+        attention_of_row = weights[i, : len(tokens) + 1, :, : int(sizes[i // samples])]
+        alignment = ensemble.alignment(attention_of_row, config.aligned_step)
+        hypotheses.append(Hypothesis(tokens, score, attention_of_row.mean(1), alignment))
+    return [hypotheses[i : i + samples] for i in range(0, rows, samples)]
 
 
-def _uniforms(source: Tensor, settings: DecodingConfig) -> np.ndarray:
-    longest = source.shape[1] + settings.extra_tokens
+def _uniforms(source: Tensor, config: DecodingConfig) -> np.ndarray:
+    """(B * n_best, longest) random numbers of [0, 1), from the seed, the sentence's tokens and the sample's number."""
+    longest = source.shape[1] + config.extra_tokens
     draws = []
     for row in source.cpu().numpy():
         sentence = int.from_bytes(hashlib.blake2b(row[row != PAD].tobytes(), digest_size=8).digest(), "big")
-        draws += [np.random.default_rng([settings.seed, sentence, i]).random(longest) for i in range(settings.n_best)]
+        draws += [np.random.default_rng([config.seed, sentence, i]).random(longest) for i in range(config.n_best)]
     return np.stack(draws)

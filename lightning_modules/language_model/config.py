@@ -41,13 +41,13 @@ class LanguageModelConfig(Config):
         return self
 
 
-def build_language_model(settings: LanguageModelConfig, vocabulary: int) -> "PreTrainedModel":
+def build_language_model(config: LanguageModelConfig, vocab_size: int) -> "PreTrainedModel":
     """A model with fresh weights; input and output embeddings are shared."""
-    from transformers import AutoModelForCausalLM, LlamaConfig  # seconds, which reading the settings need not cost
+    from transformers import AutoModelForCausalLM, LlamaConfig  # seconds, which reading a config need not cost
 
-    sizes = settings.model_dump(exclude={"training"})  # under the names of LlamaConfig
-    config = LlamaConfig(
-        vocab_size=vocabulary, tie_word_embeddings=True, pad_token_id=PAD, bos_token_id=BEGIN, eos_token_id=END, **sizes
+    sizes = config.model_dump(exclude={"training"})  # under the names of LlamaConfig
+    llama = LlamaConfig(
+        vocab_size=vocab_size, tie_word_embeddings=True, pad_token_id=PAD, bos_token_id=BEGIN, eos_token_id=END, **sizes
     )
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(llama)
     return model

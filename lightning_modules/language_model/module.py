@@ -14,20 +14,20 @@ from lightning_modules.training.output_loss import projected_cross_entropy
 class LanguageModelModule(MaximumLikelihoodModule):
     """Next-token prediction over the texts [begin] source [separator] target [end]."""
 
-    def __init__(self, model: PreTrainedModel, settings: TrainingConfig, steps_per_epoch: int) -> None:
-        super().__init__(model, settings, steps_per_epoch)
+    def __init__(self, model: PreTrainedModel, config: TrainingConfig, steps_per_epoch: int) -> None:
+        super().__init__(model, config, steps_per_epoch)
 
     def loss(self, text: Tensor) -> tuple[Tensor, int]:
-        """Summed cross entropy of all tokens of `text` (B, T) after the first, and their number."""
+        """Summed cross entropy, in nats, of all tokens of `text` (B, T) after the first, and their number."""
         model = cast(PreTrainedModel, self.trained)
         states = model.base_model(text, use_cache=False).last_hidden_state
         return next_token_loss(states, model.get_output_embeddings(), text, text != PAD)
 
 
 def next_token_loss(states: Tensor, layer: nn.Module, text: Tensor, counted: Tensor) -> tuple[Tensor, int]:
-    """Summed cross entropy of the tokens of a text that count, and their number.
+    """Summed cross entropy, in nats, of the tokens of a text that count, and their number.
 
-    Padding stands on the right, where causal attention keeps it from every token that counts.
+    Padding is on the right, where causal attention keeps it from every token that counts.
 
     Args:
         states: (B, T, d) last hidden states; layer: the linear output layer, (V, d), with or without a bias.

@@ -1,4 +1,4 @@
-"""Texts as a language model reads them: a source in its template, and where a text ends."""
+"""Prompts of a language model: a source in its template, as token ids; the token that ends a text."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ def end_token(tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> int:
 def prompts(tokenizer: PreTrainedTokenizerBase, template: str, sources: Sequence[str]) -> list[list[int]]:
     """Token ids of the sources in their template, as the tokenizer begins a text.
 
-    A source that spells a special token is text. Where the template spells one, it is that token, and so it is then in the source.
+    A source that spells a special token is text. Where the template spells one, it is that token, in the template and in sources.
     """
     special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     texts = [template.format_map({"source": source}) for source in sources]

@@ -9,13 +9,14 @@ from data.long_lag import Network, Sequences, at_end
 
 
 class ForgetGateLSTM(nn.Module):
-    """For comparison: `torch.nn.LSTM` (forget gate, full gradient) with as many cells, a logistic output layer, on-line SGD.
+    """`torch.nn.LSTM` (forget gate, full gradient) with as many cells, a logistic output layer, on-line SGD.
 
-    Of the task's network it has the inputs, outputs, cells (blocks x cells, each with gates of its own) and the range +-`initial`.
-    All weights and biases start uniform in it, but for the forget gates' bias: torch adds two, of which one starts at
-    `forget_bias` (positive, so that cells remember at first: Gers, Schmidhuber & Cummins 2000) and one uniform. It has nothing
-    else of the network: every unit is biased, no gate starts with the task's bias, g and h are tanh, and no shortcut leads from
-    input to output. Trials share no computation here: each is a module of its own.
+    It takes from the task's network the inputs, the outputs, the cells (blocks x cells, each with its own gates) and the range
+    +-`initial`. All weights and biases start uniform in that range, but for the forget gates' bias. torch adds two of them: one
+    starts at `forget_bias`, one uniform. A positive one lets cells remember at first (Gers, Schmidhuber & Cummins 2000).
+
+    Nothing else is the network's: every unit is biased, no gate starts with the task's bias, g and h are tanh, and no shortcut
+    leads from input to output. Trials share no computation here: each is a module of its own.
     """
 
     def __init__(self, network: Network, trials: int, seed: int = 0, forget_bias: float = 1.0) -> None:
@@ -39,7 +40,7 @@ class ForgetGateLSTM(nn.Module):
         return sum(p.numel() for p in self.nets[0].parameters())
 
     def take(self, trials: Tensor) -> "ForgetGateLSTM":
-        """Some trials; they share their weights with this one's."""
+        """The trials (m,), which share their weights with these."""
         part = ForgetGateLSTM(self.network, 0)
         part.nets = nn.ModuleList(self.nets[i] for i in trials.tolist())
         return part
@@ -54,7 +55,7 @@ class ForgetGateLSTM(nn.Module):
                 "long_lag: the variant 'forget_gate' learns a sequence at a time; set update to 'sequence'"
             )
         every = sequences.targets.shape[2] > 1
-        found = torch.zeros_like(sequences.targets)
+        outputs = torch.zeros_like(sequences.targets)
         for trial, net in enumerate(self.nets):
             for i, length in enumerate(sequences.lengths[trial].tolist()):
                 y = self._run(net, sequences.inputs[trial, i : i + 1, :length])
@@ -63,14 +64,14 @@ class ForgetGateLSTM(nn.Module):
                 gradients = torch.autograd.grad(error, list(net.parameters()))
                 with torch.no_grad():
                     torch._foreach_add_(list(net.parameters()), gradients, alpha=-rate)
-                    found[trial, i, : y.shape[1]] = y[0]
-        return found
+                    outputs[trial, i, : y.shape[1]] = y[0]
+        return outputs
 
     @torch.no_grad()
     def answer(self, sequences: Sequences) -> Tensor:
-        """Outputs (n, N, S, K) without learning."""
-        found = torch.stack([self._run(net, inputs) for net, inputs in zip(self.nets, sequences.inputs, strict=True)])
-        return found if sequences.targets.shape[2] > 1 else at_end(found, sequences.lengths)[:, :, None]
+        """Outputs (n, N, S, K) for N sequences of each trial, without learning."""
+        outputs = torch.stack([self._run(net, inputs) for net, inputs in zip(self.nets, sequences.inputs, strict=True)])
+        return outputs if sequences.targets.shape[2] > 1 else at_end(outputs, sequences.lengths)[:, :, None]
 
     def _run(self, net: nn.Module, inputs: Tensor) -> Tensor:
         lstm, output = net.children()

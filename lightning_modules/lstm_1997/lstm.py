@@ -4,16 +4,16 @@ Not `torch.nn.LSTM`: no forget gate, no peepholes; g in [-2, 2], h in [-1, 1]; c
 gates see all cells *and gates* of the step before; biases only where the network has them.
 
 Errors that reach net_in, net_out or net_c go no further back; only the constant error carousel carries error through time.
-So the derivatives of the internal states, eqs. (25) and (27), are running sums of products that the forward pass makes, with
-the same cost at every step. Learning by step carries them along and stores nothing else; learning by sequence sums the same
-products after a sequence's forward pass, as matrix products over its steps.
+So the derivatives of the internal states, eqs. (25) and (27), are running sums of products of the forward pass, with the same
+cost at every step. Learning by step carries them along and stores nothing else. Learning by sequence sums the same products
+after a sequence's forward pass, as matrix products over its steps.
 
 All weights have a leading trial dimension n: independent trials learn side by side, each on its own sequences, as one batched
 computation. Shapes: n trials, R sequences of each, T steps, B blocks of S cells, C = B * S, H cells and gates, K outputs.
 
-Equations and symbols are A.1's; as in section 5 ("slight deviation from the notation") hidden and output units are computed
+Equations and symbols are A.1's. As in section 5 ("slight deviation from the notation") hidden and output units are computed
 in the time step of their input. As in eq. (19), E's factor 2 is left out: updates descend half the squared error (16).
-What came of it, with a forget gate, stands in `forget_gate_lstm.py`.
+`forget_gate_lstm.py` has its successor, with a forget gate.
 """
 
 import math
@@ -25,14 +25,14 @@ from torch import Tensor, nn
 
 from data.long_lag import Network, Sequences, at_end
 
-# Elements that a CPU kernel takes at once. What remains at a tensor's end goes through other code and may differ in its last
-# digit, so the trial dimension is filled up to whole lanes: a trial's digits do not depend on how many run beside it.
+# Elements that a CPU kernel takes at once. The rest at a tensor's end goes through other code and may differ in its last digit.
+# So the trial dimension is filled up to whole lanes: a trial's digits do not depend on how many run beside it.
 LANES = 32
 
 
 @dataclass(frozen=True)
 class Activations:
-    """What a forward pass leaves, time first."""
+    """The values of a forward pass that its backward pass needs, time first."""
 
     y: Tensor  # (T + 1, n, R, H) cells, input gates, output gates; 0 before the first step
     s: Tensor  # (T + 1, n, R, B, S) internal states
@@ -51,7 +51,7 @@ class MemoryBlocks(nn.Module):
         self.C, self.B = network.blocks * network.cells, network.blocks
         self.H = self.C + self.B * (1 + network.output_gates)
         biased = {"gates": self.H - self.C, "cells": self.C}
-        self.biases = sum(count for name, count in biased.items() if name in network.biased)  # gates stand last
+        self.biases = sum(count for name, count in biased.items() if name in network.biased)  # gates come last
         sources = network.inputs + self.H * network.recurrent + (self.biases > 0)
         outputs = network.inputs * network.shortcut + self.C + ("outputs" in network.biased)
         # (n, sources, H): w from inputs, cells and gates, bias; (n, sources, K): w from inputs, cells, bias.
@@ -79,14 +79,14 @@ class MemoryBlocks(nn.Module):
         return self.hidden[0].numel() - unused + self.output[0].numel()
 
     def take(self, trials: Tensor) -> "MemoryBlocks":
-        """A copy of some trials."""
+        """A copy of the trials (m,)."""
         part = MemoryBlocks(self.network, 0)
         part.hidden, part.output = (nn.Parameter(w[trials], requires_grad=False) for w in (self.hidden, self.output))
         part.present = self.present[trials]
         return part
 
     def put(self, trials: Tensor, part: "MemoryBlocks") -> None:
-        """The weights of some trials."""
+        """Takes the weights of the trials (m,) from `part`, a copy of them that has learned."""
         self.hidden[trials], self.output[trials] = part.hidden, part.output
 
     # Forward pass
@@ -114,7 +114,7 @@ class MemoryBlocks(nn.Module):
             if recurrent is not None:
                 net_t = torch.baddbmm(net_t, before, recurrent, out=now)
             torch.sigmoid(net_t, out=now)
-            torch.add(g_low, y_c_t, alpha=g_span, out=g_t)  # (5); the logistic of net_c stands where y_c will
+            torch.add(g_low, y_c_t, alpha=g_span, out=g_t)  # (5); the place of y_c still holds the logistic of net_c
             torch.addcmul(s_before, in_t, g_t, out=s_t)  # (9): the constant error carousel
             if self.network.h is None:
                 h_t.copy_(s_t)
@@ -126,12 +126,12 @@ class MemoryBlocks(nn.Module):
     def _parts(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Views of activations (T, n, R, H): cells (T, n, R, B, S), input and output gates (T, n, R, B, 1)."""
         cells, gates_in, gates_out = y.split([self.C, self.B, self.H - self.C - self.B], -1)
-        if not self.network.output_gates:  # open; shut where the block is not there yet
+        if not self.network.output_gates:  # always open; shut while the block is not added yet
             gates_out = self.present[None, :, None, None].expand_as(gates_in)
         return cells.unflatten(-1, (self.B, self.network.cells)), gates_in[..., None], gates_out[..., None]
 
     def _input_part(self, inputs: Tensor, weights: Tensor) -> Tensor:
-        """What the inputs add to net inputs, (T, n, R, .), from the first rows of weights (n, ., .)."""
+        """What inputs (n, R, T) or (n, R, T, I) add to net inputs, (T, n, R, .), through the first rows of weights (n, ., .)."""
         if inputs.is_floating_point():
             return inputs.permute(2, 0, 1, 3) @ weights[:, : self.network.inputs]
         trial = torch.arange(len(weights), device=weights.device)[:, None, None]
@@ -149,7 +149,7 @@ class MemoryBlocks(nn.Module):
         return net.sigmoid_().movedim(0, 2)
 
     def _seen(self, a: Activations, inputs: Tensor, lengths: Tensor, every: bool) -> tuple[Tensor, Tensor]:
-        """What the output layer sees where it is looked at: inputs (n, R, S), cells (S, n, R, C)."""
+        """What the output layer reads at the S steps that have an output: inputs (n, R, S), cells (S, n, R, C)."""
         if every:
             return inputs, a.y[1:, ..., : self.C]
         trial, row = (torch.arange(size, device=lengths.device) for size in lengths.shape)
@@ -207,8 +207,8 @@ class MemoryBlocks(nn.Module):
             return sums(inputs.permute(2, 0, 1, 3), errors)
         n, size = len(inputs), self.network.inputs
         rows = inputs + torch.arange(0, n * size, size, device=inputs.device)[:, None, None]
-        found = torch.ops.aten.embedding_dense_backward(errors, rows.movedim(2, 0), n * size, -1, False)
-        return found.view(n, size, -1)
+        by_symbol = torch.ops.aten.embedding_dense_backward(errors, rows.movedim(2, 0), n * size, -1, False)
+        return by_symbol.view(n, size, -1)
 
     # Learning
 
@@ -257,7 +257,7 @@ class MemoryBlocks(nn.Module):
         taught = within(lengths, steps) if every else nn.functional.one_hot(lengths - 1, steps)
         taught = taught[:, 0].to(y.dtype)
         w_c = self.output[:, network.inputs * network.shortcut :][:, :C]
-        found = []
+        outputs = []
         for t, x in enumerate(xs):
             others = torch.cat([one[:, :0], *([y] if network.recurrent else []), *([one] if self.biases else [])], 1)
             y = self._net(self.hidden, x, others).sigmoid_()
@@ -273,7 +273,7 @@ class MemoryBlocks(nn.Module):
             y_c.copy_(y_out * h)
             seen = torch.cat([y[:, :C], *([one] if "outputs" in network.biased else [])], 1)
             y_k = self._net(self.output, x if network.shortcut else None, seen).sigmoid_()
-            found.append(y_k)
+            outputs.append(y_k)
             e_k = slope(y_k) * (targets[:, 0, t if every else 0] - y_k) * taught[:, t, None]  # (19)
             e_c = torch.bmm(w_c, e_k[:, :, None]).view(n, B, S)
             e_s = (y_out * h_slope * e_c).view(n, 1, C)  # (23)
@@ -283,7 +283,7 @@ class MemoryBlocks(nn.Module):
                 e_out = (h * e_c).sum(-1) * slope(y_out[..., 0])  # (21)
                 self._add(self.hidden[..., C + B :], x, others, rate * e_out)
             self._add(self.output, x if network.shortcut else None, seen, rate * e_k)  # (22)
-        y_k = torch.stack(found, 1)[:, None]
+        y_k = torch.stack(outputs, 1)[:, None]
         return y_k if every else at_end(y_k, lengths)[:, :, None]
 
     def _net(self, weights: Tensor, x: Tensor | None, others: Tensor) -> Tensor:
@@ -311,7 +311,7 @@ class MemoryBlocks(nn.Module):
 
     @torch.no_grad()
     def answer(self, sequences: Sequences) -> Tensor:
-        """Outputs (n, N, S, K) without learning."""
+        """Outputs (n, N, S, K) for N sequences of each trial, without learning."""
         inputs = sequences.inputs
         if inputs.is_floating_point():
             inputs = inputs.to(self.hidden.dtype)

@@ -12,16 +12,16 @@ from lightning_modules.lstm_1997.lstm import MemoryBlocks
 
 Variant = Literal["paper", "forget_gate"]
 Drawn = Callable[[int, int, int, int], Sequences]  # seed, trial, part, how many
-# "The error has stopped decreasing", and late blocks are added, when in STALLED rounds it has not fallen by the share DECREASE:
-# without noise it goes on falling, ever more slowly, for as long as one waits. The paper gives no numbers. In task 2a these are
-# 80 sequences, and its block comes after about 300; one that comes after 500 finds saturated outputs, which hardly learn any more.
+# "The error has stopped decreasing", and late blocks are added, when it has not fallen by the fraction DECREASE in STALLED rounds.
+# Without noise it never stops: it falls ever more slowly. The paper gives no numbers. In task 2a these are 80 sequences, and its
+# block comes after about 300. After 500 a block would find saturated outputs, which hardly learn any more.
 STALLED, DECREASE = 8, 0.25
 
 
 class Trials(nn.Module):
     """`count` trials with different initial weights and different sequences, the results of each as if it ran alone.
 
-    `advance` trains every unfinished trial for one round. The state dictionary holds all there is to continue from.
+    `advance` trains every unfinished trial for one round. A training continues from the state dictionary alone.
     """
 
     turn: Tensor  # () rounds done
@@ -59,7 +59,7 @@ class Trials(nn.Module):
         return (self.met[:, -1] == 0).nonzero()[:, 0]
 
     def recent(self, trials: Tensor) -> dict[str, float]:
-        """Mean absolute error, and share of wrong ones, of the last round's training sequences of these trials."""
+        """Mean absolute error, and fraction of wrong ones, of the last round's training sequences of these trials."""
         last = self._last_round()
         return {
             "error": float(self.error[trials][:, last].mean()),
@@ -67,7 +67,7 @@ class Trials(nn.Module):
         }
 
     def advance(self) -> None:
-        """One round of training, and a look at the criteria."""
+        """One round of training, after which the criteria are checked."""
         live = self.live
         turn = int(self.turn)
         sequences = side_by_side([self.task.training(self.seed, i, turn) for i in live.tolist()])
@@ -95,8 +95,8 @@ class Trials(nn.Module):
     def _meets(self, criterion: Criterion, trials: Tensor) -> Tensor:
         """(trials,) which of them meet the criterion now."""
         if criterion.on == "test":
-            # A large test set is looked at part by part until one is wrong, and only for those whose last round was right. Not where
-            # weights change within a sequence: its own output then is not that of the weights to be tested.
+            # A large test set is read part by part until one is wrong, and only by trials whose last round was right. Where weights
+            # change within a sequence all trials read it: the outputs of the last round are not those of the final weights.
             wrong = self.wrong[trials][:, self._last_round()].sum(1)
             gated = criterion.sequences > 2 * TEST_PART and self.task.update == "sequence"
             hopeful = wrong <= criterion.most_wrong if gated else wrong >= 0
@@ -131,18 +131,18 @@ class Trials(nn.Module):
         `sequences` is `task.test` or `task.additional`. A trial with more than `most_wrong` wrong ones is read no further.
         """
         wrong, error, read = torch.zeros(3, len(trials))
-        going = torch.arange(len(trials))
+        open_ = torch.arange(len(trials))  # the trials that are still read
         for part, start in enumerate(range(0, count, TEST_PART)):
-            if not len(going):
+            if not len(open_):
                 break
             size = min(TEST_PART, count - start)
-            drawn = side_by_side([sequences(self.seed, i, part, size) for i in trials[going].tolist()])
-            found, errors = self.task.judge(self.nets.take(trials[going]).answer(drawn), drawn)
-            wrong[going] += found.sum(1)
-            error[going] += errors.sum(1)
-            read[going] += found.shape[1]
+            drawn = side_by_side([sequences(self.seed, i, part, size) for i in trials[open_].tolist()])
+            wrong_of_part, error_of_part = self.task.judge(self.nets.take(trials[open_]).answer(drawn), drawn)
+            wrong[open_] += wrong_of_part.sum(1)
+            error[open_] += error_of_part.sum(1)
+            read[open_] += wrong_of_part.shape[1]
             if most_wrong is not None:
-                going = going[wrong[going] <= most_wrong]
+                open_ = open_[wrong[open_] <= most_wrong]
         return wrong, error / read
 
     def results(self) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Maximum likelihood, as translators, language models and prefixes are all trained."""
+"""Maximum likelihood: how translators, language models and prefixes are trained."""
 
 from abc import abstractmethod
 from typing import Any
@@ -15,22 +15,23 @@ from lightning_modules.training.optimization import clip, optimization
 class MaximumLikelihoodModule(pl.LightningModule):
     """Minimises the mean cross entropy of the tokens to predict; validation gives its exponential, the perplexity."""
 
-    def __init__(self, trained: nn.Module, settings: TrainingConfig, steps_per_epoch: int, width: int = 1) -> None:
-        """`trained` has the parameters to optimize; `width` is d_model, for the schedule "noam"."""
+    def __init__(self, trained: nn.Module, config: TrainingConfig, steps_per_epoch: int, hidden_size: int = 1) -> None:
+        """`trained` has the parameters to optimize; `hidden_size` is d_model of the schedule "noam"."""
         super().__init__()
-        self.trained, self.settings, self.steps_per_epoch, self.width = trained, settings, steps_per_epoch, width
+        self.trained, self.config = trained, config
+        self.steps_per_epoch, self.hidden_size = steps_per_epoch, hidden_size
         self.validation_loss = MeanMetric()
 
     @abstractmethod
     def loss(self, batch: Any) -> tuple[Tensor, int]:
-        """Summed cross entropy of a batch, and the number of tokens in the sum."""
+        """Summed cross entropy of a batch, in nats, and the number of tokens in the sum."""
 
     def divisor(self, batch: Any, tokens: int) -> int:
-        """What a batch's summed loss is divided by for its gradient: the number of tokens in the sum."""
+        """What a batch's summed loss is divided by for its gradient: here the number of tokens in the sum."""
         return tokens
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
-        """The mean loss; of n processes that share a batch, n times this one's part of it, as they take the mean of gradients."""
+        """The mean loss. Of n processes that share a batch, each gives n times its part of it, as gradients are averaged over them."""
         loss, tokens = self.loss(batch)
         divisor, processes = self.divisor(batch, tokens), 1
         if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -39,7 +40,7 @@ class MaximumLikelihoodModule(pl.LightningModule):
             tokens, divisor = totals.tolist()
         return {
             "loss": loss * processes / divisor,
-            "train_loss": loss.detach() * processes / tokens,  # a token's, whatever the gradient is of
+            "train_loss": loss.detach() * processes / tokens,  # per token, whatever the gradient is divided by
             "tokens": tokens,
         }
 
@@ -53,7 +54,7 @@ class MaximumLikelihoodModule(pl.LightningModule):
         self.log_dict({"validation_loss": loss, "validation_perplexity": loss.exp()})
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        clip(self.trained.parameters(), self.settings)
+        clip(self.trained.parameters(), self.config)
 
     def configure_optimizers(self) -> Any:
-        return optimization(self.trained.parameters(), self.settings, self.steps_per_epoch, self.width)
+        return optimization(self.trained.parameters(), self.config, self.steps_per_epoch, self.hidden_size)

@@ -11,56 +11,56 @@ from lightning_modules.training.config import TrainingConfig
 
 
 def optimization(
-    parameters: Iterable[nn.Parameter], settings: TrainingConfig, steps_per_epoch: int, width: int = 1
+    parameters: Iterable[nn.Parameter], config: TrainingConfig, steps_per_epoch: int, hidden_size: int = 1
 ) -> dict[str, Any]:
     """Optimizer and per-step schedule in the form that `LightningModule.configure_optimizers` returns.
 
-    `width` is d_model, used by the schedule "noam" only.
+    `hidden_size` is d_model, which the schedule "noam" alone reads.
     """
     trained = [p for p in parameters if p.requires_grad]
     optimizer: torch.optim.Optimizer
-    rate, decay = settings.learning_rate, settings.weight_decay
-    match settings.optimizer:
+    rate, decay = config.learning_rate, config.weight_decay
+    match config.optimizer:
         case "sgd":
             optimizer = torch.optim.SGD(trained, lr=rate, weight_decay=decay)
         case "adadelta":  # rho and epsilon of Cho et al. (2014) and Bahdanau et al. (2014)
             optimizer = torch.optim.Adadelta(trained, lr=rate, rho=0.95, eps=1e-6, weight_decay=decay)
         case "adam":
-            optimizer = torch.optim.Adam(
-                trained, lr=rate, betas=settings.betas, eps=1e-9, weight_decay=decay, fused=True
-            )
+            optimizer = torch.optim.Adam(trained, lr=rate, betas=config.betas, eps=1e-9, weight_decay=decay, fused=True)
         case "adamw":
-            optimizer = torch.optim.AdamW(trained, lr=rate, betas=settings.betas, weight_decay=decay, fused=True)
-    factor = schedule(settings, steps_per_epoch, width)
+            optimizer = torch.optim.AdamW(trained, lr=rate, betas=config.betas, weight_decay=decay, fused=True)
+    factor = schedule(config, steps_per_epoch, hidden_size)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
-def clip(parameters: Iterable[nn.Parameter], settings: TrainingConfig) -> None:
-    """Scales the gradient to norm `max_grad_norm` where it is longer. Not left to Lightning, which refuses fused optimizers under bf16."""
-    if settings.max_grad_norm:
-        nn.utils.clip_grad_norm_([p for p in parameters if p.requires_grad], settings.max_grad_norm)
+def clip(parameters: Iterable[nn.Parameter], config: TrainingConfig) -> None:
+    """Scales the gradient to norm `max_grad_norm` where it is longer. Lightning would refuse to, with fused optimizers under bf16."""
+    if config.max_grad_norm:
+        nn.utils.clip_grad_norm_([p for p in parameters if p.requires_grad], config.max_grad_norm)
 
 
-def schedule(settings: TrainingConfig, steps_per_epoch: int, width: int = 1) -> Callable[[int], float]:
-    """The factor on the learning rate at update `step` = 0, 1, ..."""
-    warmup, total = settings.warmup_steps, max(1, settings.num_train_epochs * steps_per_epoch)
+def schedule(config: TrainingConfig, steps_per_epoch: int, hidden_size: int = 1) -> Callable[[int], float]:
+    """The factor on the learning rate at update `step` = 0, 1, ...; halving counts epochs of `steps_per_epoch` updates."""
+    warmup, total = config.warmup_steps, max(1, config.num_train_epochs * steps_per_epoch)
 
     def factor(step: int) -> float:
-        if settings.lr_scheduler_type == "noam":  # Vaswani et al. (2017), eq. 3; steps count from 1
-            step += 1
-            return width**-0.5 * min(step**-0.5, step * max(1, warmup) ** -1.5)
+        if (
+            config.lr_scheduler_type == "noam"
+        ):  # d_model^-.5 min(step^-.5, step warmup^-1.5) (Vaswani et al. 2017, eq. 3)
+            step += 1  # the paper's steps count from 1
+            return hidden_size**-0.5 * min(step**-0.5, step * max(1, warmup) ** -1.5)
         if step < warmup:
             return (step + 1) / warmup
         progress = min(1.0, (step - warmup) / max(1, total - warmup))
-        match settings.lr_scheduler_type:
+        match config.lr_scheduler_type:
             case "cosine":
-                return settings.min_lr_rate + (1 - settings.min_lr_rate) * (1 + math.cos(math.pi * progress)) / 2
+                return config.min_lr_rate + (1 - config.min_lr_rate) * (1 + math.cos(math.pi * progress)) / 2
             case "linear":
                 return 1 - progress
             case "halving":  # Sutskever et al. (2014), 3.4; Luong et al. (2015), 4.1
-                late = step / steps_per_epoch - settings.halve_after
-                return 0.5 ** (math.floor(late / settings.halve_every) + 1) if late >= 0 else 1.0
+                late = step / steps_per_epoch - config.halve_after
+                return 0.5 ** (math.floor(late / config.halve_every) + 1) if late >= 0 else 1.0
         return 1.0
 
     return factor

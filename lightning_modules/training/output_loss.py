@@ -1,11 +1,11 @@
-"""Cross entropy of a large output layer, with its projection: the largest single token of work in a small translator."""
+"""Cross entropy of a large output layer, with its projection: the largest single part of the work of a small translator."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-# Scores that exist at one time: on a CPU what its last cache holds, elsewhere what makes large products.
+# Scores in memory at one time: on a CPU as many as its last cache holds, elsewhere enough for large products.
 SCORES = {"cpu": 4_000_000, "other": 16_000_000}
 ROWS = 256  # but this many positions at least: with fewer, reading the weights is most of the product
 
@@ -13,13 +13,13 @@ ROWS = 256  # but this many positions at least: with fewer, reading the weights 
 def projected_cross_entropy(
     features: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float = 0.0
 ) -> Tensor:
-    """Summed cross entropy of softmax(features @ weight.T + bias) against `targets`.
+    """Summed cross entropy, in nats, of softmax(features @ weight.T + bias) against `targets`.
 
     With label smoothing epsilon the target distribution is (1 - epsilon) on the target plus epsilon / V on every one of the
     V types (Szegedy et al. 2016, as in Vaswani et al. 2017, 5.4).
 
-    Scores are made chunk by chunk and their gradient in the same pass, while they are in the cache: nothing of size
-    positions x V is kept for the backward pass, and nothing is computed twice.
+    Scores are computed chunk by chunk, and their gradient in the same pass, while they are in the cache. Nothing of size
+    positions x V is held for the backward pass, and nothing is computed twice.
 
     Args:
         features: (N, d) at the positions that count; leave padding out.
@@ -35,7 +35,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float
     ) -> Tensor:
         device = features.device.type
-        # Under autocast the products are in its type, as any linear layer's; sums are in at least single precision.
+        # Under autocast the products are in its type, as any linear layer's; sums are in float32 or wider.
         compute = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
         wide = torch.promote_types(features.dtype, torch.float32)
         needs, types = any(ctx.needs_input_grad), weight.shape[0]
@@ -47,7 +47,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         chunk = max(ROWS, SCORES["cpu" if device == "cpu" else "other"] // types)
         with torch.autocast(device, enabled=False):
             w, b = weight.to(compute), None if bias is None else bias.to(compute)
-            # The same memory for all chunks: a fresh token of this size costs a CPU as much as a third of the product.
+            # The same memory for all chunks: fresh memory of this size costs a CPU as much as a third of the product.
             memory = features.new_empty(min(chunk, len(features)), types, dtype=compute)
             widened = memory if wide == compute else torch.empty_like(memory, dtype=wide)
             for start in range(0, len(features), chunk):
@@ -73,9 +73,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
                     d_bias += gradient.sum(0)
                 gradient = gradient if wide == compute else place.copy_(gradient)
                 d_features[rows] = gradient @ w
-                if (
-                    d_weight is not None and d_weight.dtype == compute
-                ):  # into the sum: no product of that size on the side
+                if d_weight is not None and d_weight.dtype == compute:  # added in place: no second matrix of that size
                     d_weight.addmm_(gradient.t(), h)
                 elif d_weight is not None:
                     d_weight += gradient.t() @ h

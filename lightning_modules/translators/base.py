@@ -1,8 +1,8 @@
 """What every translator is: an encoder, a decoder that sees all target tokens at once, and the same decoder step by step.
 
-An architecture is a package beside this file that exports its subclass of `Translator` as `Model`. Nothing else has to know of it:
-`architecture(name)` finds it. What an architecture shares with others is a module beside this file, linked from its folder `uses/`, so
-that DVC sees who depends on it.
+An architecture is a package beside this file that exports its subclass of `Translator` as `Model`; `architecture(name)` finds it, and
+nothing else has to list it. What an architecture shares with others is a module beside this file. Its folder `uses/` links that module,
+and so DVC sees who depends on it.
 """
 
 import importlib
@@ -22,10 +22,10 @@ from data.tokenizer import PAD
 from lightning_modules.training.config import TokenTrainingConfig
 
 # Tensors by name, every one with the sentence (Memory) or the hypothesis (State) as its first dimension, so that decoding
-# can pick, repeat and drop rows without knowing what is in them.
+# can pick, repeat and drop rows without a look into them.
 Memory = dict[str, Tensor]
 State = dict[str, Tensor]
-Presets = Mapping[str, Mapping[str, Any]]  # settings by the name of a preset
+Presets = Mapping[str, Mapping[str, Any]]  # values of a config by the name of a preset
 
 
 class TranslatorTrainingConfig(TokenTrainingConfig):
@@ -75,13 +75,8 @@ class Translator(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def width(self) -> int:
-        """d, the number of features of a target position."""
-
-    @property
-    @abstractmethod
     def output(self) -> tuple[Tensor, Tensor | None]:
-        """Weight (V, d) and bias (V,) of the output layer."""
+        """Weight (V, d) and bias (V,) of the output layer; d is the number of features of a target position."""
 
     @property
     def aligned_step(self) -> Literal["predicted", "input"] | None:
@@ -110,7 +105,7 @@ class Translator(nn.Module, ABC):
         """One target position: `previous` (R,) are the tokens before it, R a multiple of the B sentences in `memory`."""
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """As `decode`, from the source (B, S), padded on either side, and target (B, T), padded on the right."""
+        """Features (B, T, d) as of `decode`, from the source (B, S), padded on either side, and target (B, T), padded on the right."""
         return self.decode(self.encode(right_padded(source)), target)
 
 
@@ -120,7 +115,7 @@ def architectures() -> list[str]:
 
 
 def architecture(name: str, where: str = "architecture") -> type[Translator]:
-    """The translator that the package `name` exports as `Model`. Raises InputError on an unknown name; `where` says who asked."""
+    """The translator that the package `name` exports as `Model`. Raises InputError on an unknown name; `where` is the key that has it."""
     if name not in architectures():
         raise InputError(f"{where}: unknown architecture '{name}' - {nearest(name, architectures())}")
     model: type[Translator] = importlib.import_module(f"lightning_modules.translators.{name}").Model
@@ -132,7 +127,7 @@ def right_padded(tokens: Tensor) -> Tensor:
     return tokens.gather(1, (tokens == PAD).to(torch.int8).argsort(dim=1, stable=True))
 
 
-def reversal(lengths: Tensor, width: int) -> Tensor:
-    """(B, width) indices that reverse the first `lengths` positions of each row and leave the padding where it is."""
-    position = torch.arange(width, device=lengths.device)
+def reversal(lengths: Tensor, size: int) -> Tensor:
+    """(B, size) indices that reverse the first `lengths` (B,) positions of each row and leave the padding where it is."""
+    position = torch.arange(size, device=lengths.device)
     return torch.where(position < lengths[:, None], lengths[:, None] - 1 - position, position)

@@ -5,12 +5,11 @@
     h' = z h + (1 - z) h~               (eq. 7)
     h~ = tanh(W x + U (r h))            (eq. 8)
 
-The reset gate comes before the recurrent product; `torch.nn.GRU` has it after, r (U h + b), which is another unit and no
-way to compute this one. Bahdanau et al. write 1 - z for z: the same unit, with the signs of W_z, U_z and their bias turned.
+The reset gate comes before the recurrent product. `torch.nn.GRU` has it after, r (U h + b): another unit, from which this one cannot
+be computed. Bahdanau et al. write 1 - z for z: the same unit, with the signs of W_z, U_z and their bias turned.
 
-A sequence is run with one product of inputs and gates before the loop and one product for the gradient of U after it; between
-them a step costs the two products with the state that nothing can spare it. tanh(x) is computed as 2 sigma(2 x) - 1, which
-torch does several times faster on a CPU.
+A sequence has one product of inputs and gates before the loop, and one for the gradient of U after it. In the loop a step has two
+products, with the state. tanh(x) is computed as 2 sigma(2 x) - 1, which torch does several times faster on a CPU.
 """
 
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ from lightning_modules.translators.recurrence import fast_tanh
 
 
 class GatedStep(NamedTuple):
-    """A step of B sequences, with what its gradient needs."""
+    """The result of a step of B sequences, with what its gradient needs."""
 
     h: Tensor  # (B, n), the state after the step
     zr: Tensor  # (B, 2n), both gates
@@ -33,7 +32,7 @@ class GatedStep(NamedTuple):
 
 
 class GatedUnit(nn.Module):
-    """One layer of n gated units. Gates and candidate stand in the order z, r, h~ in all weights."""
+    """One layer of n gated units. The order in all weights is z, r, h~."""
 
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()
@@ -42,7 +41,7 @@ class GatedUnit(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """As both papers: normal(0, .01), recurrent matrices orthogonal, biases 0."""
+        """Initial weights of both papers: normal(0, .01), recurrent matrices orthogonal, biases 0."""
         nn.init.normal_(self.W.weight, std=0.01)
         nn.init.zeros_(self.W.bias)
         with torch.no_grad():
@@ -55,8 +54,13 @@ class GatedUnit(nn.Module):
         return packed._replace(data=self.run(gates, gates.new_zeros(sizes[0], self.U.shape[1]), sizes))
 
     def run(self, gates: Tensor, h: Tensor, sizes: list[int]) -> Tensor:
-        """States (N, n) after each step. Rows of `gates` (N, 3n), the inputs' share, stand step by step: `sizes[t]` at step t,
-        never more than at the step before, the same sequence in the same row. `h` (sizes[0], n) is the state before."""
+        """States (N, n) after each step, from packed sequences.
+
+        Args:
+            gates: (N, 3n) W x of all gates, step by step: `sizes[t]` rows at step t, never more than at the step before, the same
+                sequence in the same place.
+            h: (sizes[0], n) the state before the first step.
+        """
         with torch.autocast(
             gates.device.type, enabled=False
         ):  # a state is a sum over all steps: never in half precision
@@ -64,18 +68,18 @@ class GatedUnit(nn.Module):
         return states
 
     def step(self, gates: Tensor, h: Tensor) -> Tensor:
-        """The state (R, n) after one step."""
+        """The state (R, n) after one step, from W x of all gates (R, 3n) and the state h (R, n)."""
         return forward_step(gates, h, self.U).h
 
 
 def forward_step(gates: Tensor, h: Tensor, U: Tensor) -> GatedStep:
-    """One step from the inputs' share of the gates (B, 3n) and the state (B, n)."""
+    """One step (eqs. 5 to 8) from W x of all gates (B, 3n) and the state h (B, n)."""
     n = h.shape[1]
     zr = torch.addmm(gates[:, : 2 * n], h, U[: 2 * n].t()).to(h.dtype).sigmoid()  # products may be in half precision
     z, r = zr.chunk(2, 1)
     reset = r * h
     candidate = fast_tanh(torch.addmm(gates[:, 2 * n :], reset, U[2 * n :].t()).to(h.dtype))
-    return GatedStep(torch.lerp(candidate, h, z), zr, reset, candidate)
+    return GatedStep(torch.lerp(candidate, h, z), zr, reset, candidate)  # h' = z h + (1 - z) h~
 
 
 def backward_step(

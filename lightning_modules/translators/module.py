@@ -11,11 +11,14 @@ from lightning_modules.translators.base import Translator, TranslatorTrainingCon
 
 
 class TranslatorModule(MaximumLikelihoodModule):
-    """Maximum likelihood of the target given the source, over its tokens and the end token; label smoothing in training."""
+    """Maximum likelihood of the target given the source, over its tokens and the end token; label smoothing in training.
 
-    def __init__(self, model: Translator, settings: TranslatorTrainingConfig, steps_per_epoch: int) -> None:
-        super().__init__(model, settings, steps_per_epoch, model.width)
-        self.label_smoothing, self.normalization = settings.label_smoothing, settings.normalization
+    A batch has `source` (B, S) and `target` (B, 1 + T), which starts with the begin token.
+    """
+
+    def __init__(self, model: Translator, config: TranslatorTrainingConfig, steps_per_epoch: int) -> None:
+        super().__init__(model, config, steps_per_epoch, hidden_size=model.output[0].shape[1])
+        self.label_smoothing, self.normalization = config.label_smoothing, config.normalization
 
     @property
     def model(self) -> Translator:
@@ -29,7 +32,7 @@ class TranslatorModule(MaximumLikelihoodModule):
 
 
 def cross_entropy(model: Translator, batch: dict[str, Tensor], smoothing: float = 0.0) -> tuple[Tensor, int]:
-    """Summed cross entropy of a batch's target tokens, and their number."""
+    """Summed cross entropy of a batch's target tokens, in nats, and their number."""
     target = batch["target"]
     real = target[:, 1:] != PAD
     features = model(batch["source"], target[:, :-1])[real]

@@ -1,7 +1,7 @@
 """`torch.nn.LSTM` and `torch.nn.GRU` in the precision of their weights, whatever autocast says.
 
-A state is a sum over all steps. Autocast would take it to half precision, and on a GPU to float16 also where bfloat16 is asked for,
-whose small gradients vanish without a scaled loss. Packed LSTMs learn here without a part of torch's work on a CPU.
+A state is a sum over all steps. Autocast would compute it in half precision; on a GPU in float16 even where bfloat16 is asked for, and
+its small gradients vanish without a scaled loss. On a CPU the gradient of packed LSTMs is computed with less work than torch's.
 """
 
 from typing import Any
@@ -13,21 +13,21 @@ from torch.nn.utils.rnn import PackedSequence
 
 
 def run(unit: nn.RNNBase, inputs: Tensor | PackedSequence, *state: Tensor) -> tuple[Any, Any]:
-    """What `unit(inputs, state)` gives: all outputs, and the last state. `state` is (h, c) of an LSTM, (h,) of a GRU, or left out for 0."""
+    """All outputs and the last state of `unit(inputs, state)`. `state` is (h, c) of an LSTM, (h,) of a GRU, or left out for 0."""
     dtype = next(unit.parameters()).dtype
     before = tuple(x.to(dtype) for x in state)
     with torch.autocast(next(unit.parameters()).device.type, enabled=False):
         if before:
-            found: tuple[Any, Any] = unit(inputs.to(dtype), before if len(before) > 1 else before[0])
+            result: tuple[Any, Any] = unit(inputs.to(dtype), before if len(before) > 1 else before[0])
         elif isinstance(unit, nn.LSTM) and isinstance(inputs, PackedSequence) and _is_slow(unit, inputs):
-            found = _packed_lstm(unit, inputs.to(dtype))
+            result = _packed_lstm(unit, inputs.to(dtype))
         else:
-            found = unit(inputs.to(dtype))
-    return found
+            result = unit(inputs.to(dtype))
+    return result
 
 
 def _is_slow(unit: nn.LSTM, inputs: PackedSequence) -> bool:
-    """Whether torch would make the gradient step by step (`_packed_lstm`); for sequences of one length it has a kernel of its own."""
+    """Whether torch would compute the gradient step by step (see `_packed_lstm`). For sequences of one length it has a kernel."""
     unequal = inputs.batch_sizes[0] != inputs.batch_sizes[-1]
     return (
         torch.is_grad_enabled() and inputs.data.is_cpu and bool(unequal) and not (unit.bidirectional or unit.proj_size)
@@ -35,10 +35,10 @@ def _is_slow(unit: nn.LSTM, inputs: PackedSequence) -> bool:
 
 
 def _packed_lstm(unit: nn.LSTM, inputs: PackedSequence) -> tuple[PackedSequence, tuple[Tensor, Tensor]]:
-    """`unit(inputs)`, operation by operation as torch does it on a CPU, but for the gradient of the input gates.
+    """`unit(inputs)`, operation by operation as torch computes it on a CPU, but for the gradient of the input gates.
 
-    torch takes a step's gates as a slice of those of all steps, whose gradient is a matrix of zeros as large as all steps, filled
-    and added at every step: a tenth of Luong's training. The gradient of `split` is one concatenation.
+    torch takes a step's gates as a slice of those of all steps. The gradient of a slice is a matrix of zeros as large as all steps,
+    filled and added at every step: a tenth of Luong's training. The gradient of `split` is one concatenation.
     """
     sizes, data = inputs.batch_sizes.tolist(), inputs.data
     last: list[tuple[Tensor, Tensor]] = []
@@ -67,4 +67,5 @@ def _packed_lstm(unit: nn.LSTM, inputs: PackedSequence) -> tuple[PackedSequence,
 
 
 def fast_tanh(x: Tensor) -> Tensor:
+    """tanh(x) = 2 sigma(2 x) - 1, several times faster than `torch.tanh` on a CPU."""
     return torch.sigmoid(2 * x) * 2 - 1

@@ -1,18 +1,21 @@
-"""RNNsearch: attention (Bahdanau, Cho & Bengio 2014). Equation numbers and symbols are the paper's; A and B are its appendices.
+"""RNNsearch, the first attention (Bahdanau, Cho & Bengio 2014). Equations and symbols are the paper's; A and B are its appendices.
 
-Where the paper leaves a choice:
-- It omits biases "to increase readability": here one vector for every gate and candidate, s_0, t~ and the output layer, none
-  in the alignment model. y_0 has the embedding 0, as in the authors' code (GroundHog).
-- The output layer reads s_{i-1} in A.2.2 and in the authors' code, s_i in eq. 4: `readout: previous` and `current`.
-- Its gated unit is Cho's (`gated_unit.py`) with 1 - z written for z.
-- Batches: the paper sorts 1600 pairs by length into 20 batches of 80; here all pairs are sorted, under a budget of tokens.
+Options that differ from the paper; the preset `paper` has the paper's values:
 
-Differences, as settings: `dropout` (paper: 0) and Adam in place of Adadelta, both for small data; the preset `paper` has the
-paper's. One vocabulary serves both languages, with an embedding for each.
+- `dropout` (paper: 0) and `optimizer: adam` (paper: Adadelta) are for small data.
+- `readout: previous | current`: the output layer reads s_{i-1} (A.2.2 and the authors' code, GroundHog) or s_i (eq. 4).
 
-What is computed otherwise, with the same result: U_a h_j, C h_j and C_o h_j are made once for each source token, and
-C c_i = sum_j alpha_ij C h_j. tanh(x) = 2 sigma(2 x) - 1, so e_ij = 2 v_a . sigma(2 W_a s_{i-1} + 2 U_a h_j) - sum(v_a), whose
-last term the softmax does not see.
+Choices that the paper leaves open, and fixed differences:
+
+- It omits biases "to increase readability". Here every gate and candidate, s_0, t~ and the output layer have one vector, the
+  alignment model none. y_0 has the embedding 0, as in the authors' code.
+- The gated unit is Cho's (`gated_unit.py`) with 1 - z written for z.
+- One vocabulary serves both languages, with an embedding for each.
+- The paper sorts 1600 pairs by length into 20 batches of 80. Here all pairs are sorted, under a budget of tokens.
+
+Computed otherwise, with the same result: U_a h_j, C h_j and C_o h_j exist once for each source token, and C c_i is
+sum_j alpha_ij C h_j. As tanh(x) = 2 sigma(2 x) - 1, e_ij = 2 v_a . sigma(2 W_a s_{i-1} + 2 U_a h_j) - sum(v_a). The softmax does
+not see the last term.
 """
 
 from typing import Any, ClassVar, Literal
@@ -92,18 +95,18 @@ class BahdanauConfig(TranslatorConfig):
 
 
 class Bahdanau(Translator):
-    """Bidirectional encoder; a decoder that, before each step, looks for where in the source to read."""
+    """A bidirectional encoder, and a decoder that before each step searches the source for where to read."""
 
     Config = BahdanauConfig
 
-    def __init__(self, settings: BahdanauConfig, vocabulary: int) -> None:
+    def __init__(self, config: BahdanauConfig, vocab_size: int) -> None:
         super().__init__()
-        self.settings = settings
-        m, n, n_, l = settings.embedding_dim, settings.hidden_size, settings.attention_size, settings.maxout_size  # noqa: E741
-        self.source_embedding = nn.Embedding(vocabulary, m)  # E of A.2.1, shared by both directions
-        self.target_embedding = nn.Embedding(vocabulary, m, padding_idx=BEGIN)  # E of A.2.2
+        self.config = config
+        m, n, n_, l = config.embedding_dim, config.hidden_size, config.attention_size, config.maxout_size  # noqa: E741
+        self.source_embedding = nn.Embedding(vocab_size, m)  # E of A.2.1, shared by both directions
+        self.target_embedding = nn.Embedding(vocab_size, m, padding_idx=BEGIN)  # E of A.2.2
         self.forwards, self.backwards, self.decoder = GatedUnit(m, n), GatedUnit(m, n), GatedUnit(m, n)
-        self.C = nn.Linear(2 * n, 3 * n, bias=False)  # C_z, C_r, C
+        self.C = nn.Linear(2 * n, 3 * n, bias=False)  # C_z, C_r, C of the decoder's gates
         self.W_s = nn.Linear(n, n)
         self.W_a = nn.Linear(n, n_, bias=False)
         self.U_a = nn.Linear(2 * n, n_, bias=False)
@@ -111,12 +114,12 @@ class Bahdanau(Translator):
         self.U_o = nn.Linear(n, 2 * l)
         self.V_o = nn.Linear(m, 2 * l, bias=False)
         self.C_o = nn.Linear(2 * n, 2 * l, bias=False)
-        self.W_o = nn.Linear(l, vocabulary)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.W_o = nn.Linear(l, vocab_size)
+        self.dropout = nn.Dropout(config.dropout)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """B.1; the gated units have set theirs."""
+        """Initial weights (B.1); the gated units have set theirs."""
         for module in self.children():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.001 if module in (self.W_a, self.U_a) else 0.01)
@@ -125,10 +128,6 @@ class Bahdanau(Translator):
         nn.init.zeros_(self.v_a)
         with torch.no_grad():
             self.target_embedding.weight[BEGIN] = 0
-
-    @property
-    def width(self) -> int:
-        return self.settings.maxout_size
 
     @property
     def output(self) -> tuple[Tensor, Tensor]:
@@ -158,7 +157,7 @@ class Bahdanau(Translator):
         }
 
     def states(self, unit: GatedUnit, source: Tensor, lengths: Tensor) -> Tensor:
-        """The states (B, S, n) of one direction, without any work on padding."""
+        """The states (B, S, n) of one direction over `source` (B, S), without any work on padding."""
         packed = pack_padded_sequence(source, lengths, batch_first=True, enforce_sorted=False)
         packed = packed._replace(data=self.dropout(self.source_embedding(packed.data)))
         return pad_packed_sequence(unit(packed), batch_first=True, total_length=source.shape[1])[0]
@@ -169,12 +168,14 @@ class Bahdanau(Translator):
         inputs = (memory["s"], self.decoder.W(y).transpose(0, 1), memory["keys"], memory["gates"])
         with torch.autocast(y.device.type, enabled=False):  # a state is a sum over all steps: never in half precision
             s, alpha = _Decoder.apply(*(x.to(v.dtype) for x in inputs), memory["visible"], W_a, v, self.decoder.U)
-        s = s[:-1] if self.settings.readout == "previous" else s[1:]
+        s = s[:-1] if self.config.readout == "previous" else s[1:]
         return self.dropout(self.deep_output(s.transpose(0, 1), y, alpha.transpose(0, 1) @ memory["readout"]))
 
-    def deep_output(self, s: Tensor, y: Tensor, c: Tensor) -> Tensor:
-        """t (..., l): the larger of each two of t~ = U_o s_{i-1} + V_o E y_{i-1} + C_o c_i (A.2.2), `c` being C_o c_i."""
-        t = self.U_o(s) + self.V_o(y) + c
+    def deep_output(self, s: Tensor, y: Tensor, C_o_c: Tensor) -> Tensor:
+        """t (..., l) from states s (..., n), embeddings y (..., m) and C_o c_i (..., 2 l)."""
+        t = (
+            self.U_o(s) + self.V_o(y) + C_o_c
+        )  # t~ = U_o s_{i-1} + V_o E y_{i-1} + C_o c_i; t is the larger of each two (A.2.2)
         return torch.maximum(t[..., 0::2], t[..., 1::2])
 
     def start(self, memory: Memory, beams: int) -> State:
@@ -183,12 +184,12 @@ class Bahdanau(Translator):
     def step(self, memory: Memory, state: State, previous: Tensor) -> Step:
         s, y = state["s"], self.target_embedding(previous)
         query = nn.functional.linear(s, 2 * self.W_a.weight).view(
-            len(memory["visible"]), -1, self.settings.attention_size
+            len(memory["visible"]), -1, self.config.attention_size
         )
         alpha, _ = align(query, memory["keys"], 2 * self.v_a, memory["visible"])
         new = self.decoder.step(self.decoder.W(y) + (alpha @ memory["gates"]).flatten(0, 1), s)
-        read = s if self.settings.readout == "previous" else new
-        t = self.deep_output(read, y, (alpha @ memory["readout"]).flatten(0, 1))
+        readout_state = s if self.config.readout == "previous" else new
+        t = self.deep_output(readout_state, y, (alpha @ memory["readout"]).flatten(0, 1))
         return Step(t, alpha.flatten(0, 1), {"s": new})
 
 
@@ -203,8 +204,11 @@ def align(query: Tensor, keys: Tensor, v: Tensor, visible: Tensor) -> tuple[Tens
 
 
 class _Decoder(torch.autograd.Function):
-    """All states and alignments of a target that is known. What needs no step before it is done for all steps at once: the
-    gradients of weights, keys and values are one product each, after the loop."""
+    """All states and alignments of a given target.
+
+    What needs no step before it is computed for all steps at once: the gradients of weights, keys and values are one product
+    each, after the loop.
+    """
 
     @staticmethod
     def forward(
@@ -218,8 +222,12 @@ class _Decoder(torch.autograd.Function):
         v: Tensor,
         U: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """States (T + 1, B, n) from s_0, and alpha (T, B, S). `gates` (T, B, 3n) are the shares of the tokens before each
-        position, `values` (B, S, 3n) those of the annotations; `keys`, `W_a` and `v` as `align` takes them."""
+        """States (T + 1, B, n) from s_0 on, and alpha (T, B, S).
+
+        Args:
+            s: (B, n) s_0; gates: (T, B, 3n) W E y_{i-1} of all gates; values: (B, S, 3n) C h_j of all gates.
+            keys: (B, S, n'), visible: (B, S), W_a: (n', n), v: (n') as `align` takes them; U: (3n, n) of the gated unit.
+        """
         states, alphas, sigmas = [s], [], []
         steps: list[GatedStep] = []
         for gate in gates:
@@ -242,7 +250,7 @@ class _Decoder(torch.autograd.Function):
         steps, sentences, n = h.shape
         d_gates, d_query = zr.new_empty(steps, sentences, 3 * n), zr.new_empty(steps, sentences, len(v))
         d_keys, d_v, d_sum = torch.zeros_like(sigmas[0]), torch.zeros_like(v), torch.empty_like(sigmas[0])
-        values = values.transpose(1, 2)  # a row before it: a column behind it takes torch ten times as long
+        values = values.transpose(1, 2)  # a row times it: it times a column takes torch ten times as long
         d_s = d_states[-1]
         for t in reversed(range(steps)):
             d_s = backward_step(d_s, h[t], zr[t], reset[t], candidate[t], U, d_gates[t])

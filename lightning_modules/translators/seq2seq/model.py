@@ -1,17 +1,20 @@
 """Two deep LSTMs, one reading and one writing, with nothing between them but their states (Sutskever, Vinyals & Le 2014).
 
-The encoder reads the source, reversed unless told otherwise (3.3); the decoder starts from the last h and c of all its
-layers, and each step's top h is the softmax layer's input (eq. 1). There is no attention.
+The encoder reads the source, reversed by default (3.3). The decoder starts from the last h and c of all its layers, and each step's
+top h is the softmax layer's input (eq. 1). There is no attention.
 
-Differences from the paper:
+Options that differ from the paper; the preset `paper` has the paper's values:
+
+- `dropout` (Zaremba et al. 2014; between layers, on embeddings and before the softmax). The paper has none.
+- `normalization: tokens | batch`: the paper divides the batch's gradient by its 128 sentences, which is `batch`, and scales it to
+  norm 5 above that (3.4).
+
+Fixed differences:
 
 - `torch.nn.LSTM` has two bias vectors a layer and no peepholes; the paper's formulation is that of Graves (2013).
-- Source and target share one vocabulary (160,000 and 80,000 words in the paper), and the begin token is the decoder's first
-  input, where the paper has <EOS>. The source's end token is read, first when reversed.
-- Gradient scaling (3.4): the paper divides the batch's gradient by its 128 sentences and scales it to norm 5 above that:
-  `normalization: batch` in the preset `paper`; without it the division is by the target tokens.
+- Source and target share one vocabulary (160,000 and 80,000 words in the paper).
+- The begin token is the decoder's first input, where the paper has <EOS>. The source's end token is read, first when reversed.
 - Batches have a budget of tokens, not 128 sentences; like the paper's they are of about equal length. 7.5 epochs are 8.
-- `dropout` (Zaremba et al. 2014; between layers, on embeddings and before the softmax) is an option. The paper has none.
 """
 
 from typing import ClassVar
@@ -88,23 +91,19 @@ class Seq2Seq(Translator):
 
     Config = Seq2SeqConfig
 
-    def __init__(self, settings: Seq2SeqConfig, vocabulary: int) -> None:
+    def __init__(self, config: Seq2SeqConfig, vocab_size: int) -> None:
         super().__init__()
-        self.settings = settings
-        e, h, n = settings.embedding_dim, settings.hidden_size, settings.num_layers
-        between = settings.dropout if n > 1 else 0
-        self.source_embedding = nn.Embedding(vocabulary, e)
-        self.target_embedding = nn.Embedding(vocabulary, e)
+        self.config = config
+        e, h, n = config.embedding_dim, config.hidden_size, config.num_layers
+        between = config.dropout if n > 1 else 0  # torch warns of a dropout between the layers of one
+        self.source_embedding = nn.Embedding(vocab_size, e)
+        self.target_embedding = nn.Embedding(vocab_size, e)
         self.encoder = nn.LSTM(e, h, n, batch_first=True, dropout=between)
         self.decoder = nn.LSTM(e, h, n, batch_first=True, dropout=between)
-        self.softmax = nn.Linear(h, vocabulary, bias=False)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.softmax = nn.Linear(h, vocab_size, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
         for parameter in self.parameters():
-            nn.init.uniform_(parameter, -settings.init, settings.init)
-
-    @property
-    def width(self) -> int:
-        return self.settings.hidden_size
+            nn.init.uniform_(parameter, -config.init, config.init)
 
     @property
     def output(self) -> tuple[Tensor, None]:
@@ -112,15 +111,15 @@ class Seq2Seq(Translator):
 
     def encode(self, source: Tensor) -> Memory:
         """The last states of all layers: h and c, each (B, layers, h)."""
-        lengths, width = (source != PAD).sum(1), source.shape[1]
-        if self.settings.reverse_source:
-            source = source.gather(1, reversal(lengths, width))
+        lengths, longest = (source != PAD).sum(1), source.shape[1]
+        if self.config.reverse_source:
+            source = source.gather(1, reversal(lengths, longest))
         embedded = self.dropout(self.source_embedding(source))
-        on_cpu = lengths.cpu()
-        if int(on_cpu.min()) == width:  # a batch of equal lengths needs no packing, which costs time
+        cpu_lengths = lengths.cpu()
+        if int(cpu_lengths.min()) == longest:  # a batch of equal lengths needs no packing, which costs time
             _, (h, c) = recurrence.run(self.encoder, embedded)
         else:
-            packed = pack_padded_sequence(embedded, on_cpu, batch_first=True, enforce_sorted=False)
+            packed = pack_padded_sequence(embedded, cpu_lengths, batch_first=True, enforce_sorted=False)
             _, (h, c) = recurrence.run(self.encoder, packed)
         return {"h": h.transpose(0, 1), "c": c.transpose(0, 1)}
 

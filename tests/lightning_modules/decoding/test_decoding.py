@@ -41,19 +41,19 @@ def next_log_p(model: Translator, source: list[int], path: list[int]) -> list[fl
     return torch.log_softmax(scores, -1).tolist()
 
 
-def naive_beam_search(model: Translator, source: list[int], settings: DecodingConfig) -> list[Hypothesis]:
+def naive_beam_search(model: Translator, source: list[int], config: DecodingConfig) -> list[Hypothesis]:
     """The definition in `beam_search`, one sentence and one hypothesis at a time, with lists."""
 
     def score(total: float, path: list[int]) -> float:
-        ranked = total / ((5 + len(path) + 1) / 6) ** settings.beam_alpha
-        if settings.coverage_penalty:  # beta sum_i log(min(sum_j p_ij, 1)), of source tokens i and steps j
+        ranked = total / ((5 + len(path) + 1) / 6) ** config.beam_alpha
+        if config.coverage_penalty:  # beta sum_i log(min(sum_j p_ij, 1)), of source tokens i and steps j
             p = forced_attention(model, source, path)
             for i in range(len(source)):
                 seen = sum(p[j][i] for j in range(len(path) + 1))
-                ranked += settings.coverage_penalty * math.log(min(max(seen, 1e-6), 1.0))
+                ranked += config.coverage_penalty * math.log(min(max(seen, 1e-6), 1.0))
         return ranked
 
-    beam, limit = settings.beam_size, len(source) + settings.extra_tokens
+    beam, limit = config.beam_size, len(source) + config.extra_tokens
     live: list[tuple[float, list[int]]] = [(0.0, [])]
     finished: list[Hypothesis] = []
     while len(finished) < beam:
@@ -71,7 +71,7 @@ def naive_beam_search(model: Translator, source: list[int], settings: DecodingCo
         live = [(total, [*path, token]) for total, path, token in candidates if token != END][:beam]
         if length > limit:
             break
-    return sorted(finished, key=lambda h: -h.score)[: settings.n_best]
+    return sorted(finished, key=lambda h: -h.score)[: config.n_best]
 
 
 def forced_attention(model: Translator, source: list[int], path: list[int]) -> list[list[float]]:
@@ -84,20 +84,20 @@ def forced_attention(model: Translator, source: list[int], path: list[int]) -> l
 @pytest.mark.parametrize(("alpha", "beta"), [(0.0, 0.0), (0.6, 0.0), (0.6, 0.4)])
 @pytest.mark.parametrize("beam", [1, 3])
 def test_beam_search_equals_the_naive_one(translator: Translator, beam: int, alpha: float, beta: float) -> None:
-    settings = DecodingConfig(
+    config = DecodingConfig(
         beam_size=beam, n_best=beam, beam_alpha=alpha, coverage_penalty=beta, extra_tokens=3, alignments=True
     )
     if beta and translator.aligned_step is None:
         with pytest.raises(InputError, match="coverage_penalty: it needs attention"):
-            list(translate(translator, SOURCES, settings))
+            list(translate(translator, SOURCES, config))
         return
-    found = dict(translate(translator, SOURCES, settings))
+    translations = dict(translate(translator, SOURCES, config))
     for i, source in enumerate(SOURCES):
-        expected = naive_beam_search(translator, source, settings)
-        assert [h.tokens for h in found[i]] == [h.tokens for h in expected]
-        assert [h.score for h in found[i]] == pytest.approx([h.score for h in expected], abs=1e-4)
-        assert [h.score for h in found[i]] == sorted((h.score for h in found[i]), reverse=True)
-        for h in found[i]:
+        expected = naive_beam_search(translator, source, config)
+        assert [h.tokens for h in translations[i]] == [h.tokens for h in expected]
+        assert [h.score for h in translations[i]] == pytest.approx([h.score for h in expected], abs=1e-4)
+        assert [h.score for h in translations[i]] == sorted((h.score for h in translations[i]), reverse=True)
+        for h in translations[i]:
             if translator.aligned_step is None:
                 assert h.attention is h.alignment is None
                 continue
@@ -120,11 +120,11 @@ def test_penalties_have_the_papers_values() -> None:
 @pytest.mark.parametrize("method", ["beam", "sample"])
 def test_products_in_bf16_give_scores_near_those_in_single(translator: Translator, method: str) -> None:
     """Of the same hypotheses; where the processor has no bf16 they are those in single precision."""
-    settings = DecodingConfig(
+    config = DecodingConfig(
         method=method, beam_size=3, n_best=3, beam_alpha=0.0, extra_tokens=3, alignments=True, precision="bf16-mixed"
     )
-    found = dict(translate(translator, SOURCES, settings))
-    pairs = [(i, h) for i in range(len(SOURCES)) for h in found[i]]
+    translations = dict(translate(translator, SOURCES, config))
+    pairs = [(i, h) for i in range(len(SOURCES)) for h in translations[i]]
     expected = log_probabilities(translator, [SOURCES[i] for i, _ in pairs], [h.tokens for _, h in pairs])
     has_it = bool(re.search(r"\b(avx512_bf16|amx_bf16)\b", Path("/proc/cpuinfo").read_text()))
     scores = [h.score for _, h in pairs]
@@ -134,24 +134,24 @@ def test_products_in_bf16_give_scores_near_those_in_single(translator: Translato
 
 def test_given_pairs_score_as_beam_search_scores_them(translator: Translator) -> None:
     """Rescoring its own n-best list gives each hypothesis the log probability that it was found with."""
-    settings = DecodingConfig(beam_size=4, n_best=4, beam_alpha=0.0, extra_tokens=4)
-    found = dict(translate(translator, SOURCES, settings))
-    pairs = [(source, h) for i, source in enumerate(SOURCES) for h in found[i]]
+    config = DecodingConfig(beam_size=4, n_best=4, beam_alpha=0.0, extra_tokens=4)
+    translations = dict(translate(translator, SOURCES, config))
+    pairs = [(source, h) for i, source in enumerate(SOURCES) for h in translations[i]]
     for budget in (1, 9, 10_000):
         scored = log_probabilities(translator, [s for s, _ in pairs], [h.tokens for _, h in pairs], budget)
         assert scored == pytest.approx([h.score for _, h in pairs], abs=1e-4)
 
 
 def test_a_wide_beam_finds_the_best_of_all(translator: Translator) -> None:
-    settings = DecodingConfig(beam_size=900, beam_alpha=0.0, extra_tokens=1)
-    (found,) = beam_search(translator, padded([[5, END]]), settings)
+    config = DecodingConfig(beam_size=900, beam_alpha=0.0, extra_tokens=1)
+    (hypotheses,) = beam_search(translator, padded([[5, END]]), config)
     weight, _ = translator.output
     tokens = [p for p in range(weight.shape[0]) if p not in (PAD, BEGIN, END)]
     paths = [list(p) for n in range(3) for p in itertools.product(tokens, repeat=n)]
     scores = torch.cat([log_p(translator, paths[i : i + 500]) for i in range(0, len(paths), 500)])
     best = paths[int(scores.argmax())]
-    assert found[0].tokens == best
-    assert found[0].score == pytest.approx(scores.max().item(), abs=1e-4)
+    assert hypotheses[0].tokens == best
+    assert hypotheses[0].score == pytest.approx(scores.max().item(), abs=1e-4)
 
 
 def log_p(model: Translator, paths: list[list[int]]) -> torch.Tensor:
@@ -173,14 +173,14 @@ def test_what_a_sentence_gets_does_not_depend_on_its_batch(translator: Translato
     sources = [torch.randint(5, 30, (1 + i % 5,), generator=generator).tolist() for i in range(64)]
     results = []
     for together in (1, 7, 64):
-        settings = DecodingConfig(
+        config = DecodingConfig(
             method=method, beam_size=2, n_best=2, extra_tokens=1, seed=4, alignments=True, batch_tokens=10_000
         )
-        found: list[list[Hypothesis]] = []
+        translations: list[list[Hypothesis]] = []
         for start in range(0, len(sources), together):
-            part = dict(translate(translator, sources[start : start + together], settings))
-            found += [part[i] for i in range(len(part))]
-        results.append([h for hypotheses in found for h in hypotheses])
+            part = dict(translate(translator, sources[start : start + together], config))
+            translations += [part[i] for i in range(len(part))]
+        results.append([h for hypotheses in translations for h in hypotheses])
     for other in results[1:]:
         assert [h.tokens for h in other] == [h.tokens for h in results[0]]
         assert [h.score for h in other] == pytest.approx([h.score for h in results[0]], abs=1e-4)
@@ -198,8 +198,8 @@ def test_hypotheses_of_a_batch_are_bounded(
     batches: list[int] = []
     encode = translator.encode
     monkeypatch.setattr(translator, "encode", lambda source: batches.append(len(source)) or encode(source))
-    settings = DecodingConfig(method=method, beam_size=2, n_best=2, extra_tokens=1)
-    assert len(list(translate(translator, [[5, 6]] * 8, settings))) == 8
+    config = DecodingConfig(method=method, beam_size=2, n_best=2, extra_tokens=1)
+    assert len(list(translate(translator, [[5, 6]] * 8, config))) == 8
     assert batches == [3, 3, 2]
 
 
@@ -212,25 +212,25 @@ def test_scores_that_are_not_finite_are_an_error(translator: Translator, method:
 
 def test_no_translation_is_longer_than_allowed(translator: Translator) -> None:
     for method in ("beam", "sample"):
-        settings = DecodingConfig(method=method, beam_size=2, n_best=2, extra_tokens=2)
-        for i, hypotheses in translate(translator, SOURCES, settings):
+        config = DecodingConfig(method=method, beam_size=2, n_best=2, extra_tokens=2)
+        for i, hypotheses in translate(translator, SOURCES, config):
             assert all(len(h.tokens) <= len(SOURCES[i]) + 2 for h in hypotheses)
             assert len(hypotheses) == 2
 
 
 def test_an_empty_source_gives_an_empty_translation(translator: Translator) -> None:
-    found = dict(translate(translator, [[], [5]], DecodingConfig(beam_size=2)))
-    assert found[0] == [Hypothesis([], 0.0)]
-    assert len(found) == 2
+    translations = dict(translate(translator, [[], [5]], DecodingConfig(beam_size=2)))
+    assert translations[0] == [Hypothesis([], 0.0)]
+    assert len(translations) == 2
 
 
 def test_samples_follow_the_models_distribution(translator: Translator) -> None:
-    settings = DecodingConfig(method="sample", n_best=4000, extra_tokens=0, temperature=0.8)
-    (samples,) = sample(translator, padded([[5, END]]), settings)
+    config = DecodingConfig(method="sample", n_best=4000, extra_tokens=0, temperature=0.8)
+    (samples,) = sample(translator, padded([[5, END]]), config)
     p = torch.softmax(torch.tensor(next_log_p(translator, [5], [])) / 0.8, -1)
     counts = torch.bincount(torch.tensor([h.tokens[0] if h.tokens else END for h in samples]), minlength=len(p))
     assert (counts / 4000 - p).abs().max() < 0.03
-    other, _ = sample(translator, padded([[5, END]] * 2), settings.model_copy(update={"n_best": 20, "seed": 9}))
+    other, _ = sample(translator, padded([[5, END]] * 2), config.model_copy(update={"n_best": 20, "seed": 9}))
     assert [h.tokens for h in other] != [h.tokens for h in samples[:20]]
 
 
@@ -241,7 +241,7 @@ def test_alignment_is_that_of_the_given_translation(translator: Translator) -> N
         assert weights is None
         return
     assert weights.shape == (2, 3, 3)
-    if getattr(translator.settings, "attention", "global") != "local-p":  # whose Gaussian takes some away
+    if getattr(translator.config, "attention", "global") != "local-p":  # whose Gaussian takes some away
         torch.testing.assert_close(weights.sum(2), torch.ones(2, 3))
     torch.testing.assert_close(
         weights[1, :2, :2], alignment(translator, source[1:, :2], target[1:, :3])[0], rtol=1e-5, atol=1e-6

@@ -44,9 +44,9 @@ def members() -> list[Translator]:
 
 
 def decoded(model: Translator | Ensemble, **changes: object) -> list[list[Hypothesis]]:
-    settings = DecodingConfig(beam_size=4, n_best=4, extra_tokens=3, alignments=True).model_copy(update=changes)
-    found = dict(translate(model, SOURCES, settings))
-    return [found[i] for i in range(len(SOURCES))]
+    config = DecodingConfig(beam_size=4, n_best=4, extra_tokens=3, alignments=True).model_copy(update=changes)
+    translations = dict(translate(model, SOURCES, config))
+    return [translations[i] for i in range(len(SOURCES))]
 
 
 def test_an_ensemble_of_one_is_its_member(translator: Translator) -> None:
@@ -54,9 +54,9 @@ def test_an_ensemble_of_one_is_its_member(translator: Translator) -> None:
 
 
 def test_the_order_of_members_changes_nothing(members: list[Translator]) -> None:
-    first = [h for found in decoded(Ensemble(members)) for h in found]
+    first = [h for hypotheses in decoded(Ensemble(members)) for h in hypotheses]
     for order in itertools.islice(itertools.permutations(members), 1, None, 5):
-        other = [h for found in decoded(Ensemble(order)) for h in found]
+        other = [h for hypotheses in decoded(Ensemble(order)) for h in hypotheses]
         assert [h.tokens for h in other] == [h.tokens for h in first]
         assert [h.score for h in other] == pytest.approx([h.score for h in first], abs=1e-5)
         for a, b in zip(other, first, strict=True):
@@ -65,13 +65,13 @@ def test_the_order_of_members_changes_nothing(members: list[Translator]) -> None
 
 def test_the_best_of_all_translations_by_averaged_probabilities(members: list[Translator]) -> None:
     """A beam as wide as the space finds the ranking of all translations of up to 2 tokens, each scored by itself."""
-    settings = DecodingConfig(beam_size=90, n_best=90, beam_alpha=0.0, extra_tokens=1)
-    (found,) = beam_search(Ensemble(members), padded([[5, END]]), settings)
+    config = DecodingConfig(beam_size=90, n_best=90, beam_alpha=0.0, extra_tokens=1)
+    (hypotheses,) = beam_search(Ensemble(members), padded([[5, END]]), config)
     tokens = [p for p in range(VOCABULARY) if p not in (PAD, BEGIN, END)]
     paths = [list(p) for n in range(3) for p in itertools.product(tokens, repeat=n)]
     expected = {tuple(path): naive_log_p(members, [5], path) for path in paths}
-    assert [tuple(h.tokens) for h in found] == sorted(expected, key=lambda p: -expected[p])
-    assert {tuple(h.tokens): h.score for h in found} == pytest.approx(expected, abs=1e-5)
+    assert [tuple(h.tokens) for h in hypotheses] == sorted(expected, key=lambda p: -expected[p])
+    assert {tuple(h.tokens): h.score for h in hypotheses} == pytest.approx(expected, abs=1e-5)
 
 
 def naive_log_p(members: list[Translator], source: list[int], path: list[int]) -> float:
@@ -92,8 +92,8 @@ def naive_log_p(members: list[Translator], source: list[int], path: list[int]) -
 
 def test_rescoring_averages_probabilities_too(members: list[Translator]) -> None:
     ensemble = Ensemble(members)
-    found = decoded(ensemble, beam_alpha=0.0)
-    pairs = [(source, h) for source, hypotheses in zip(SOURCES, found, strict=True) for h in hypotheses]
+    translations = decoded(ensemble, beam_alpha=0.0)
+    pairs = [(source, h) for source, hypotheses in zip(SOURCES, translations, strict=True) for h in hypotheses]
     scored = log_probabilities(ensemble, [s for s, _ in pairs], [h.tokens for _, h in pairs])
     assert scored == pytest.approx([h.score for _, h in pairs], abs=1e-4)
     source, h = pairs[0]

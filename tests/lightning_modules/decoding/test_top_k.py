@@ -24,7 +24,7 @@ def test_it_is_torchs(types: int, hypotheses: int) -> None:
 def test_equal_values_and_minus_infinity() -> None:
     x = torch.full((2, 2, 50 * GROUP), -torch.inf)
     x[0, 0, 5] = x[0, 1, 27 * GROUP] = 1.0
-    found, places = top_k(x, torch.zeros(2, 2, 1), 4)
-    assert found.tolist() == [[1.0, 1.0, -torch.inf, -torch.inf], [-torch.inf] * 4]
+    largest, places = top_k(x, torch.zeros(2, 2, 1), 4)
+    assert largest.tolist() == [[1.0, 1.0, -torch.inf, -torch.inf], [-torch.inf] * 4]
     assert set(places[0, :2].tolist()) == {5, 77 * GROUP}
     assert all(len(set(row)) == 4 for row in places.tolist())

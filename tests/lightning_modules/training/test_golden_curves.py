@@ -4,7 +4,7 @@ A second run in the same process is the same to the last bit. The stored curve m
 whatever OMP_NUM_THREADS says (conftest.py), but kernels of other processors and versions of torch sum in other orders, and ten
 updates let float32's last digit (6e-8) grow.
 
-`GRADUS_WRITE_GOLDEN=1 python -m pytest tests/lightning_modules/training/test_golden_curves.py` writes the curves anew.
+`GRADUS_WRITE_GOLDEN=1 python -m pytest tests/lightning_modules/training/test_golden_curves.py` writes them again.
 """
 
 import copy

@@ -16,7 +16,7 @@ from lightning_modules.translators.transformer.model import Transformer, Transfo
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "adadelta"])
 def test_an_update_is_clipped(precision: Any, optimizer: Any, batch: dict[str, Tensor]) -> None:
     torch.manual_seed(0)
-    settings = TransformerTrainingConfig(
+    config = TransformerTrainingConfig(
         optimizer=optimizer,
         lr_scheduler_type="constant",
         warmup_steps=0,
@@ -30,7 +30,7 @@ def test_an_update_is_clipped(precision: Any, optimizer: Any, batch: dict[str, T
         accelerator="cpu", precision=precision, max_epochs=1, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
-    trainer.fit(TranslatorModule(model, settings, 1), DataLoader([batch], batch_size=None))  # type: ignore[arg-type]
+    trainer.fit(TranslatorModule(model, config, 1), DataLoader([batch], batch_size=None))  # type: ignore[arg-type]
     moved = torch.cat([p.detach().flatten() for p in model.parameters()]) - before
     assert moved.norm() > 0
     if optimizer == "sgd":

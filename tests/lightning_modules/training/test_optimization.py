@@ -9,7 +9,7 @@ from lightning_modules.training.optimization import optimization, schedule
 
 
 def test_noam_equals_equation_3() -> None:
-    rate = schedule(TrainingConfig(lr_scheduler_type="noam", warmup_steps=4000), 100, width=512)
+    rate = schedule(TrainingConfig(lr_scheduler_type="noam", warmup_steps=4000), 100, hidden_size=512)
     for step in (1, 100, 4000, 4001, 100_000):
         assert rate(step - 1) == pytest.approx(512**-0.5 * min(step**-0.5, step * 4000**-1.5))
     assert max(range(6000), key=rate) == 3999
@@ -38,8 +38,8 @@ def test_cosine_ends_at_its_share_and_linear_at_zero() -> None:
 def test_adadelta_is_zeilers_with_rho_and_epsilon_of_cho_and_bahdanau() -> None:
     """Algorithm 1 of Zeiler (2012), written out; rho .95, epsilon 1e-6."""
     weight = nn.Parameter(torch.tensor([0.3, -0.7], dtype=torch.float64))
-    settings = TrainingConfig(optimizer="adadelta", learning_rate=1.0)
-    optimizer = optimization([weight], settings, 10)["optimizer"]
+    config = TrainingConfig(optimizer="adadelta", learning_rate=1.0)
+    optimizer = optimization([weight], config, 10)["optimizer"]
     x, squares, changes = weight.detach().clone(), torch.zeros(2).double(), torch.zeros(2).double()
     for g in torch.randn(6, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64):
         weight.grad = g.clone()

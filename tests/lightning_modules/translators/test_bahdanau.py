@@ -29,7 +29,7 @@ def naive(model: Bahdanau, source: list[int], target: list[int]) -> tuple[Tensor
         cell = getattr(model, name)
         return cell.W.weight, cell.W.bias, cell.U
 
-    n, l = model.settings.hidden_size, model.settings.maxout_size  # noqa: E741
+    n, l = model.config.hidden_size, model.config.maxout_size  # noqa: E741
     ahead, back = [torch.zeros(n)], [torch.zeros(n)]
     for token in source:
         ahead.append(unit(model.source_embedding.weight[token], ahead[-1], *weights("forwards")))
@@ -44,7 +44,7 @@ def naive(model: Bahdanau, source: list[int], target: list[int]) -> tuple[Tensor
         alpha = torch.softmax(torch.stack(e), 0)
         c = sum(a * h for a, h in zip(alpha, annotations, strict=True))
         before, s = s, unit(y, s, *weights("decoder"), from_c=model.C.weight @ c)
-        read = before if model.settings.readout == "previous" else s
+        read = before if model.config.readout == "previous" else s
         t = model.U_o.weight @ read + model.U_o.bias + model.V_o.weight @ y + model.C_o.weight @ c
         out.append(torch.stack([max(t[2 * j], t[2 * j + 1]) for j in range(l)]))
         alphas.append(alpha)
@@ -82,18 +82,18 @@ def test_its_gradient_is_that_of_the_naive_loop(readout: str) -> None:
     model = model_of(readout).double()
     torch.set_default_dtype(torch.double)
     try:
-        wanted = torch.randn(len(TARGET), 5)
+        weights = torch.randn(len(TARGET), 5)
         parameters = {name: p for name, p in model.named_parameters() if not name.startswith("W_o")}
-        loss = (model(torch.tensor([SOURCE]), torch.tensor([TARGET]))[0] * wanted).sum()
+        loss = (model(torch.tensor([SOURCE]), torch.tensor([TARGET]))[0] * weights).sum()
         mine = torch.autograd.grad(loss, parameters.values())
-        automatic = torch.autograd.grad((naive(model, SOURCE, TARGET)[0] * wanted).sum(), parameters.values())
+        automatic = torch.autograd.grad((naive(model, SOURCE, TARGET)[0] * weights).sum(), parameters.values())
     finally:
         torch.set_default_dtype(torch.float)
-    for name, found, expected in zip(parameters, mine, automatic, strict=True):
+    for name, gradient, expected in zip(parameters, mine, automatic, strict=True):
         if name == "target_embedding.weight":  # y_0 stays at 0
-            assert (found[BEGIN] == 0).all()
+            assert (gradient[BEGIN] == 0).all()
             expected[BEGIN] = 0
-        torch.testing.assert_close(found, expected, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(gradient, expected, msg=lambda text, name=name: f"{name}: {text}")
 
 
 def test_the_gradient_with_padding_is_the_numerical_one() -> None:
@@ -156,5 +156,5 @@ def test_the_paper_s_model_has_the_paper_s_weights() -> None:
         "output": l * types + types,
     }
     assert sum(p.numel() for p in model.parameters()) == sum(expected.values()) == 80_442_000
-    training = model.settings.training
+    training = model.config.training
     assert (training.optimizer, training.learning_rate, training.max_grad_norm) == ("adadelta", 1.0, 1.0)

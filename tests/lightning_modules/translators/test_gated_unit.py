@@ -45,13 +45,13 @@ def test_packed_sequences_are_run_as_one_by_one(unit: GatedUnit) -> None:
 
 def test_gradients_are_those_of_the_equations(unit: GatedUnit) -> None:
     x, start = torch.randn(2, 5, 3, dtype=torch.double), torch.randn(2, 4, dtype=torch.double)
-    wanted = torch.randn(5, 2, 4, dtype=torch.double)
+    weights = torch.randn(5, 2, 4, dtype=torch.double)
     start.requires_grad_()
     of = [start, *unit.parameters()]
     states = unit.run(unit.W(x.transpose(0, 1)).flatten(0, 1), start, [2] * 5).view(5, 2, 4)
-    found = torch.autograd.grad((states * wanted).sum(), of)
+    gradients = torch.autograd.grad((states * weights).sum(), of)
     loops = torch.stack([naive(unit, x[i], start[i]) for i in range(2)], 1)
-    for mine, automatic in zip(found, torch.autograd.grad((loops * wanted).sum(), of), strict=True):
+    for mine, automatic in zip(gradients, torch.autograd.grad((loops * weights).sum(), of), strict=True):
         torch.testing.assert_close(mine, automatic)
 
 

@@ -28,7 +28,7 @@ def unit(cell: nn.Module, x: Tensor, h: Tensor) -> Tensor:
 
 def naive(model: GRU, source: list[int], target: list[int]) -> Tensor:
     """G_r s_t for each target position of one sentence: one token and one maxout unit at a time."""
-    h = torch.zeros(model.settings.hidden_size)
+    h = torch.zeros(model.config.hidden_size)
     for token in source:
         h = unit(model.encoder, model.source_embedding.weight[token], h)
     c = torch.tanh(model.V.weight @ h + model.V.bias)
@@ -38,7 +38,7 @@ def naive(model: GRU, source: list[int], target: list[int]) -> Tensor:
         y = model.target_embedding.weight[token]
         h = unit(model.decoder, torch.cat([y, c]), h)  # W' e(y) + C c is [W', C] [e(y); c]
         s = model.O_h.weight @ h + model.O_h.bias + model.O_y.weight @ y + model.O_c.weight @ c
-        s = torch.stack([max(s[2 * i], s[2 * i + 1]) for i in range(model.settings.maxout_size)])
+        s = torch.stack([max(s[2 * i], s[2 * i + 1]) for i in range(model.config.maxout_size)])
         out.append(s if model.G_r is None else model.G_r.weight @ s)
     return torch.stack(out)
 
@@ -60,8 +60,8 @@ def test_it_equals_the_naive_loop(reset: str, rank: int | None) -> None:
     model = model_of(reset, rank)
     with torch.no_grad():
         expected = naive(model, SOURCE, TARGET)
-        found = model(torch.tensor([SOURCE]), torch.tensor([TARGET]))[0]
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+        features = model(torch.tensor([SOURCE]), torch.tensor([TARGET]))[0]
+        torch.testing.assert_close(features, expected, rtol=1e-5, atol=1e-6)
         memory = model.encode(torch.tensor([SOURCE]))
         state = model.start(memory, 1)
         for i, token in enumerate(TARGET):
@@ -70,7 +70,7 @@ def test_it_equals_the_naive_loop(reset: str, rank: int | None) -> None:
 
 
 def test_the_two_resets_are_two_models() -> None:
-    """The same weights in both: apart from the order of the gates, where the reset gate stands is all that differs."""
+    """The same weights in both: apart from the order of the gates, only the place of the reset gate differs."""
     paper, fused = model_of("paper"), model_of("fused")
     n = 8
     order = torch.cat([torch.arange(n, 2 * n), torch.arange(n), torch.arange(2 * n, 3 * n)])
@@ -97,8 +97,8 @@ def test_it_scores_given_pairs(reset: str) -> None:
         log_p = torch.log_softmax(scores, -1)
         expected = sum(float(log_p[i, token]) for i, token in enumerate(TARGET[1:]))
     assert SOURCE[-1] == TARGET[-1] == END
-    found = log_probabilities(model, [[9], SOURCE[:-1]], [[], TARGET[1:-1]])
-    assert found[1] == pytest.approx(expected, abs=1e-5)
+    log_p = log_probabilities(model, [[9], SOURCE[:-1]], [[], TARGET[1:-1]])
+    assert log_p[1] == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("reset", ["paper", "fused"])
@@ -158,5 +158,5 @@ def test_the_paper_s_model_has_the_paper_s_weights() -> None:
         "G": rank * maxout + types * rank + types,
     }
     assert sum(p.numel() for p in model.parameters()) == sum(expected.values()) == 18_274_000
-    training = model.settings.training
+    training = model.config.training
     assert (training.optimizer, training.learning_rate, training.max_grad_norm) == ("adadelta", 1.0, None)

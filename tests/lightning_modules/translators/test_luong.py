@@ -18,7 +18,7 @@ from lightning_modules.translators.module import cross_entropy
 
 def naive_weights(model: Luong, states: list[Tensor], h: Tensor, t: int) -> Tensor:
     """a_t over the source states of one sentence, by 3.1 and 3.2 of the paper, one state at a time."""
-    s = model.settings
+    s = model.config
     length = len(states)
     match s.attention:
         case "global":
@@ -55,7 +55,7 @@ def naive_weights(model: Luong, states: list[Tensor], h: Tensor, t: int) -> Tens
 
 def naive(model: Luong, source: list[int], target: list[int]) -> tuple[Tensor, Tensor]:
     """h~_t and a_t for each target position of one sentence, one token and one source state at a time."""
-    s = model.settings
+    s = model.config
     encoder = [nn.LSTMCell(s.embedding_dim if i == 0 else s.hidden_size, s.hidden_size) for i in range(s.num_layers)]
     decoder = [
         nn.LSTMCell((s.embedding_dim + s.hidden_size * s.input_feeding) if i == 0 else s.hidden_size, s.hidden_size)
@@ -96,7 +96,7 @@ def naive(model: Luong, source: list[int], target: list[int]) -> tuple[Tensor, T
 @pytest.mark.parametrize("reverse", [True, False])
 def test_it_equals_the_naive_loop(score: str, feeding: bool, layers: int, reverse: bool) -> None:
     torch.manual_seed(1)
-    settings = LuongConfig(
+    config = LuongConfig(
         embedding_dim=6,
         hidden_size=8,
         num_layers=layers,
@@ -105,7 +105,7 @@ def test_it_equals_the_naive_loop(score: str, feeding: bool, layers: int, revers
         reverse_source=reverse,
         init=0.6,
     )
-    model = Luong(settings, 20).eval()
+    model = Luong(config, 20).eval()
     source, target = [5, 6, 7, END], [BEGIN, 8, 9]
     with torch.no_grad():
         torch.testing.assert_close(
@@ -142,11 +142,11 @@ def test_local_attention_equals_the_naive_loop(
 def test_the_window_moves_with_the_target_and_stops_at_the_sources_end() -> None:
     model = small(attention="local-m", D=1)
     source, target = padded([[5, 6, 7, 8, END], [9, 10, END]]), torch.tensor([[BEGIN, *range(4, 11)]] * 2)
-    seen = alignment(model, source, target) > 0
-    assert [row.nonzero().flatten().tolist() for row in seen[0]] == [
+    attended = alignment(model, source, target) > 0
+    assert [row.nonzero().flatten().tolist() for row in attended[0]] == [
         [0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4], [3, 4], [3, 4],
     ]  # fmt: skip
-    assert [row.nonzero().flatten().tolist() for row in seen[1]][3:] == [[1, 2]] * 4
+    assert [row.nonzero().flatten().tolist() for row in attended[1]][3:] == [[1, 2]] * 4
 
 
 def test_the_predicted_position_scales_with_each_rows_own_length() -> None:
@@ -196,14 +196,14 @@ def test_location_refuses_what_it_has_no_row_for() -> None:
 def test_scores_of_translations_do_not_depend_on_the_batch(kind: dict[str, Any]) -> None:
     model = small(**kind)
     sources = [[5, 6, 7, 8], [9], [10, 11, 12], [13, 14], [15, 16, 17, 18, 19, 4], [6, 5]]
-    found = [
+    translations = [
         dict(translate(model, sources, DecodingConfig(beam_size=3, n_best=3, extra_tokens=6, batch_tokens=tokens)))
         for tokens in (1, 14, 1000)
     ]
     for i in range(len(sources)):
-        for other in found[1:]:
-            assert [h.tokens for h in other[i]] == [h.tokens for h in found[0][i]]
-            assert [h.score for h in other[i]] == pytest.approx([h.score for h in found[0][i]], abs=1e-5)
+        for other in translations[1:]:
+            assert [h.tokens for h in other[i]] == [h.tokens for h in translations[0][i]]
+            assert [h.score for h in other[i]] == pytest.approx([h.score for h in translations[0][i]], abs=1e-5)
 
 
 def test_without_feeding_the_decoder_runs_once() -> None:
@@ -214,9 +214,9 @@ def test_without_feeding_the_decoder_runs_once() -> None:
         assert len(calls) == 1
 
 
-def small(**settings: Any) -> Luong:
+def small(**config: Any) -> Luong:
     torch.manual_seed(1)
-    return Luong(LuongConfig(embedding_dim=6, hidden_size=8, init=0.6, **settings), 20).eval()
+    return Luong(LuongConfig(embedding_dim=6, hidden_size=8, init=0.6, **config), 20).eval()
 
 
 def test_the_cell_equals_pytorchs() -> None:
@@ -241,15 +241,15 @@ def test_paper_sizes_have_the_papers_weights_in_each_part() -> None:
 
 
 def test_the_papers_settings() -> None:
-    settings = LuongConfig.model_validate({"preset": "paper", "attention": "local-p"})
+    config = LuongConfig.model_validate({"preset": "paper", "attention": "local-p"})
     with torch.device("meta"):
-        model = Luong(settings, 50_000)
+        model = Luong(config, 50_000)
     h = 1000
     lstm = 4 * (8 * h * h + 8 * h)
     expected = 3 * 50_000 * h + 2 * lstm + 4 * h * h  # embeddings and W_s, both LSTMs, and what is fed to the decoder;
     expected += h * h + (h * h + h) + 2 * h * h  # W_a; W_p and v_p; W_c
     assert sum(p.numel() for p in model.parameters()) == expected
-    assert (settings.D, settings.training.optimizer, settings.training.learning_rate) == (10, "sgd", 1.0)
+    assert (config.D, config.training.optimizer, config.training.learning_rate) == (10, "sgd", 1.0)
 
 
 @pytest.mark.parametrize("score", ["dot", "general"])

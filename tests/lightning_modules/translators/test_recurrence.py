@@ -32,10 +32,10 @@ def test_it_gives_what_torchs_lstm_gives(lengths: list[int], layers: int) -> Non
     torch.manual_seed(2)
     expected, (h, c) = theirs(others)
     torch.manual_seed(2)
-    found, (h_found, c_found) = recurrence.run(mine, values)
-    for one, other in ((found.data, expected.data), (h_found, h), (c_found, c)):
+    states, (h_mine, c_mine) = recurrence.run(mine, values)
+    for one, other in ((states.data, expected.data), (h_mine, h), (c_mine, c)):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
-    gradients = torch.autograd.grad(loss_of(found, h_found, c_found), [values.data, *mine.parameters()])
+    gradients = torch.autograd.grad(loss_of(states, h_mine, c_mine), [values.data, *mine.parameters()])
     theirs_gradients = torch.autograd.grad(loss_of(expected, h, c), [others.data, *theirs.parameters()])
     for one, other in zip(gradients, theirs_gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)

@@ -16,9 +16,9 @@ from lightning_modules.translators.seq2seq.model import Seq2Seq, Seq2SeqConfig
 from stages.evaluation import heat_map
 
 
-def small(**settings: Any) -> Seq2Seq:
+def small(**config: Any) -> Seq2Seq:
     torch.manual_seed(2)
-    return Seq2Seq(Seq2SeqConfig(**{"embedding_dim": 6, "hidden_size": 8, "init": 0.6, **settings}), 20).eval()
+    return Seq2Seq(Seq2SeqConfig(**{"embedding_dim": 6, "hidden_size": 8, "init": 0.6, **config}), 20).eval()
 
 
 def naive_step(lstm: nn.LSTM, x: Tensor, state: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -38,7 +38,7 @@ def naive_step(lstm: nn.LSTM, x: Tensor, state: list[tuple[Tensor, Tensor]]) -> 
 
 def naive(model: Seq2Seq, source: list[int], target: list[int]) -> Tensor:
     """Features of each target position of one sentence."""
-    s = model.settings
+    s = model.config
     state = [(torch.zeros(s.hidden_size), torch.zeros(s.hidden_size)) for _ in range(s.num_layers)]
     for token in reversed(source) if s.reverse_source else source:
         naive_step(model.encoder, model.source_embedding.weight[token], state)
@@ -51,10 +51,10 @@ def test_it_equals_the_naive_loop(layers: int, reverse: bool) -> None:
     model = small(num_layers=layers, reverse_source=reverse)
     sources, targets = [[5, 6, 7, 8, END], [9, END]], [[BEGIN, 8], [BEGIN, 9, 10, 11]]
     with torch.no_grad():
-        found = model(padded(sources), padded(targets))
+        features = model(padded(sources), padded(targets))
         for i, (source, target) in enumerate(zip(sources, targets, strict=True)):
             expected = naive(model, source, target)
-            torch.testing.assert_close(found[i, : len(target)], expected, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(features[i, : len(target)], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_equal_lengths_without_packing_give_what_packing_gives() -> None:
@@ -67,15 +67,15 @@ def test_equal_lengths_without_packing_give_what_packing_gives() -> None:
 
 
 def test_the_papers_model_has_384_million_weights() -> None:
-    settings = Seq2SeqConfig.model_validate({"preset": "paper"})
+    config = Seq2SeqConfig.model_validate({"preset": "paper"})
     with torch.device("meta"):
-        model = Seq2Seq(settings, 80_000)
+        model = Seq2Seq(config, 80_000)
     weights = sum(p.numel() for p in model.parameters() if p.dim() > 1)
     # The paper's source vocabulary is 80,000 larger than the target's. Its 64M "recurrent" weights are both LSTMs.
     assert weights + 80_000 * 1000 == 384_000_000
     lstms = [sum(p.numel() for p in lstm.parameters() if p.dim() > 1) for lstm in (model.encoder, model.decoder)]
     assert lstms == [32_000_000, 32_000_000]
-    assert settings.dropout == 0
+    assert config.dropout == 0
 
 
 def test_every_weight_starts_uniform_within_the_bounds() -> None:
@@ -87,11 +87,11 @@ def test_every_weight_starts_uniform_within_the_bounds() -> None:
 
 def test_the_papers_schedule() -> None:
     training = Seq2SeqConfig.model_validate({"preset": "paper"}).training
-    made = optimization([nn.Parameter(torch.zeros(1))], training, steps_per_epoch=10)
-    (group,) = made["optimizer"].param_groups
-    assert isinstance(made["optimizer"], torch.optim.SGD)
+    optimizers = optimization([nn.Parameter(torch.zeros(1))], training, steps_per_epoch=10)
+    (group,) = optimizers["optimizer"].param_groups
+    assert isinstance(optimizers["optimizer"], torch.optim.SGD)
     assert (group["momentum"], group["initial_lr"], training.max_grad_norm) == (0, 0.7, 5.0)
-    (factor,) = made["lr_scheduler"]["scheduler"].lr_lambdas
+    (factor,) = optimizers["lr_scheduler"]["scheduler"].lr_lambdas
     assert [factor(step) for step in (0, 49, 50, 54, 55, 74)] == [1, 1, 0.5, 0.5, 0.25, 0.03125]
 
 
@@ -115,12 +115,12 @@ def test_the_papers_update_from_the_shared_training_step(norm: float) -> None:
     training = Seq2SeqConfig.model_validate({"preset": "paper"}).training.model_copy(update={"max_grad_norm": norm})
     assert training.learning_rate == rate
     module = TranslatorModule(ours, training, steps_per_epoch=10)
-    found = module.training_step(batch, 0)
-    assert float(found["train_loss"]) == pytest.approx(float(loss) / 5)  # shown for a token
-    found["loss"].backward()
+    step = module.training_step(batch, 0)
+    assert float(step["train_loss"]) == pytest.approx(float(loss) / 5)  # shown for a token
+    step["loss"].backward()
     nn.utils.clip_grad_norm_(ours.parameters(), training.max_grad_norm)
-    made = module.configure_optimizers()  # with the schedule, which holds the optimizer only weakly
-    made["optimizer"].step()
+    optimizers = module.configure_optimizers()  # with the schedule, which holds the optimizer only weakly
+    optimizers["optimizer"].step()
     for one, other in zip(papers.parameters(), ours.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
@@ -159,5 +159,5 @@ def test_it_learns_to_translate_two_sentences() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    found = dict(translate(model, [list(source) for source in pairs], DecodingConfig(beam_size=2)))
-    assert [found[i][0].tokens for i in range(2)] == list(pairs.values())
+    translations = dict(translate(model, [list(source) for source in pairs], DecodingConfig(beam_size=2)))
+    assert [translations[i][0].tokens for i in range(2)] == list(pairs.values())

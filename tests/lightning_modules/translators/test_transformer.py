@@ -23,9 +23,9 @@ from model_io.files import count_parameters
 def test_a_model_in_half_precision_stays_in_it() -> None:
     model = Transformer(TransformerConfig(num_layers=1, hidden_size=16, ff_size=16, num_heads=2), 30).eval()
     source, target = torch.tensor([[5, 6, 2]]), torch.tensor([[1, 7]])
-    expected, found = model(source, target), model.bfloat16()(source, target)
-    assert found.dtype == torch.bfloat16
-    torch.testing.assert_close(found.float(), expected, rtol=0.1, atol=0.1)
+    expected, output = model(source, target), model.bfloat16()(source, target)
+    assert output.dtype == torch.bfloat16
+    torch.testing.assert_close(output.float(), expected, rtol=0.1, atol=0.1)
 
 
 def test_base_and_big_have_the_papers_weight_counts() -> None:
@@ -38,14 +38,14 @@ def test_base_and_big_have_the_papers_weight_counts() -> None:
 
 
 def test_transformer_tiny_has_the_published_weight_count() -> None:
-    settings = TransformerConfig(num_layers=4, hidden_size=128, ff_size=256, num_heads=4)  # Wu et al. (2021): 2.6M
-    assert round(count_parameters(Transformer(settings, 10_000)) / 1e6, 1) == 2.6
+    config = TransformerConfig(num_layers=4, hidden_size=128, ff_size=256, num_heads=4)  # Wu et al. (2021): 2.6M
+    assert round(count_parameters(Transformer(config, 10_000)) / 1e6, 1) == 2.6
 
 
 def test_attention_equals_pytorchs() -> None:
     torch.manual_seed(0)
-    settings = TransformerConfig(hidden_size=16, num_heads=4)
-    mine, theirs = Attention(settings), nn.MultiheadAttention(16, 4, bias=False, batch_first=True)
+    config = TransformerConfig(hidden_size=16, num_heads=4)
+    mine, theirs = Attention(config), nn.MultiheadAttention(16, 4, bias=False, batch_first=True)
     theirs.in_proj_weight.data = torch.cat([mine.query.weight, mine.key_value.weight])
     theirs.out_proj.weight.data = mine.out.weight.data
     x, memory = torch.randn(2, 3, 16), torch.randn(2, 5, 16)
@@ -77,13 +77,13 @@ def test_layers_are_written_out(kind: type[EncoderLayer], norm: str) -> None:
     layer = kind(
         TransformerConfig.model_validate({"hidden_size": 16, "num_heads": 4, "ff_size": 32, "layer_norm": norm})
     ).eval()
-    for parameter in layer.norms.parameters():  # unlike each other, so that each must stand in its place
+    for parameter in layer.norms.parameters():  # unlike each other, so that each must be in its place
         nn.init.normal_(parameter)
     x, source = torch.randn(2, 4, 16), torch.randn(2, 5, 16)
     lengths = [5, 3] if kind is DecoderLayer else [4, 2]
     size = 5 if kind is DecoderLayer else 4
     visible = (torch.arange(size) < torch.tensor(lengths)[:, None])[:, None, None]
-    found = layer(x, source, visible) if kind is DecoderLayer else layer(x, visible)
+    outputs = layer(x, source, visible) if kind is DecoderLayer else layer(x, visible)
 
     def normalised(y: Tensor, norm: nn.Module) -> Tensor:
         deviation = ((y - y.mean(-1, keepdim=True)) ** 2).mean(-1, keepdim=True)
@@ -101,7 +101,7 @@ def test_layers_are_written_out(kind: type[EncoderLayer], norm: str) -> None:
         if kind is DecoderLayer:
             y = added(y, 2, lambda z, i=i, n=length: attend(layer.cross, z, source[i], [n] * 4))
         expected = added(y, 1, lambda z: torch.relu(z @ first.weight.T + first.bias) @ second.weight.T + second.bias)
-        torch.testing.assert_close(found[i], expected)
+        torch.testing.assert_close(outputs[i], expected)
 
 
 def test_feed_forward_is_two_layers_with_relu() -> None:
@@ -112,12 +112,12 @@ def test_feed_forward_is_two_layers_with_relu() -> None:
 
 
 def test_positions_are_the_papers_sinusoids() -> None:
-    made = sinusoids(3, 4, 6, torch.zeros(1))
+    encoding = sinusoids(3, 4, 6, torch.zeros(1))
     for row, position in enumerate(range(3, 7)):
         for i in range(3):
             angle = position / 10000 ** (2 * i / 6)
-            assert math.isclose(made[row, 2 * i], math.sin(angle), abs_tol=1e-6)
-            assert math.isclose(made[row, 2 * i + 1], math.cos(angle), abs_tol=1e-6)
+            assert math.isclose(encoding[row, 2 * i], math.sin(angle), abs_tol=1e-6)
+            assert math.isclose(encoding[row, 2 * i + 1], math.cos(angle), abs_tol=1e-6)
 
 
 def test_embedding_is_scaled_and_shared_three_ways() -> None:

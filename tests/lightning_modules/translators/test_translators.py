@@ -31,7 +31,7 @@ def test_stepping_gives_what_decoding_at_once_gives(translator: Translator, batc
         features, attention, state = translator.step(memory, state, target[:, t])
         torch.testing.assert_close(features, at_once[:, t], rtol=1e-5, atol=1e-5)
         if attention is not None:
-            if getattr(translator.settings, "attention", "global") == "local-p":  # its Gaussian takes some away
+            if getattr(translator.config, "attention", "global") == "local-p":  # its Gaussian takes some away
                 assert (attention.sum(1) < 1).all()
             else:
                 torch.testing.assert_close(attention.sum(1), torch.ones(3))
@@ -64,11 +64,11 @@ def test_the_side_of_the_padding_changes_nothing(
     """Sources padded on the left, and with more padding than needed: scores, translations and attention are the same."""
     left = torch.stack([torch.cat([row[row == PAD], row[row != PAD]]) for row in batch["source"]])
     padded = torch.nn.functional.pad(left if more[0] else batch["source"], more, value=PAD)
-    expected, found = (log_probability(translator, source, batch["target"]) for source in (batch["source"], padded))
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    settings = DecodingConfig(beam_size=2, extra_tokens=2, alignments=True)
+    expected, log_p = (log_probability(translator, source, batch["target"]) for source in (batch["source"], padded))
+    torch.testing.assert_close(log_p, expected, rtol=1e-5, atol=1e-5)
+    config = DecodingConfig(beam_size=2, extra_tokens=2, alignments=True)
     for hypothesis, other in zip(
-        beam_search(translator, batch["source"], settings), beam_search(translator, padded, settings), strict=True
+        beam_search(translator, batch["source"], config), beam_search(translator, padded, config), strict=True
     ):
         assert hypothesis[0].tokens == other[0].tokens
         assert hypothesis[0].score == pytest.approx(other[0].score, abs=1e-5)
@@ -103,9 +103,9 @@ def test_half_precision_autocast_is_near(translator: Translator, batch: dict[str
     """Recurrent states stay in single precision: in half torch has no kernel for them here, and takes float16 on a GPU."""
     expected, _ = cross_entropy(translator, batch)
     with torch.autocast("cpu", torch.bfloat16):
-        found, _ = cross_entropy(translator, batch)
-    assert found.item() == pytest.approx(expected.item(), rel=0.02)
-    found.backward()
+        loss, _ = cross_entropy(translator, batch)
+    assert loss.item() == pytest.approx(expected.item(), rel=0.02)
+    loss.backward()
     gradients = [p.grad for p in translator.parameters() if p.grad is not None]
     assert all(g.dtype == torch.float32 and g.isfinite().all() for g in gradients)
 
@@ -116,11 +116,11 @@ def test_steps_under_autocast_are_near(translator: Translator, batch: dict[str, 
     for enabled in (False, True):
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             memory = translator.encode(batch["source"])
-            state, found = translator.start(memory, 1), []
+            state, of_steps = translator.start(memory, 1), []
             for previous in batch["target"][:, :-1].unbind(1):
                 features, _, state = translator.step(memory, state, previous)
-                found.append(features.float())
-            steps[enabled], states[enabled] = torch.stack(found), state
+                of_steps.append(features.float())
+            steps[enabled], states[enabled] = torch.stack(of_steps), state
     torch.testing.assert_close(steps[True], steps[False], rtol=0.1, atol=0.1)
     sums = {"Luong": {"c"}, "Transformer": set()}.get(type(translator).__name__, set(states[True]))
     assert all(states[True][name].dtype == torch.float32 for name in sums), {
@@ -147,10 +147,10 @@ def test_the_end_token_is_part_of_the_source(translator: Translator) -> None:
 
 
 def test_a_preset_is_changed_key_by_key() -> None:
-    given = {"preset": "base", "dropout": 0.2, "training": {"num_train_epochs": 3}}
-    settings = TransformerConfig.model_validate(given)
-    assert (settings.num_layers, settings.hidden_size, settings.dropout) == (6, 512, 0.2)
-    assert (settings.training.num_train_epochs, settings.training.batch_tokens, settings.training.warmup_steps) == (
+    values = {"preset": "base", "dropout": 0.2, "training": {"num_train_epochs": 3}}
+    config = TransformerConfig.model_validate(values)
+    assert (config.num_layers, config.hidden_size, config.dropout) == (6, 512, 0.2)
+    assert (config.training.num_train_epochs, config.training.batch_tokens, config.training.warmup_steps) == (
         3,
         25_000,
         4000,
