@@ -1,4 +1,4 @@
-"""Models between stages: a folder with `model.safetensors`, `config.json` and the tokenizer. Nothing in it is code."""
+"""The files of a model folder: weights (safetensors), configs (JSON) and the tokenizer. Nothing in it is code."""
 
 import hashlib
 import json
@@ -16,13 +16,13 @@ from core.errors import InputError
 from core.folders import file_hash
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-# For all of `transformers` that loads: left open, it asks on standard input whether to run the code of a folder that brings some.
+# For every load by `transformers`, which otherwise asks on standard input whether to run code that a folder brings.
 NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 AGAIN = "Make it again (dvc repro), or put the original back."
 DEVICE = torch.device(
     "cuda" if torch.cuda.is_available() else "cpu"
 )  # where models are used; training decides by itself
-# cuDNN's attention plans for every shape anew, which takes it many times as long as the attention itself, and texts have all shapes.
+# cuDNN's attention makes a plan for each new shape, which takes many times as long as the attention. Texts have all shapes.
 torch.backends.cuda.enable_cudnn_sdp(False)
 
 
@@ -37,15 +37,15 @@ def weight_files(folder: Path) -> list[Path]:
 
     Raises InputError when there is none.
     """
-    whole = folder / WEIGHTS  # what `transformers` loads where both are there
+    whole = folder / WEIGHTS  # which `transformers` loads where a folder has both
     files = [whole] if whole.is_file() else sorted(folder.glob("model-*-of-*.safetensors"))
     if not files:
         raise InputError(f"{folder}: no {WEIGHTS} in it: not a model folder.")
     return files
 
 
-def weights(path: Path, names: Collection[str] | None = None) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file. Raises InputError when it is missing or damaged, or has others than those of these `names`."""
+def load_weights(path: Path, names: Collection[str] | None = None) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file. Raises InputError when it is missing or damaged, or its names are not `names`."""
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -58,7 +58,7 @@ def weights(path: Path, names: Collection[str] | None = None) -> dict[str, torch
 def read_config(path: Path, what: str) -> dict[str, Any]:
     """A JSON object of a model folder; `what` says in errors which folder is expected.
 
-    Raises InputError when there is no such file, or it cannot be read, or it is no JSON object.
+    Raises InputError when the file does not exist, cannot be read or holds no JSON object.
     """
     if path.parent.is_file():
         raise InputError(f"{path.parent}: a file, not a folder. Give the folder of {what}.")
@@ -88,9 +88,9 @@ def write_sealed_config(path: Path, values: dict[str, Any]) -> None:
 
 
 def check_seal(path: Path, config: dict[str, Any]) -> None:
-    """Raises InputError when a file of a model folder is missing or not what it was when its `config` was written.
+    """Raises InputError when a file of a model folder is missing, or differs from the one that its `config` was written for.
 
-    A file without hashes, of a folder made before there were any, promises nothing.
+    Configs of old folders have no hashes; these are not checked.
     """
     if "config_hash" in config and config["config_hash"] != _hash(config):
         raise InputError(f"{path}: it was altered since the model was saved. {AGAIN}")
@@ -105,8 +105,8 @@ def check_seal(path: Path, config: dict[str, Any]) -> None:
 
 
 def _hash(values: dict[str, Any]) -> str:
-    kept = {k: v for k, v in values.items() if k != "config_hash"}
-    return hashlib.blake2b(json.dumps(kept, sort_keys=True).encode(), digest_size=16).hexdigest()
+    hashed = {k: v for k, v in values.items() if k != "config_hash"}
+    return hashlib.blake2b(json.dumps(hashed, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -1,4 +1,4 @@
-"""Language models as folders that `transformers` reads."""
+"""Language models as plain `transformers` folders. They carry no format number of this project."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -17,54 +17,56 @@ from transformers.utils import logging as transformers_logging
 from core.errors import InputError
 from model_io.files import AGAIN, CONFIG, DEVICE, NO_CODE
 
-transformers_logging.disable_progress_bar()  # of loading and saving, which take a moment here
+transformers_logging.disable_progress_bar()  # of loading and saving, which are short here
 
 
-def load_causal_model(folder: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_language_model(folder: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A language model (in float32 on a CPU) and its tokenizer, from a folder or a hub id."""
-    return from_pretrained(AutoModelForCausalLM, folder)
+    return load_transformers_model(AutoModelForCausalLM, folder)
 
 
-def skeleton(folder: Path) -> PreTrainedModel:
-    """A language model of the folder's shapes, without weights. Raises InputError when the folder has no readable configuration."""
+def load_skeleton(folder: Path) -> PreTrainedModel:
+    """A language model of the folder's shapes, without weights. Raises InputError when the folder has no readable config."""
     if not (folder / CONFIG).is_file():
         raise InputError(f"{folder}: no {CONFIG} in it: not a model folder. Run the stage that makes it: dvc repro.")
     try:
         with torch.device("meta"):
             config = AutoConfig.from_pretrained(folder, **NO_CODE)
-            # Without numbers, mixtures of experts know how to multiply in bf16 only.
-            found: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, **NO_CODE)
+            # Without weights, mixtures of experts can multiply in bf16 only.
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, **NO_CODE)
     except Exception as error:  # a damaged folder raises errors of many types in the libraries that read it
         raise _not_loaded(folder, error) from None
-    return found
+    return model
 
 
-def from_pretrained(kind: Any, folder: Path | str, new: Collection[str] = (), **options: Any) -> tuple[Any, Any]:
-    """A model of the kind, in float32, and its tokenizer.
+def load_transformers_model(
+    auto_class: Any, folder: Path | str, new: Collection[str] = (), **options: Any
+) -> tuple[Any, Any]:
+    """A model of an auto class of `transformers`, in float32, and its tokenizer.
 
     Raises:
-        InputError: they cannot be loaded, or weights are missing, but for those that are to be `new`, or have another shape.
+        InputError: they cannot be loaded, weights have another shape, or weights are missing that are not in `new`.
     """
     if isinstance(folder, Path) and not (folder / CONFIG).is_file():
         raise InputError(f"{folder}: no {CONFIG} in it: not a model folder. Run the stage that makes it: dvc repro.")
     try:
-        loaded, info = kind.from_pretrained(
+        model, info = auto_class.from_pretrained(
             folder, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **NO_CODE, **options
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, **NO_CODE)
-    except Exception as error:  # see `skeleton`
+    except Exception as error:  # see `load_skeleton`
         raise _not_loaded(folder, error) from None
-    # `transformers` would go on with random weights.
+    # `transformers` would continue with random weights.
     if missing := sorted(set(info["missing_keys"]) - set(new)):
         first = ", ".join(missing[:3]) + ", ..." * (len(missing) > 3)
         raise InputError(f"{folder}: weights are missing ({len(missing)}): {first}. {AGAIN}")
-    if others := sorted(info["mismatched_keys"]):
-        name, found, expected = others[0]
+    if mismatched := sorted(info["mismatched_keys"]):
+        name, shape, expected = mismatched[0]
         raise InputError(
-            f"{folder}: {name} has the shape {tuple(found)}, and its {CONFIG} describes {tuple(expected)}. {AGAIN}"
+            f"{folder}: {name} has the shape {tuple(shape)}, and its {CONFIG} describes {tuple(expected)}. {AGAIN}"
         )
-    _check_tokens(loaded, tokenizer, folder)
-    return loaded.to(DEVICE).eval(), tokenizer
+    _check_tokens(model, tokenizer, folder)
+    return model.to(DEVICE).eval(), tokenizer
 
 
 def _not_loaded(folder: Path | str, error: Exception) -> InputError:
@@ -72,16 +74,16 @@ def _not_loaded(folder: Path | str, error: Exception) -> InputError:
         return InputError(
             f"{folder}: it has code of its own (auto_map in a JSON file), and no code of a model is run here."
         )
-    known = isinstance(error, OSError | ValueError)
-    return InputError(f"{folder}: cannot be loaded: {error if known else f'{type(error).__name__}: {error}'}")
+    explained = isinstance(error, OSError | ValueError)
+    return InputError(f"{folder}: cannot be loaded: {error if explained else f'{type(error).__name__}: {error}'}")
 
 
 def _check_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> None:
-    """Refuses tokens that a text may have and the model has no embedding of. A special one, such as padding, no text has."""
-    rows = cast(torch.Tensor, model.get_input_embeddings().weight).shape[0]
+    """Refuses tokens that a text may have and that have no embedding. No text has special tokens, such as padding."""
+    embeddings = cast(torch.Tensor, model.get_input_embeddings().weight).shape[0]
     for token_id, token in tokenizer.added_tokens_decoder.items():
-        if token_id >= rows and not token.special:
+        if token_id >= embeddings and not token.special:
             raise InputError(
-                f"{folder}: its tokenizer has a token {str(token)!r} of id {token_id}, and the model has {rows:,} embeddings: "
+                f"{folder}: its tokenizer has a token {str(token)!r} of id {token_id}, and the model has {embeddings:,} embeddings: "
                 "tokenizer and model were not made for each other (resize_token_embeddings was left out?)."
             )

@@ -19,9 +19,9 @@ from lightning_modules.prefix_tuning.prefix import (
     PrefixConfig,
     PromptEmbedding,
     cache_shape,
-    embeddings,
+    input_embeddings,
 )
-from model_io.files import read_config, weight_files, weights, write_config
+from model_io.files import load_weights, read_config, weight_files, write_config
 
 PREFIX, PREFIX_CONFIG = "prefix.safetensors", "prefix.json"
 ADAPTERS: dict[str, type[Prefix] | type[PromptEmbedding]] = {"prefix": Prefix, "prompt_tuning": PromptEmbedding}
@@ -40,11 +40,13 @@ class SavedPrefix(NamedTuple):
 def save_prefix(folder: Path, kind: str, adapter: Adapter, base: Path, template: str) -> None:
     """Writes P alone, the hash of its file, and which base it belongs to (by the hash of its weights)."""
     position = "infix" if adapter.infix else "prefix"
-    write_files(folder, {"P": adapter.flat()}, {"kind": kind, "position": position, "template": template}, base)
+    write_prefix_files(
+        folder, {"P": adapter.prompt_embeddings()}, {"kind": kind, "position": position, "template": template}, base
+    )
 
 
-def write_files(folder: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any], base: Path) -> None:
-    """Writes both files: the tensors, and what `about` says of them with the base and the hashes.
+def write_prefix_files(folder: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any], base: Path) -> None:
+    """Writes the tensors, and `prefix.json`: what `about` says of them, the base and the hashes.
 
     Raises:
         InputError: the base's folder has no weights.
@@ -56,8 +58,8 @@ def write_files(folder: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
 
 
 def read_prefix(folder: Path) -> tuple[dict[str, Any], Tensor]:
-    """`prefix.json` and P. Raises InputError when a file is missing, or is not what `save_prefix` wrote."""
-    config, tensors = read_files(folder, KINDS, ("P",), ("template",))
+    """`prefix.json` and P. Raises InputError when a file is missing, or differs from what `save_prefix` wrote."""
+    config, tensors = read_prefix_files(folder, KINDS, ("P",), ("template",))
     try:
         checked_template(config["template"], {"source"})
     except ValueError as error:
@@ -67,13 +69,13 @@ def read_prefix(folder: Path) -> tuple[dict[str, Any], Tensor]:
     return config, tensors["P"]
 
 
-def read_files(
+def read_prefix_files(
     folder: Path, kinds: Collection[str], names: Collection[str], keys: Collection[str] = ()
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """`prefix.json`, which is of one of the `kinds` and has `keys` beside those of `write_files`, and the tensors of these `names`.
+    """`prefix.json`, of one of the `kinds` and with `keys` beside those of `write_prefix_files`; and the tensors of these `names`.
 
     Raises:
-        InputError: a file is missing, or is not what `write_files` wrote.
+        InputError: a file is missing, or differs from what `write_prefix_files` wrote.
     """
     config = read_config(folder / PREFIX_CONFIG, "a prefix, e.g. artifacts/prefix_tuning/prefix")
     if format_of(config, str(folder / PREFIX_CONFIG)) < FORMAT:
@@ -84,20 +86,20 @@ def read_files(
     if missing := [key for key in (*keys, "base", "base_hash", "hash") if not isinstance(config.get(key), str)]:
         raise InputError(f"{folder / PREFIX_CONFIG}: no {', '.join(missing)} in it. Make the prefix again.")
     path = folder / PREFIX
-    if path.is_file() and (found := file_hash(path)) != config["hash"]:
+    if path.is_file() and (actual := file_hash(path)) != config["hash"]:
         raise InputError(
-            f"{path}: truncated or altered: its content is {found[:8]}, {PREFIX_CONFIG} says {config['hash'][:8]}. "
+            f"{path}: truncated or altered: its content is {actual[:8]}, {PREFIX_CONFIG} says {config['hash'][:8]}. "
             "Copy both files again, or make the prefix again."
         )
-    return config, weights(path, names)
+    return config, load_weights(path, names)
 
 
 def load_prefix(folder: Path, base: PreTrainedModel, base_folder: Path) -> SavedPrefix:
     """Raises InputError when a file is missing or damaged, or the prefix was trained on another base."""
-    config, flat = read_prefix(folder)
+    config, table = read_prefix(folder)
     check_base(folder, config, base_folder)
     return SavedPrefix(
-        adapter(config, flat, base, folder).to(base.device).eval(), config["template"], str(config["kind"])
+        adapter_of(config, table, base, folder).to(base.device).eval(), config["template"], str(config["kind"])
     )
 
 
@@ -111,19 +113,19 @@ def check_base(folder: Path, config: dict[str, Any], base_folder: Path) -> None:
         )
 
 
-def adapter(config: dict[str, Any], flat: Tensor, base: PreTrainedModel, where: Path) -> Adapter:
-    """The adapter that `config` describes, with P. Raises InputError when P has not the base's shape, or is empty or not finite."""
+def adapter_of(config: dict[str, Any], table: Tensor, base: PreTrainedModel, where: Path) -> Adapter:
+    """The adapter that `config` describes, with the table P. Raises InputError when P does not fit the base, is empty or not finite."""
     kind = config["kind"]
     if kind == "none":
         return NoPrefix()
     layers, heads, size = cache_shape(base)
-    width = layers * 2 * heads * size if kind == "prefix" else embeddings(base).shape[1]
-    if flat.dim() != 2 or flat.shape[1] != width:
-        raise InputError(f"{where}: P is {tuple(flat.shape)}, and this base needs (length, {width}).")
-    if not len(flat) or not flat.isfinite().all():
-        found = "values that are not finite" if len(flat) else "no positions"
-        raise InputError(f"{where}: P has {found}. Copy the file again, or train the prefix again.")
-    settings = PrefixConfig(
-        num_virtual_tokens=len(flat), prefix_projection=False, position=config.get("position", "prefix")
+    width = layers * 2 * heads * size if kind == "prefix" else input_embeddings(base).shape[1]
+    if table.dim() != 2 or table.shape[1] != width:
+        raise InputError(f"{where}: P is {tuple(table.shape)}, and this base needs (length, {width}).")
+    if not len(table) or not table.isfinite().all():
+        problem = "values that are not finite" if len(table) else "no positions"
+        raise InputError(f"{where}: P has {problem}. Copy the file again, or train the prefix again.")
+    prefix_config = PrefixConfig(
+        num_virtual_tokens=len(table), prefix_projection=False, position=config.get("position", "prefix")
     )
-    return ADAPTERS[kind](base, settings, flat)
+    return ADAPTERS[kind](base, prefix_config, table)

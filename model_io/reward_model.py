@@ -1,7 +1,7 @@
 """A reward model as a folder that `transformers` reads as AutoModelForSequenceClassification with one label.
 
-Beside it `reward.json` has the bias (transformers' heads have none), a temperature, and the frame: what stands around prompt and response.
-It also says whether there is a prefix, and has the hashes of the files beside it.
+`reward.json` has what a head of `transformers` cannot hold: the bias, a temperature, and the frame, which is the text around prompt and
+response. It also says whether there is a prefix, and has the hashes of the other files.
 The folder's tokenizer makes the same ids from a pair of texts, `tokenizer(prompt, response)`.
 """
 
@@ -24,16 +24,15 @@ from data.comparisons.encoding import FIELDS, Frame, encode_rankings
 from data.templates import checked_template
 from data.tokenizer import load_tokenizer
 from lightning_modules.language_model.prompts import end_token
-from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, Prefix, longest_text
+from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, Prefix, max_text_length
 from lightning_modules.reward_model.module import score
 from lightning_modules.shared_prompt.reading import check_shared_prompts
-from model_io.files import AGAIN, WEIGHTS, check_seal, read_config, weights, write_sealed_config
-from model_io.language_model import from_pretrained
-from model_io.prefix import PREFIX
-from model_io.prefix import adapter as prefix_adapter
+from model_io.files import AGAIN, WEIGHTS, check_seal, load_weights, read_config, write_sealed_config
+from model_io.language_model import load_transformers_model
+from model_io.prefix import PREFIX, adapter_of
 
-REWARD = "reward.json"
-BUDGET = 8192  # tokens scored at once
+REWARD_CONFIG = "reward.json"
+SCORING_TOKENS = 8192  # of a micro-batch where rewards are only read
 
 
 class RewardConfig(BaseModel):
@@ -46,7 +45,7 @@ class RewardConfig(BaseModel):
 
 
 @dataclass(frozen=True)
-class SavedReward:
+class SavedRewardModel:
     """A trained reward model, ready to score."""
 
     model: PreTrainedModel
@@ -57,39 +56,41 @@ class SavedReward:
     adapter: Adapter | None
 
     @property
-    def longest(self) -> int:
+    def max_length(self) -> int:
         """Tokens of prompt and response together that the model reads."""
-        return longest_text(self.model, self.adapter or NoPrefix())
+        return max_text_length(self.model, self.adapter or NoPrefix())
 
-    def of_rankings(self, rows: datasets.Dataset) -> tuple[list[np.ndarray], np.ndarray]:
+    def rewards_of_rankings(self, rows: datasets.Dataset) -> tuple[list[np.ndarray], np.ndarray]:
         """Rewards of the rankings that the model can read, and the indices of their rows."""
-        read, kept = encode_rankings(rows, self.tokenizer, self.frame, max_length=self.longest)
-        values = score(self.model, [(g.prompt, g.responses) for g in read], BUDGET, self.adapter)
-        return [v + self.bias for v in values], kept
+        rankings, indices, *_ = encode_rankings(rows, self.tokenizer, self.frame, max_length=self.max_length)
+        values = score(self.model, [(r.prompt, r.responses) for r in rankings], SCORING_TOKENS, self.adapter)
+        return [v + self.bias for v in values], indices
 
-    def rewards(self, cases: Sequence[dict[str, Any]]) -> list[np.ndarray]:
-        """Rewards (K,) of the `responses` of each case with a `prompt` and, where the frame needs one, a `reference`.
+    def rewards(self, records: Sequence[dict[str, Any]]) -> list[np.ndarray]:
+        """Rewards (K,) of the `responses` of each record, which has a `prompt` and, where the frame needs one, a `reference`.
 
         Raises:
-            InputError: a case lacks the reference.
+            InputError: a record lacks the reference, or is longer than the model reads.
         """
         try:
-            prompts = self.frame.prompts(self.tokenizer, cases)
+            prompts = self.frame.prompts(self.tokenizer, records)
         except ValueError as error:
             raise InputError(f"{error}.") from None
-        flat = iter(self.frame.responses(self.tokenizer, [text for case in cases for text in case["responses"]]))
-        read = [(p, [next(flat) for _ in case["responses"]]) for p, case in zip(prompts, cases, strict=True)]
-        longest, found = self.longest, max(len(p) + max(map(len, r)) for p, r in read)
-        if found > longest:
-            raise InputError(f"a prompt with its response has {found:,} tokens; this model reads at most {longest:,}.")
-        return [values + self.bias for values in score(self.model, read, BUDGET, self.adapter)]
+        flat = iter(self.frame.responses(self.tokenizer, [text for record in records for text in record["responses"]]))
+        texts = [(p, [next(flat) for _ in record["responses"]]) for p, record in zip(prompts, records, strict=True)]
+        limit, length = self.max_length, max(len(p) + max(map(len, responses)) for p, responses in texts)
+        if length > limit:
+            raise InputError(f"a prompt with its response has {length:,} tokens; this model reads at most {limit:,}.")
+        return [values + self.bias for values in score(self.model, texts, SCORING_TOKENS, self.adapter)]
 
 
-def new_reward_model(body: Path | str, template: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Frame]:
-    """A language model's body under a scalar head with fresh weights, its tokenizer, and the frame of its texts."""
-    model, tokenizer = from_pretrained(AutoModelForSequenceClassification, body, new=("score.weight",), num_labels=1)
-    frame = _frame(tokenizer, template, end_token(tokenizer, body))
-    # Where padding is spelt like the text's last token, `transformers` would read the reward one token too early.
+def new_reward_model(backbone: Path | str, template: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Frame]:
+    """A language model's backbone under a scalar head with random weights, its tokenizer, and the frame of its texts."""
+    model, tokenizer = load_transformers_model(
+        AutoModelForSequenceClassification, backbone, new=("score.weight",), num_labels=1
+    )
+    frame = _frame(tokenizer, template, end_token(tokenizer, backbone))
+    # Where padding is the text's last token, `transformers` would read the reward one token too early.
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id in frame.after:
         spare = {tokenizer.unk_token, tokenizer.bos_token} - {None, tokenizer.eos_token}
         tokenizer.add_special_tokens({"pad_token": min(spare) if spare else "<|pad|>"})
@@ -101,7 +102,7 @@ def new_reward_model(body: Path | str, template: str) -> tuple[PreTrainedModel, 
 
 
 def _frame(tokenizer: PreTrainedTokenizerBase, template: str, end: int) -> Frame:
-    """What the tokenizer itself puts around a text stands around the prompt; its end token after the response."""
+    """What the tokenizer puts around a text is around the prompt. Its end token comes after the response."""
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     ids = tokenizer("a")["input_ids"]
     start = next(i for i in range(len(ids)) if ids[i : i + len(bare)] == bare)
@@ -134,22 +135,22 @@ def save_reward_model(
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     if isinstance(adapter, Prefix):
-        save_file({"P": adapter.flat().detach().cpu().contiguous()}, folder / PREFIX)
+        save_file({"P": adapter.prompt_embeddings().detach().cpu().contiguous()}, folder / PREFIX)
     config = RewardConfig(bias=bias, temperature=temperature, frame=frame, prefix=isinstance(adapter, Prefix))
-    write_sealed_config(folder / REWARD, {"format": FORMAT, **config.model_dump()})
+    write_sealed_config(folder / REWARD_CONFIG, {"format": FORMAT, **config.model_dump()})
 
 
 def read_reward_config(folder: Path) -> RewardConfig:
-    """`reward.json`, after a check of the files beside it. One written before it said so has a prefix where there is the file.
+    """`reward.json`, after a check of the files beside it. In old folders the file of a prefix says whether there is one.
 
     Raises:
-        InputError: it is missing or damaged, or a file is missing or not the one that was saved with it.
+        InputError: it is missing or damaged, or a file is missing or differs from the one saved with it.
     """
-    path = folder / REWARD
+    path = folder / REWARD_CONFIG
     values = read_config(path, "a reward model or a prefix, e.g. artifacts/reward_models/paper")
     format_of(values, str(path))  # both formats have the same names
-    known = {key: value for key, value in values.items() if key != "format"}
-    config = validated(RewardConfig, {"prefix": (folder / PREFIX).is_file(), **known}, str(path))
+    named = {key: value for key, value in values.items() if key != "format"}
+    config = validated(RewardConfig, {"prefix": (folder / PREFIX).is_file(), **named}, str(path))
     try:
         checked_template(config.frame.template, FIELDS)
     except ValueError as error:
@@ -162,14 +163,14 @@ def read_reward_config(folder: Path) -> RewardConfig:
     return config
 
 
-def load_reward_model(folder: Path) -> SavedReward:
-    """Raises InputError when a file is missing, damaged, or not the one that was saved."""
+def load_reward_model(folder: Path) -> SavedRewardModel:
+    """Raises InputError when a file is missing or damaged, differs from the one saved, or the model cannot share prompts."""
     config = read_reward_config(folder)
-    model, _ = from_pretrained(AutoModelForSequenceClassification, folder)
+    model, _ = load_transformers_model(AutoModelForSequenceClassification, folder)
     adapter: Adapter | None = None
     if config.prefix:
-        flat = weights(folder / PREFIX, ("P",))["P"]
-        adapter = prefix_adapter({"kind": "prefix"}, flat, model, folder / PREFIX).to(model.device).eval()
+        table = load_weights(folder / PREFIX, ("P",))["P"]
+        adapter = adapter_of({"kind": "prefix"}, table, model, folder / PREFIX).to(model.device).eval()
     check_shared_prompts(model)
     tokenizer = load_tokenizer(folder)
-    return SavedReward(model, tokenizer, config.frame, config.bias, config.temperature, adapter)
+    return SavedRewardModel(model, tokenizer, config.frame, config.bias, config.temperature, adapter)

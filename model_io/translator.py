@@ -16,23 +16,23 @@ from model_io.files import (
     WEIGHTS,
     check_seal,
     copy_tokenizer,
+    load_weights,
     read_config,
-    weights,
     write_sealed_config,
 )
 
 
-def save_translator(folder: Path, name: str, model: Translator, settings: TranslatorConfig, tokenizer: Path) -> None:
-    """Writes a translator of the architecture `name` with its tokenizer."""
+def save_translator(folder: Path, name: str, model: Translator, config: TranslatorConfig, tokenizer: Path) -> None:
+    """Writes a translator of the architecture `name`, with the tokenizer of the folder `tokenizer`."""
     copy_tokenizer(tokenizer, folder)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / WEIGHTS)
-    config = {
+    values = {
         "format": FORMAT,
         "architecture": name,
         "vocab_size": load_tokenizer(tokenizer).get_vocab_size(),
-        "config": settings.model_dump(mode="json"),
+        "config": config.model_dump(mode="json"),
     }
-    write_sealed_config(folder / CONFIG, config)
+    write_sealed_config(folder / CONFIG, values)
 
 
 def load_translator(folder: Path) -> tuple[Translator, Tokenizer, str]:
@@ -54,7 +54,7 @@ def load_translator(folder: Path) -> tuple[Translator, Tokenizer, str]:
         values = converted(values, f"pretraining.architectures.{name}")
     model = model_class(validated(model_class.Config, values, str(path)), vocab_size)
     try:
-        model.load_state_dict(weights(folder / WEIGHTS))
+        model.load_state_dict(load_weights(folder / WEIGHTS))
     except RuntimeError as error:
         raise InputError(f"{folder / WEIGHTS}: not the weights that {CONFIG} describes: {error}") from None
     return model.to(DEVICE).eval(), load_tokenizer(folder), name

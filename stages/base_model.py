@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from core.errors import InputError
 from model_io.files import NO_CODE, count_parameters
-from model_io.language_model import load_causal_model
+from model_io.language_model import load_language_model
 from stages.framework import layout
 from stages.framework.stage import Stage, stage
 
@@ -21,7 +21,7 @@ def main() -> None:
         if source == "package":
             _convert_gguf(this, _packaged_gguf())
         else:
-            model, tokenizer = load_causal_model(Path(source) if Path(source).exists() else source)
+            model, tokenizer = load_language_model(Path(source) if Path(source).exists() else source)
             model.save_pretrained(this.out)
             tokenizer.save_pretrained(this.out)
             this.summarise({"parameters": count_parameters(model)})

@@ -37,8 +37,8 @@ from benchmarks.prefix_tuning.task import EXAMPLES, PROMPTS, UPDATES
 from core.errors import InputError
 from core.process_setup import set_up_process
 from data import corpora
-from lightning_modules.prefix_tuning.prefix import PrefixConfig, build
-from model_io.language_model import load_causal_model
+from lightning_modules.prefix_tuning.prefix import PrefixConfig, build_adapter
+from model_io.language_model import load_language_model
 from model_io.peft import export_prefix
 from model_io.prefix import PREFIX, save_prefix
 
@@ -118,7 +118,7 @@ def in_a_process(what: str, base: Path, folder: Path, same_memory: bool) -> dict
 
 def prepare(base_folder: Path, folder: Path) -> int:
     """Writes the batches, the prompts, and one prefix in both formats; returns the size of its file."""
-    base, tokenizer = load_causal_model(base_folder)
+    base, tokenizer = load_language_model(base_folder)
     pairs = list(corpora.read_pairs(corpora.settings({"name": "e2e"}, "the benchmark")))
     sources = list(dict.fromkeys(pair.source for pair in pairs if pair.split == "train"))
     chosen = [sources[i] for i in np.random.default_rng(0).permutation(len(sources))]
@@ -136,7 +136,7 @@ def prepare(base_folder: Path, folder: Path) -> int:
     for name in ("prefix", "peft"):
         (folder / name).mkdir()
     torch.manual_seed(0)
-    adapter = build(
+    adapter = build_adapter(
         "prefix", base, PrefixConfig(num_virtual_tokens=10, prefix_projection=False), tokenizer(WORDS)["input_ids"]
     )
     save_prefix(folder / "prefix", "prefix", adapter, base_folder, TEMPLATE)

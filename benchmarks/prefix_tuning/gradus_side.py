@@ -15,7 +15,7 @@ from lightning_modules.language_model.generation import GenerateConfig, generate
 from lightning_modules.prefix_tuning.module import target_loss
 from lightning_modules.shared_prompt.examples import EncodedInput, batch_examples
 from lightning_modules.shared_prompt.reading import shared_prompt_attention
-from model_io.language_model import load_causal_model
+from model_io.language_model import load_language_model
 from model_io.prefix import load_prefix
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     """`WHAT BASE FOLDER`: `shared`, `unshared`, `generate` or `logits`; prints what it took as JSON."""
     what, base_folder, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     data = json.loads((folder / "data.json").read_text(encoding="utf-8"))
-    base, _ = load_causal_model(base_folder)
+    base, _ = load_language_model(base_folder)
     base.requires_grad_(False)
     adapter = load_prefix(folder / "prefix", base, base_folder).adapter
     found: dict[str, Any] = {}

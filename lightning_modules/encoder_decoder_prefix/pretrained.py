@@ -1,12 +1,12 @@
 """Prefixes of the encoder-decoders of `transformers`: BART's kind and T5's.
 
-Keys and values come in through `AttentionInterface`, in encoder, decoder and between, so that generation with its own cache, beams
-and gradient checkpointing work as they do without. Texts keep their own positions; T5's relative bias of a prefix is 0.
+Keys and values enter through `AttentionInterface`, in encoder, decoder and cross-attention. So generation with its own cache, beam search
+and gradient checkpointing work as without a prefix. Texts keep their own positions. T5's relative bias of a prefix is 0.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,10 @@ from transformers.masking_utils import eager_mask
 
 from core.errors import InputError
 from lightning_modules.encoder_decoder_prefix.translator import EncoderDecoderPrefix, PartShape
+from lightning_modules.shared_prompt.reading import switched_attention
 
 ATTENTION = "prefixed"
-_ordinary: WeakKeyDictionary[PreTrainedModel, str] = WeakKeyDictionary()  # the attention before
-NAMES = {"self_attn": "own", "SelfAttention": "own", "encoder_attn": "cross", "EncDecAttention": "cross"}
+KINDS_OF_ATTENTION = {"self_attn": "self", "SelfAttention": "self", "encoder_attn": "cross", "EncDecAttention": "cross"}
 
 
 def attentions(base: PreTrainedModel) -> dict[str, list[nn.Module]]:
@@ -29,20 +29,20 @@ def attentions(base: PreTrainedModel) -> dict[str, list[nn.Module]]:
         InputError: the model has them under names of its own.
     """
     encoder, decoder = base.get_encoder(), base.get_decoder()
-    found = {
-        "encoder": list(_named(encoder, "own")),
+    modules = {
+        "encoder": list(_named(encoder, "self")),
         "cross": list(_named(decoder, "cross")),
-        "decoder": list(_named(decoder, "own")),
+        "decoder": list(_named(decoder, "self")),
     }
-    if not all(found.values()) or len(found["cross"]) != len(found["decoder"]):
+    if not all(modules.values()) or len(modules["cross"]) != len(modules["decoder"]):
         raise InputError(
             f"{base.config.model_type}: no encoder-decoder of BART's or T5's kind; prefixes do not fit it."
         )
-    return found
+    return modules
 
 
 def _named(stack: nn.Module, kind: str) -> Iterator[nn.Module]:
-    return (m for name, m in stack.named_modules() if NAMES.get(name.rpartition(".")[2]) == kind)
+    return (m for name, m in stack.named_modules() if KINDS_OF_ATTENTION.get(name.rpartition(".")[2]) == kind)
 
 
 def _projections(attention: nn.Module) -> tuple[nn.Module, nn.Module]:
@@ -50,49 +50,52 @@ def _projections(attention: nn.Module) -> tuple[nn.Module, nn.Module]:
     return attention.get_submodule(keys), attention.get_submodule(values)
 
 
-def _size(attention: Any) -> int:
+def _head_size(attention: Any) -> int:
     return int(attention.head_dim if hasattr(attention, "head_dim") else attention.key_value_proj_dim)
 
 
 def shapes(base: PreTrainedModel) -> dict[str, PartShape]:
     """Attentions of each part: their number, heads and head size."""
-    found = {}
+    part_shapes = {}
     for part, modules in attentions(base).items():
         keys, _ = _projections(modules[0])
-        size = _size(modules[0])
-        found[part] = PartShape(len(modules), int(keys.out_features) // size, size)  # type: ignore[arg-type]
-    return found
+        size = _head_size(modules[0])
+        part_shapes[part] = PartShape(len(modules), int(keys.out_features) // size, size)  # type: ignore[arg-type]
+    return part_shapes
 
 
-def attach(base: PreTrainedModel, prefix: EncoderDecoderPrefix) -> None:
-    """Lets `base` read `prefix` from now on, as it is at this moment: call it before each forward pass of training; `detach` undoes it.
+@contextmanager
+def prefix_attention(base: PreTrainedModel, prefix: EncoderDecoderPrefix) -> Iterator[None]:
+    """Inside, `base` reads `prefix`; afterwards it has the attention that it had before, and nothing of the prefix stays with it.
+
+    Keys and values are computed on entry, so training enters it for each update, around forward and backward pass.
 
     Raises:
-        InputError: the base's attention is code of its own.
+        InputError: the base's attention does not go through `AttentionInterface`.
     """
     AttentionInterface.register(ATTENTION, prefixed_attention)
-    AttentionMaskInterface.register(
-        ATTENTION, eager_mask
-    )  # always written out, so that a prefix's columns can be added
-    if (before := base.config._attn_implementation) != ATTENTION:
-        base.set_attn_implementation(ATTENTION)
-        _ordinary[base] = before
-    if base.config._attn_implementation != ATTENTION:
-        raise InputError(f"{base.config.model_type}: its attention is its own; prefixes do not fit it.")
+    AttentionMaskInterface.register(ATTENTION, eager_mask)  # always written out, so columns of a prefix can be added
     trained = prefix.key_values()
-    for part, modules in attentions(base).items():
-        for module, own in zip(modules, trained[part], strict=True):
-            object.__setattr__(module, "trained", own)
+    with switched_attention(base, ATTENTION):
+        if base.config._attn_implementation != ATTENTION:
+            raise InputError(f"{base.config.model_type}: its attention is its own; prefixes do not fit it.")
+        by_module: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+        for part, modules in attentions(base).items():
+            by_module |= dict(zip(modules, trained[part], strict=True))
+        before = {module: vars(module).get("trained") for module in by_module}
+        _give(by_module)
+        try:
+            yield
+        finally:
+            _give(before)
 
 
-def detach(base: PreTrainedModel) -> PreTrainedModel:
-    """Gives `base` the attention back that it had before `attach`; nothing of the prefix stays with it."""
-    if base.config._attn_implementation == ATTENTION:
-        base.set_attn_implementation(_ordinary.get(base, "sdpa"))
-        for modules in attentions(base).values():
-            for module in modules:
-                vars(module).pop("trained", None)
-    return base
+def _give(trained: Mapping[nn.Module, tuple[Tensor, Tensor] | None]) -> None:
+    """Gives attention modules their trained keys and values, or takes them away."""
+    for module, keys_values in trained.items():
+        vars(module).pop("trained", None)
+        if keys_values is not None:
+            vars(module)["trained"] = keys_values
 
 
 def prefixed_attention(
@@ -104,18 +107,20 @@ def prefixed_attention(
     position_bias: Tensor | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Attention with the module's trained keys and values before those it read, in the form that `AttentionInterface` calls."""
+    """Attention with the module's trained keys and values before those of the text, in the form that `AttentionInterface` calls."""
     trained: tuple[Tensor, Tensor] = cast(Any, module).trained
     key, value = (
-        torch.cat([own.to(read.dtype).expand(len(read), -1, -1, -1), read], 2)
-        for own, read in zip(trained, (key, value), strict=True)
+        torch.cat([before.to(read.dtype).expand(len(read), -1, -1, -1), read], 2)
+        for before, read in zip(trained, (key, value), strict=True)
     )
     length = trained[0].shape[1]
-    added = [x for x in (attention_mask, position_bias) if x is not None]
-    mask = torch.nn.functional.pad(sum(added[1:], added[0]), (length, 0)) if added else None  # 0: seen by all, no bias
+    biases = [x for x in (attention_mask, position_bias) if x is not None]
+    mask = (
+        torch.nn.functional.pad(sum(biases[1:], biases[0]), (length, 0)) if biases else None
+    )  # 0: seen by all, no bias
     options = {name: options[name] for name in ("dropout", "scaling") if name in options}
-    found, _ = sdpa_attention_forward(module, query, key, value, mask, is_causal=False, **options)
-    return found, None
+    output, _ = sdpa_attention_forward(module, query, key, value, mask, is_causal=False, **options)
+    return output, None
 
 
 @torch.no_grad()
@@ -128,8 +133,8 @@ def activations(base: PreTrainedModel, words: Tensor) -> dict[str, Tensor]:
         for module in modules:
             for projection in _projections(module):
 
-                def keep(_: nn.Module, __: Any, found: Tensor, into: list[Tensor] = read[part]) -> None:
-                    into.append(found[0].cpu())  # (L, heads * size): keys of a layer, then its values
+                def keep(_: nn.Module, __: Any, output: Tensor, into: list[Tensor] = read[part]) -> None:
+                    into.append(output[0].cpu())  # (L, heads * size): keys of a layer, then its values
 
                 hooks.append(projection.register_forward_hook(keep))
     training, text = base.training, words[None].to(base.device)

@@ -18,7 +18,7 @@ from core.config import Config
 from core.errors import InputError, NotFiniteError
 from lightning_modules.decoding.beam_search import NextTokens, search
 from lightning_modules.language_model.shared_cache import SharedCache, shared_cache_attention
-from lightning_modules.prefix_tuning.prefix import Prompting, check_output_layer, transformers_generate
+from lightning_modules.prefix_tuning.prefix import BatchAdapter, check_output_layer, transformers_generate
 from lightning_modules.shared_prompt.reading import check_shared_prompts, ordinary_attention
 
 
@@ -44,7 +44,7 @@ class GenerateConfig(Config):
 @torch.inference_mode()
 def generate(
     base: PreTrainedModel,
-    adapter: Prompting,
+    adapter: BatchAdapter,
     prompts: Sequence[list[int]],
     end: int,
     config: GenerateConfig,
@@ -82,7 +82,7 @@ def generate(
 
 def _with_shared_cache(
     base: PreTrainedModel,
-    adapter: Prompting,
+    adapter: BatchAdapter,
     prompts: list[list[int]],
     end: int,
     config: GenerateConfig,
@@ -101,7 +101,7 @@ def _with_shared_cache(
 
 def _with_transformers(
     base: PreTrainedModel,
-    adapter: Prompting,
+    adapter: BatchAdapter,
     prompts: list[list[int]],
     end: int,
     config: GenerateConfig,

@@ -1,7 +1,7 @@
 """Many prefixes in one batch: every row names its own.
 
-Prefixes are filled up to the longest; what is filled up is masked, and a row's positions follow its own prefix, so a row gets what it would get
-with its prefix alone.
+Shorter prefixes are padded to the longest, and the padding is masked. A row's positions follow its own prefix. So a row gets what it would
+get with its prefix alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,6 @@ from core.config import nearest
 from core.errors import InputError
 from lightning_modules.prefix_tuning.prefix import (
     Adapter,
-    NoPrefix,
     PromptEmbedding,
     activations,
     cache_shape,
@@ -25,10 +24,10 @@ from lightning_modules.shared_prompt.row import Prefixes
 
 
 class MixedPrefixes:
-    """Trained prefixes of one base by name. Embedding-only ones become the keys and values that the base makes of their vectors."""
+    """Trained prefixes of one base by name. Prompt embeddings become the keys and values that the base makes of their vectors."""
 
     def __init__(self, base: PreTrainedModel, adapters: Mapping[str, Adapter]) -> None:
-        """Raises InputError on an infix: it does not stand where the others do."""
+        """Raises InputError on an infix, which is not before the text, and where there is no adapter."""
         infixes = [name for name, adapter in adapters.items() if adapter.infix]
         if infixes or not adapters:
             raise InputError(
@@ -36,14 +35,15 @@ class MixedPrefixes:
             )
         self.base, self.names = base, list(adapters)
         layers, heads, size = cache_shape(base)
-        flats = [_flat(base, adapter).view(-1, layers * 2 * heads * size) for adapter in adapters.values()]
-        self.lengths = torch.tensor([len(flat) for flat in flats], device=base.device)
+        tables = [_table(base, adapter).view(-1, layers * 2 * heads * size) for adapter in adapters.values()]
+        self.lengths = torch.tensor([len(table) for table in tables], device=base.device)
         longest = int(self.lengths.max())
-        # On the left, next to the text: as `transformers` pads.
-        filled = [torch.cat([flat.new_zeros(longest - len(flat), flat.shape[1]), flat]) for flat in flats]
-        both = [key_values(flat.to(base.device), (layers, heads, size)) for flat in filled]
+        # Padded on the left, as `transformers` pads, so a prefix is next to its text.
+        padded = [torch.cat([table.new_zeros(longest - len(table), table.shape[1]), table]) for table in tables]
+        by_prefix = [key_values(table.to(base.device), (layers, heads, size)) for table in padded]
         self.layers = [
-            (torch.stack([own[i][0] for own in both]), torch.stack([own[i][1] for own in both])) for i in range(layers)
+            (torch.stack([prefix[i][0] for prefix in by_prefix]), torch.stack([prefix[i][1] for prefix in by_prefix]))
+            for i in range(layers)
         ]
 
     def choose(self, names: Sequence[str]) -> Tensor:
@@ -73,30 +73,30 @@ class RowPrefixes:
         self.mixed, self.chosen = mixed, chosen
 
     def of_rows(self, rows: Sequence[int]) -> Self:
-        """See `prefix_tuning.Prompting`."""
+        """See `BatchAdapter`."""
         return type(self)(self.mixed, self.chosen[torch.tensor(rows, dtype=torch.long, device=self.chosen.device)])
 
-    def inputs(self, base: PreTrainedModel, text: Tensor, mask: Tensor, beams: int) -> dict[str, Any]:
-        """See `prefix_tuning.Prompting`."""
-        past, trained = self._cache(beams)
+    def generation_inputs(self, base: PreTrainedModel, text: Tensor, mask: Tensor, beams: int) -> dict[str, Any]:
+        """See `BatchAdapter`."""
+        past, prefix_mask = self._cache(beams)
         return {
-            # Stand-ins for what is in the cache, never read.
-            "input_ids": torch.cat([torch.ones_like(trained), text], 1),
-            "attention_mask": torch.cat([trained, mask], 1),
+            # Placeholders for what is in the cache, which nothing reads.
+            "input_ids": torch.cat([torch.ones_like(prefix_mask), text], 1),
+            "attention_mask": torch.cat([prefix_mask, mask], 1),
             "past_key_values": past,
         }
 
     def states(self, text: Tensor) -> Tensor:
         """(B, T, d) last hidden states of `text` (B, T), padded on the right, each row after its prefix."""
-        past, trained = self._cache(1)
-        found = self.mixed.base.base_model(
+        past, prefix_mask = self._cache(1)
+        output = self.mixed.base.base_model(
             text,
             past_key_values=past,
-            attention_mask=torch.cat([trained, torch.ones_like(text)], 1),
-            position_ids=trained.sum(1, keepdim=True) + torch.arange(text.shape[1], device=text.device),
+            attention_mask=torch.cat([prefix_mask, torch.ones_like(text)], 1),
+            position_ids=prefix_mask.sum(1, keepdim=True) + torch.arange(text.shape[1], device=text.device),
             use_cache=True,
         )
-        states: Tensor = found.last_hidden_state
+        states: Tensor = output.last_hidden_state
         return states
 
     def _cache(self, copies: int) -> tuple[DynamicCache, Tensor]:
@@ -109,9 +109,8 @@ class RowPrefixes:
 
 
 @torch.no_grad()
-def _flat(base: PreTrainedModel, adapter: Adapter) -> Tensor:
+def _table(base: PreTrainedModel, adapter: Adapter) -> Tensor:
+    """The adapter's keys and values in the layout of a prefix's P."""
     if isinstance(adapter, PromptEmbedding):
-        return activations(base, adapter.flat()).to(base.device)
-    return (
-        adapter.flat().detach().to(base.device) if not isinstance(adapter, NoPrefix) else torch.zeros(0).to(base.device)
-    )
+        return activations(base, adapter.prompt_embeddings()).to(base.device)
+    return adapter.prompt_embeddings().detach().to(base.device)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, DynamicCache, PreTrainedModel
 
 from data.batching import padded
-from lightning_modules.prefix_tuning.prefix import Prompting
+from lightning_modules.prefix_tuning.prefix import BatchAdapter
 
 ATTENTION = "shared_prompt"
 
@@ -27,7 +27,7 @@ class SharedCache:
     def __init__(
         self,
         base: PreTrainedModel,
-        adapter: Prompting,
+        adapter: BatchAdapter,
         prompts: Sequence[list[int]],
         beam_size: int,
         max_new_tokens: int,
@@ -36,7 +36,7 @@ class SharedCache:
         text = padded([list(p) for p in prompts], left=True).to(base.device)
         lengths = torch.tensor([[len(p)] for p in prompts], device=base.device)
         text_mask = (torch.arange(text.shape[1], device=base.device) >= text.shape[1] - lengths).long()
-        inputs = adapter.inputs(base, text, text_mask, 1)
+        inputs = adapter.generation_inputs(base, text, text_mask, 1)
         past, mask = inputs.get("past_key_values") or DynamicCache(), inputs["attention_mask"]
         already_read = past.get_seq_length()
         states = base.base_model(

@@ -1,4 +1,4 @@
-"""What prefix-tuning is compared with (Li & Liang 2021, 5.2): all of the base learns ("full"), or its uppermost layers ("top", FT-TOP2)."""
+"""What prefix-tuning is compared with (Li & Liang 2021, 5.2): all of the base is trained, or its uppermost layers (FT-TOP2)."""
 
 from typing import Any, cast
 
@@ -13,17 +13,17 @@ from lightning_modules.training.likelihood import MaximumLikelihoodModule
 
 
 class FineTuningModule(MaximumLikelihoodModule):
-    """Cross entropy of the target only, on the base's own weights; checkpoints hold those that learn."""
+    """Cross entropy of the target only, for the base's own weights. Checkpoints hold those that are trained."""
 
     def __init__(
         self,
         base: PreTrainedModel,
-        settings: TrainingConfig,
+        config: TrainingConfig,
         steps_per_epoch: int,
         top_layers: int | None = None,
     ) -> None:
-        """`top_layers` learn and nothing else does; None: all weights."""
-        super().__init__(base.requires_grad_(True).train(), settings, steps_per_epoch)
+        """Only the `top_layers` uppermost layers are trained; None: all weights."""
+        super().__init__(base.requires_grad_(True).train(), config, steps_per_epoch)
         self.strict_loading = False
         self.adapter = NoPrefix()
         if top_layers is not None:
@@ -33,7 +33,7 @@ class FineTuningModule(MaximumLikelihoodModule):
         return target_loss(cast(PreTrainedModel, self.trained), self.adapter, batch)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leaves out what is frozen: it comes from the base again."""
+        """Leaves out what is frozen: it comes from the base's folder again."""
         for name, p in self.named_parameters(remove_duplicate=False):
             if not p.requires_grad:
                 checkpoint["state_dict"].pop(name, None)

@@ -1,4 +1,4 @@
-"""The training of a prefix or of one of its ablations (`prefix_tuning.py`): the loss is that of the target, the base is frozen."""
+"""How a prefix or one of its ablations (`prefix.py`) is trained: the loss is that of the target, the base is frozen."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -18,10 +18,10 @@ from lightning_modules.training.output_loss import projected_cross_entropy
 
 
 class PrefixTuningModule(MaximumLikelihoodModule):
-    """Cross entropy of the target only; the base is frozen and stays outside the module, so checkpoints hold the prefix alone."""
+    """Cross entropy of the target only. The base is frozen and stays outside the module, so checkpoints hold the prefix alone."""
 
-    def __init__(self, base: PreTrainedModel, adapter: Adapter, settings: TrainingConfig, steps_per_epoch: int) -> None:
-        super().__init__(adapter, settings, steps_per_epoch)
+    def __init__(self, base: PreTrainedModel, adapter: Adapter, config: TrainingConfig, steps_per_epoch: int) -> None:
+        super().__init__(adapter, config, steps_per_epoch)
         self.base = (base.requires_grad_(False).eval(),)
 
     @property
@@ -37,14 +37,13 @@ class PrefixTuningModule(MaximumLikelihoodModule):
 
 
 def target_loss(base: PreTrainedModel, adapter: Adapter, batch: ExampleBatch | dict[str, Tensor]) -> tuple[Tensor, int]:
-    """Summed cross entropy of the target tokens, and their number.
+    """Summed cross entropy of the target tokens, in nats, and their number.
 
-    Batches of `padded_loader` are for bases that cannot share prompts.
+    `batch` is one of `shared_prompt_loader`, or one of `padded_loader` for bases that cannot share prompts.
     """
     layer = base.get_output_embeddings()
     if isinstance(batch, ExampleBatch):
-        states = adapter.row_states(base, batch)
-        features = states.index_select(0, batch.predicting)
+        features = adapter.row_states(base, batch).index_select(0, batch.predicting)
         bias = getattr(layer, "bias", None)
         return projected_cross_entropy(features, layer.weight, bias, batch.targets), len(features)
     return next_token_loss(adapter.states(base, batch["text"]), layer, batch["text"], batch["counted"])
@@ -52,7 +51,7 @@ def target_loss(base: PreTrainedModel, adapter: Adapter, batch: ExampleBatch | d
 
 def padded_loader(
     examples: Sequence[tuple[list[int], list[int]]],
-    budget: int,
+    batch_tokens: int,
     *,
     shuffle: bool = True,
     seed: int = 0,
@@ -69,5 +68,5 @@ def padded_loader(
         return {"text": text, "counted": (position >= start) & (position < end)}
 
     return TokenBudgetLoader(
-        np.array([len(p) + len(t) for p, t in examples]), collate, budget, shuffle=shuffle, seed=seed, share=share
+        np.array([len(p) + len(t) for p, t in examples]), collate, batch_tokens, shuffle=shuffle, seed=seed, share=share
     )

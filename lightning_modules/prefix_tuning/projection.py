@@ -1,4 +1,4 @@
-"""The table P of a prefix: trained through an MLP (Li & Liang 2021, 4.3) or as it is, from random values or given ones."""
+"""The table P of a prefix, trained through an MLP (Li & Liang 2021, 4.3) or directly; it starts from random values or real words."""
 
 from typing import Literal
 
@@ -39,49 +39,44 @@ class PrefixConfig(Config):
     """How it is trained. Default: Li & Liang (2021, 5.3)."""
 
 
-class PrefixProjection(nn.Module):
-    """P (length, width). With an MLP it is W_2 tanh(W_1 P' + b_1) + b_2, row by row; the MLP goes when training is done."""
+class PrefixEncoder(nn.Module):
+    """P (L, width) of L virtual tokens. With an MLP it is W_2 tanh(W_1 P' + b_1) + b_2, row by row; only P is kept after training."""
 
-    def __init__(self, width: int, settings: PrefixConfig, initial: Tensor | None = None) -> None:
-        """`initial` (length, width) is what P is at first, with or without the MLP.
+    def __init__(self, width: int, config: PrefixConfig, initial: Tensor | None = None) -> None:
+        """`initial` (L, width) is what P is at first, with or without the MLP.
 
         Raises:
             InputError: the MLP has too few hidden units to give `initial` exactly.
         """
         super().__init__()
-        if (
-            initial is not None
-            and settings.prefix_projection
-            and settings.num_virtual_tokens > settings.encoder_hidden_size
-        ):
+        length = config.num_virtual_tokens
+        if initial is not None and config.prefix_projection and length > config.encoder_hidden_size:
             raise InputError(
-                f"encoder_hidden_size: {settings.encoder_hidden_size} hidden units cannot start {settings.num_virtual_tokens} positions from words: "
+                f"encoder_hidden_size: {config.encoder_hidden_size} hidden units cannot start {length} virtual tokens from words: "
                 f"at least as many are needed. Raise encoder_hidden_size, or leave prompt_tuning_init_text out."
             )
         self.mlp: nn.Sequential | None = None
-        if settings.prefix_projection:
-            self.seed = nn.Parameter(torch.randn(settings.num_virtual_tokens, settings.projection_input_size))  # P'
+        if config.prefix_projection:
+            self.seed = nn.Parameter(torch.randn(length, config.projection_input_size))  # P'
             self.mlp = nn.Sequential(
-                nn.Linear(settings.projection_input_size, settings.encoder_hidden_size),
+                nn.Linear(config.projection_input_size, config.encoder_hidden_size),
                 nn.Tanh(),
-                nn.Linear(settings.encoder_hidden_size, width),
+                nn.Linear(config.encoder_hidden_size, width),
             )
             if initial is not None:
                 self._fit(initial)
         else:
-            self.P = nn.Parameter(
-                torch.randn(settings.num_virtual_tokens, width) * 0.02 if initial is None else initial.clone()
-            )
+            self.P = nn.Parameter(torch.randn(length, width) * 0.02 if initial is None else initial.clone())
 
     @torch.no_grad()
     def _fit(self, initial: Tensor) -> None:
-        """Chooses W_2, the least change to it, so that the MLP gives `initial`: exactly, while it has as many hidden units as rows."""
+        """Makes the least change to W_2 after which the MLP gives `initial`: exactly, while it has as many hidden units as rows."""
         assert self.mlp is not None
         hidden, last = self.mlp[:2](self.seed).double(), self.mlp.get_submodule("2")
         assert isinstance(last, nn.Linear)
-        wrong = initial.double() - hidden @ last.weight.double().t() - last.bias.double()
-        last.weight += torch.linalg.lstsq(hidden, wrong).solution.t().to(last.weight.dtype)
+        residual = initial.double() - hidden @ last.weight.double().t() - last.bias.double()
+        last.weight += torch.linalg.lstsq(hidden, residual).solution.t().to(last.weight.dtype)
 
-    def flat(self) -> Tensor:
-        """P, (length, width)."""
+    def prompt_embeddings(self) -> Tensor:
+        """P, (L, width)."""
         return self.mlp(self.seed) if self.mlp is not None else self.P

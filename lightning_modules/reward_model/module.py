@@ -7,7 +7,7 @@ Options beside the paper's method are off unless named: `ties: soft`, `margin`, 
 Difference from the paper: the backbone is any language model.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -197,15 +197,22 @@ def score(
     texts: Sequence[tuple[list[int], list[list[int]]]],
     micro_batch_tokens: int,
     adapter: Adapter | None = None,
+    on_progress: Callable[[int], object] = lambda count: None,
 ) -> list[np.ndarray]:
-    """Rewards (K,) of the responses of each (prompt, responses) of token ids, in order, a micro-batch at a time."""
+    """Rewards (K,) of the responses of each (prompt, responses) of token ids, in order, a micro-batch at a time.
+
+    `on_progress` is called with the number of texts scored so far.
+    """
     rankings = [EncodedRanking(prompt, responses, []) for prompt, responses in texts]
     scores: list[np.ndarray] = [np.zeros(0)] * len(rankings)
     index = {id(ranking): i for i, ranking in enumerate(rankings)}
+    scored = 0
     for part in micro_batches(rankings, micro_batch_tokens):
         row = shared_prompt_row([(ranking.prompt, ranking.responses) for ranking in part]).to(model.device)
         rewards = response_rewards(model, row, adapter).cpu().numpy()
         ends = np.cumsum([len(ranking.responses) for ranking in part])
         for ranking, values in zip(part, np.split(rewards, ends[:-1]), strict=True):
             scores[index[id(ranking)]] = values
+        scored += len(part)
+        on_progress(scored)
     return scores

@@ -65,7 +65,9 @@ def test_a_prefix_of_the_transformer_is_loaded_as_it_was(tmp_path: Path) -> None
         expected, found = (PrefixedTransformer(base, p.eval())(SOURCE, TARGET) for p in (prefix, loaded))
     assert torch.equal(found, expected)
     assert not torch.allclose(found, base(SOURCE, TARGET), atol=1e-3)
-    assert {part: tuple(p.shape) for part, p in loaded.flat().items()} == dict.fromkeys(PARTS, (3, 2 * 2 * 16))
+    assert {part: tuple(p.shape) for part, p in loaded.prompt_embeddings().items()} == dict.fromkeys(
+        PARTS, (3, 2 * 2 * 16)
+    )
     assert (tmp_path / "prefix" / "prefix.safetensors").stat().st_size < 4 * 3 * 3 * 64 + 300  # no MLP
     config = json.loads((tmp_path / "prefix" / "prefix.json").read_text())
     assert config == {
@@ -86,7 +88,7 @@ MODELS: dict[str, Callable[[], PreTrainedModel]] = {
         )
     ),
     "t5": lambda: T5ForConditionalGeneration(
-        T5Config(**SIZES, d_kv=6, ff_size=24, num_layers=2, num_heads=3, decoder_start_token_id=BEGIN)
+        T5Config(**SIZES, d_kv=6, d_ff=24, num_layers=2, num_heads=3, decoder_start_token_id=BEGIN)
     ),
 }  # fmt: skip
 
@@ -102,16 +104,16 @@ def test_a_prefix_of_transformers_is_loaded_as_it_was(name: str, tmp_path: Path)
     loaded = load_encoder_decoder_prefix(tmp_path / "prefix", again, tmp_path / "base")
 
     @torch.no_grad()
-    def logits(model: PreTrainedModel, own: EncoderDecoderPrefix | None) -> torch.Tensor:
-        if own:
-            pretrained.attach(model, own)
-        found: torch.Tensor = model(input_ids=SOURCE, decoder_input_ids=TARGET, use_cache=False).logits
-        return found
+    def logits(model: PreTrainedModel) -> torch.Tensor:
+        scores: torch.Tensor = model(input_ids=SOURCE, decoder_input_ids=TARGET, use_cache=False).logits
+        return scores
 
-    plain = logits(base, None)
-    found = logits(again, loaded)
-    assert torch.equal(found, logits(base, prefix))
-    assert not torch.allclose(found, plain, atol=1e-3)
+    plain = logits(base)
+    with pretrained.prefix_attention(base, prefix):
+        saved = logits(base)
+    with pretrained.prefix_attention(again, loaded):
+        assert torch.equal(logits(again), saved)
+    assert not torch.allclose(saved, plain, atol=1e-3)
 
 
 def test_another_base_is_refused(saved: tuple[Transformer, Path, Path], tmp_path: Path) -> None:
@@ -198,7 +200,7 @@ def test_the_snippet_of_the_docs_runs(
     found: dict[str, Any] = {}
     exec(compile(snippet, str(DOCS), "exec"), found)
     assert capsys.readouterr().out.splitlines()[-1].startswith("['")
-    trained = found["training"].trained.flat()
-    assert all(torch.equal(p.cpu(), trained[part].cpu()) for part, p in found["prefix"].flat().items())
+    trained = found["training"].trained.prompt_embeddings()
+    assert all(torch.equal(p.cpu(), trained[part].cpu()) for part, p in found["prefix"].prompt_embeddings().items())
     loaded = load_encoder_decoder_prefix(Path("my_prefix"), base, Path("artifacts/translators/transformer"))
     assert loaded.length == 5

@@ -12,7 +12,7 @@ from core.errors import InputError
 from data.tokenizer import TokenizerConfig, save_tokenizer, train_tokenizer
 from lightning_modules.prefix_tuning.prefix import cache_shape
 from model_io.files import CONFIG, WEIGHTS
-from model_io.language_model import from_pretrained, load_causal_model, skeleton
+from model_io.language_model import load_language_model, load_skeleton, load_transformers_model
 from model_io.reward_model import new_reward_model
 
 LOST = "model.layers.1.mlp.up_proj.weight"
@@ -39,14 +39,14 @@ def changed(folder: Path, name: str, value: torch.Tensor | None) -> None:
 
 
 def test_a_whole_folder_is_loaded(folder: Path) -> None:
-    model, _ = load_causal_model(folder)
+    model, _ = load_language_model(folder)
     saved = load_file(folder / WEIGHTS)
     assert all(torch.equal(model.state_dict()[name].cpu(), value) for name, value in saved.items())
 
 
 def test_a_missing_weight_is_named(folder: Path) -> None:
     changed(folder, LOST, None)
-    for load in (load_causal_model, lambda path: new_reward_model(path, "{prompt}")):
+    for load in (load_language_model, lambda path: new_reward_model(path, "{prompt}")):
         with pytest.raises(InputError, match=rf"{folder}: weights are missing \(1\): {LOST}\. Make it again"):
             load(folder)
 
@@ -56,13 +56,13 @@ def test_a_weight_of_another_shape_is_named(folder: Path) -> None:
     with pytest.raises(
         InputError, match=rf"{folder}: model\.norm\.weight has the shape \(7,\), and its config\.json describes \(16,\)"
     ):
-        load_causal_model(folder)
+        load_language_model(folder)
 
 
 def test_only_a_new_reward_model_has_a_new_head(folder: Path) -> None:
     new_reward_model(folder, "{prompt}")
     with pytest.raises(InputError, match=r"weights are missing \(1\): score\.weight"):
-        from_pretrained(AutoModelForSequenceClassification, folder, num_labels=1)
+        load_transformers_model(AutoModelForSequenceClassification, folder, num_labels=1)
 
 
 def test_the_code_of_a_folder_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,7 @@ def test_the_code_of_a_folder_is_not_run(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / CONFIG).write_text(json.dumps({"model_type": "mine", "auto_map": kinds}))
     (tmp_path / "mine.py").write_text(f"open({str(ran)!r}, 'w')\nclass Mine:\n    pass\n")
     monkeypatch.setattr("builtins.input", lambda _: "y")  # a line of prompts that says yes
-    for load in (load_causal_model, skeleton, lambda path: new_reward_model(path, "{prompt}")):
+    for load in (load_language_model, load_skeleton, lambda path: new_reward_model(path, "{prompt}")):
         with pytest.raises(InputError, match=rf"{tmp_path}: it has code of its own"):
             load(tmp_path)
     assert not ran.exists()
@@ -84,20 +84,20 @@ def test_the_code_of_a_folder_is_not_run(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_configuration_that_describes_no_model_is_named(folder: Path) -> None:
     described = json.loads((folder / CONFIG).read_text())
     (folder / CONFIG).write_text(json.dumps({**described, "hidden_size": "abc"}))
-    for load in (load_causal_model, skeleton):
+    for load in (load_language_model, load_skeleton):
         with pytest.raises(InputError, match=rf"(?s){folder}: cannot be loaded: .*hidden_size"):
             load(folder)
 
 
 def test_a_token_without_an_embedding_is_named(folder: Path) -> None:
-    _, tokenizer = load_causal_model(folder)
+    _, tokenizer = load_language_model(folder)
     tokenizer.add_special_tokens({"additional_special_tokens": [f"<{i}>" for i in range(300)]})
     tokenizer.save_pretrained(folder)
-    load_causal_model(folder)  # no text has it
+    load_language_model(folder)  # no text has it
     tokenizer.add_tokens(["@@"])
     tokenizer.save_pretrained(folder)
     with pytest.raises(InputError, match=r"a token '@@' of id \d+, and the model has 300 embeddings"):
-        load_causal_model(folder)
+        load_language_model(folder)
 
 
 def test_a_skeleton_has_the_shapes_of_its_folder(tmp_path: Path) -> None:
@@ -109,4 +109,4 @@ def test_a_skeleton_has_the_shapes_of_its_folder(tmp_path: Path) -> None:
         "num_local_experts": 2,
     }
     MixtralConfig(**sizes, num_attention_heads=4, num_key_value_heads=2).save_pretrained(tmp_path)
-    assert cache_shape(skeleton(tmp_path)) == (3, 2, 8)
+    assert cache_shape(load_skeleton(tmp_path)) == (3, 2, 8)

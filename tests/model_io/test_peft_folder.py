@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from core.errors import InputError
 from gradus.cli import app
-from lightning_modules.prefix_tuning.prefix import PrefixConfig, build
+from lightning_modules.prefix_tuning.prefix import PrefixConfig, build_adapter
 from model_io.peft import export_prefix, import_prefix
 from model_io.prefix import load_prefix, save_prefix
 
@@ -43,13 +43,15 @@ def test_an_adapter_of_peft_gives_the_logits_it_gives_in_peft(name: str, out: Pa
 @pytest.mark.parametrize(("kind", "like"), [("prefix", "prefix"), ("prompt_tuning", "prompt")])
 def test_a_round_trip_keeps_every_bit_and_writes_what_peft_writes(kind: str, like: str, tmp_path: Path) -> None:
     base = AutoModelForCausalLM.from_pretrained(BASE).eval()
-    made = build(kind, base, PrefixConfig(num_virtual_tokens=5, projection_input_size=8, encoder_hidden_size=8), [3, 4])
+    made = build_adapter(
+        kind, base, PrefixConfig(num_virtual_tokens=5, projection_input_size=8, encoder_hidden_size=8), [3, 4]
+    )
     for name in ("ours", "theirs", "back"):
         (tmp_path / name).mkdir()
     save_prefix(tmp_path / "ours", kind, made, BASE, "{source}")
     export_prefix(tmp_path / "ours", base, BASE, tmp_path / "theirs")
     import_prefix(tmp_path / "theirs", base, BASE, tmp_path / "back", "{source}")
-    assert torch.equal(load_prefix(tmp_path / "back", base, BASE).adapter.flat(), made.flat())
+    assert torch.equal(load_prefix(tmp_path / "back", base, BASE).adapter.prompt_embeddings(), made.prompt_embeddings())
     assert (tmp_path / "back" / "prefix.json").read_bytes() == (tmp_path / "ours" / "prefix.json").read_bytes()
 
     written = json.loads((tmp_path / "theirs" / "adapter_config.json").read_text())
@@ -95,7 +97,9 @@ def test_what_is_no_prefix_is_refused(out: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match=r"adapter_model\.safetensors: missing or damaged"):
         import_prefix(adapter, base, BASE, out, "{source}")
-    infix = build("prefix", base, PrefixConfig(num_virtual_tokens=5, prefix_projection=False, position="infix"), None)
+    infix = build_adapter(
+        "prefix", base, PrefixConfig(num_virtual_tokens=5, prefix_projection=False, position="infix"), None
+    )
     save_prefix(out, "prefix", infix, BASE, "{source}")
     with pytest.raises(InputError, match="it is an infix: PEFT has prefixes"):
         export_prefix(out, base, BASE, adapter)
@@ -104,7 +108,9 @@ def test_what_is_no_prefix_is_refused(out: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["truncated", "altered", "missing key", "unknown kind"])
 def test_a_damaged_prefix_is_named(damage: str, out: Path) -> None:
     base = AutoModelForCausalLM.from_pretrained(BASE).eval()
-    save_prefix(out, "prefix", build("prefix", base, PrefixConfig(num_virtual_tokens=5), None), BASE, "{source}")
+    save_prefix(
+        out, "prefix", build_adapter("prefix", base, PrefixConfig(num_virtual_tokens=5), None), BASE, "{source}"
+    )
     weights, config = out / "prefix.safetensors", json.loads((out / "prefix.json").read_text())
     content = bytearray(weights.read_bytes())
     match damage:

@@ -28,11 +28,11 @@ from transformers import (
 from core import tracking
 from core.errors import InputError
 from data.tokenizer import TokenizerConfig, save_tokenizer, train_tokenizer
-from gradus import registering
+from gradus.models import registration
 from lightning_modules.prefix_tuning.prefix import NoPrefix, Prefix, PrefixConfig
 from model_io.files import WEIGHTS
 from model_io.prefix import PREFIX
-from model_io.reward_model import REWARD, load_reward_model, new_reward_model, save_reward_model
+from model_io.reward_model import REWARD_CONFIG, load_reward_model, new_reward_model, save_reward_model
 
 TEMPLATE = "{prompt} ({reference})"
 CASES = [
@@ -112,7 +112,7 @@ def test_a_prefix_is_saved_with_the_model(body: Path, tmp_path: Path) -> None:
     without = load_reward_model(saved(body, tmp_path / "without")).rewards(CASES)
     assert not np.allclose(with_prefix[0], without[0])
     with pytest.raises(InputError, match="prefix-tuned reward models cannot be served"):
-        registering.register(tmp_path / "with", "reward")
+        registration.register(tmp_path / "with", "reward")
 
 
 def test_a_text_longer_than_the_body_is_an_error(body: Path, tmp_path: Path) -> None:
@@ -130,10 +130,10 @@ def test_a_missing_reference_is_an_error(body: Path, tmp_path: Path) -> None:
 
 def _edited(folder: Path, change: Callable[[dict[str, Any]], object] = dict) -> Path:
     """The folder with reward.json changed, and without hashes, as folders had it before there were any."""
-    values = json.loads((folder / REWARD).read_text())
+    values = json.loads((folder / REWARD_CONFIG).read_text())
     del values["files"], values["config_hash"]
     change(values)
-    (folder / REWARD).write_text(json.dumps(values))
+    (folder / REWARD_CONFIG).write_text(json.dumps(values))
     return folder
 
 
@@ -149,7 +149,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "weights lost": (lambda f: (f / WEIGHTS).unlink(), r"model\.safetensors: missing"),
     "reward.json altered": (
-        lambda f: (f / REWARD).write_text((f / REWARD).read_text().replace("0.25", "0.5")),
+        lambda f: (f / REWARD_CONFIG).write_text((f / REWARD_CONFIG).read_text().replace("0.25", "0.5")),
         r"reward\.json: it was altered",
     ),
     "no hashes, prefix lost": (lambda f: (_edited(f) / PREFIX).unlink(), r"prefix\.safetensors: missing"),
@@ -196,21 +196,21 @@ def test_a_folder_made_before_there_were_hashes_is_read(body: Path, tmp_path: Pa
 def test_what_cannot_be_registered_is_named(body: Path, tmp_path: Path) -> None:
     folder = saved(body, tmp_path / "reward")
     with pytest.raises(InputError, match=r"a/b: .*[Nn]ame"):
-        registering.register(folder, "a/b")
+        registration.register(folder, "a/b")
     tracking.client.cache_clear()
     _edited(folder, lambda values: values.pop("frame"))
     with pytest.raises(InputError, match=r"reward\.json: key 'frame' is missing"):
-        registering.register(folder)
+        registration.register(folder)
     (saved(body, tmp_path / "lost") / WEIGHTS).unlink()
     with pytest.raises(InputError, match=r"model\.safetensors: missing"):
-        registering.register(tmp_path / "lost")
+        registration.register(tmp_path / "lost")
 
 
 @pytest.mark.parametrize("body", ["own pad"], indirect=True)
 @pytest.mark.usefixtures("registry")
 def test_mlflow_serves_the_same_scores(body: Path, tmp_path: Path) -> None:
     folder = saved(body, tmp_path / "reward")
-    registered = registering.register(folder, "reward_test")
+    registered = registration.register(folder, "reward_test")
     port = _free_port()
     command = [str(Path(sys.executable).with_name("mlflow")), "models", "serve", "-m", f"models:/{registered}"]
     server = subprocess.Popen(

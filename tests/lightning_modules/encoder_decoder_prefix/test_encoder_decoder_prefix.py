@@ -164,7 +164,7 @@ MODELS: dict[str, Callable[[], PreTrainedModel]] = {
         )
     ),
     "t5": lambda: T5ForConditionalGeneration(
-        T5Config(**SIZES, d_kv=6, ff_size=24, num_layers=2, num_heads=3, decoder_start_token_id=BEGIN, initializer_factor=1.0)
+        T5Config(**SIZES, d_kv=6, d_ff=24, num_layers=2, num_heads=3, decoder_start_token_id=BEGIN, initializer_factor=1.0)
     ),
 }  # fmt: skip
 
@@ -214,19 +214,19 @@ def test_bart_at_step_0_equals_reading_the_words_first() -> None:
         ).last_hidden_state  # fmt: skip
         expected.append(model.lm_head(states[0, 3:]) + model.final_logits_bias)
     prefix = EncoderDecoderPrefix(pretrained.shapes(model), SETTINGS, initial)
-    pretrained.attach(model, prefix)
-    found = read(model, SOURCES, TARGETS)
+    with pretrained.prefix_attention(model, prefix):
+        logits = read(model, SOURCES, TARGETS)
     for i, row in enumerate(expected):
-        torch.testing.assert_close(found[i, : len(row)], row, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(logits[i, : len(row)], row, rtol=1e-5, atol=1e-5)
 
 
-def test_keys_and_values_stand_before_those_of_every_attention(
+def test_keys_and_values_come_before_those_of_every_attention(
     hosted: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against the model's own eager attention over keys and values that are put together by hand."""
     prefix = EncoderDecoderPrefix(pretrained.shapes(hosted), SETTINGS)
-    pretrained.attach(hosted, prefix)
-    found = read(hosted, SOURCES, TARGETS)
+    with pretrained.prefix_attention(hosted, prefix):
+        found = read(hosted, SOURCES, TARGETS)
     (found[0, 0].sum() + found[1, 3].sum()).backward()
     expected = {name: p.grad.clone() for name, p in prefix.named_parameters() if p.grad is not None}
     assert {name.split(".")[1] for name in expected} == set(PARTS)
@@ -246,8 +246,8 @@ def test_keys_and_values_stand_before_those_of_every_attention(
 
     prefix.zero_grad()
     monkeypatch.setattr(pretrained, "prefixed_attention", by_hand)
-    pretrained.attach(hosted, prefix)
-    naive = read(hosted, SOURCES, TARGETS)
+    with pretrained.prefix_attention(hosted, prefix):
+        naive = read(hosted, SOURCES, TARGETS)
     (naive[0, 0].sum() + naive[1, 3].sum()).backward()
     for i, target in enumerate(TARGETS):
         torch.testing.assert_close(found[i, : len(target)], naive[i, : len(target)], rtol=1e-5, atol=1e-5)
@@ -255,19 +255,31 @@ def test_keys_and_values_stand_before_those_of_every_attention(
         torch.testing.assert_close(p.grad, expected[name], rtol=1e-4, atol=1e-5)
 
 
-def test_rows_are_what_they_are_alone_and_detaching_gives_the_base_back(hosted: PreTrainedModel) -> None:
+def test_rows_are_what_they_are_alone_and_the_base_is_given_back(hosted: PreTrainedModel) -> None:
     plain = read(hosted, SOURCES, TARGETS)
     initial = pretrained.activations(hosted, WORDS)
     prefix = EncoderDecoderPrefix(pretrained.shapes(hosted), SETTINGS, initial).eval()
-    for part, flat in prefix.flat().items():
+    for part, flat in prefix.prompt_embeddings().items():
         torch.testing.assert_close(flat, initial[part], rtol=1e-5, atol=1e-5)
-    pretrained.attach(hosted, prefix)
-    together = read(hosted, SOURCES, TARGETS)
-    for i, (source, target) in enumerate(zip(SOURCES, TARGETS, strict=True)):
-        alone = read(hosted, [source], [target])[0]
-        torch.testing.assert_close(together[i, : len(target)], alone, rtol=1e-5, atol=1e-5)
+    with pretrained.prefix_attention(hosted, prefix):
+        together = read(hosted, SOURCES, TARGETS)
+        for i, (source, target) in enumerate(zip(SOURCES, TARGETS, strict=True)):
+            alone = read(hosted, [source], [target])[0]
+            torch.testing.assert_close(together[i, : len(target)], alone, rtol=1e-5, atol=1e-5)
     assert not torch.allclose(together, plain, atol=1e-3)
-    torch.testing.assert_close(read(pretrained.detach(hosted), SOURCES, TARGETS), plain)
+    assert torch.equal(read(hosted, SOURCES, TARGETS), plain)
+
+
+def test_contexts_nest_and_end_with_an_exception(hosted: PreTrainedModel) -> None:
+    outer, inner = (EncoderDecoderPrefix(pretrained.shapes(hosted), SETTINGS).eval() for _ in range(2))
+    plain = read(hosted, SOURCES, TARGETS)
+    with pretrained.prefix_attention(hosted, outer):
+        expected = read(hosted, SOURCES, TARGETS)
+        with pytest.raises(KeyError), pretrained.prefix_attention(hosted, inner):
+            assert not torch.equal(read(hosted, SOURCES, TARGETS), expected)
+            raise KeyError
+        assert torch.equal(read(hosted, SOURCES, TARGETS), expected)
+    assert torch.equal(read(hosted, SOURCES, TARGETS), plain)
 
 
 def test_a_base_in_use_stays_as_it_was(hosted: PreTrainedModel) -> None:
@@ -276,23 +288,24 @@ def test_a_base_in_use_stays_as_it_was(hosted: PreTrainedModel) -> None:
     for part, flat in pretrained.activations(hosted.train(), WORDS).items():
         torch.testing.assert_close(flat, expected[part], rtol=0, atol=0)  # without the base's dropout
     assert hosted.training
-    pretrained.attach(hosted, EncoderDecoderPrefix(pretrained.shapes(hosted), SETTINGS))
-    assert pretrained.detach(hosted).config._attn_implementation == "eager"
+    with pretrained.prefix_attention(hosted, EncoderDecoderPrefix(pretrained.shapes(hosted), SETTINGS)):
+        pass
+    assert hosted.config._attn_implementation == "eager"
     copy.deepcopy(hosted)  # nothing of a prefix's graph is left in it
 
 
 def test_generation_with_cached_keys_is_the_argmax_of_the_whole_text(hosted: PreTrainedModel) -> None:
     prefix = EncoderDecoderPrefix(pretrained.shapes(hosted), SETTINGS).eval()
-    pretrained.attach(hosted, prefix)
     source = torch.tensor([SOURCES[0]])
     text = [BEGIN]
-    for _ in range(5):
-        text.append(int(read(hosted, [SOURCES[0]], [text])[0, -1].argmax()))
-        if text[-1] == END:
-            break
-    written = hosted.generate(source, max_new_tokens=5, do_sample=False, num_beams=1)[0].tolist()  # type: ignore[operator]
-    assert written[: len(text)] == text
-    assert hosted.generate(source, max_new_tokens=5, num_beams=3).shape[0] == 1  # type: ignore[operator]
+    with pretrained.prefix_attention(hosted, prefix):
+        for _ in range(5):
+            text.append(int(read(hosted, [SOURCES[0]], [text])[0, -1].argmax()))
+            if text[-1] == END:
+                break
+        written = hosted.generate(source, max_new_tokens=5, do_sample=False, num_beams=1)[0].tolist()  # type: ignore[operator]
+        assert written[: len(text)] == text
+        assert hosted.generate(source, max_new_tokens=5, num_beams=3).shape[0] == 1  # type: ignore[operator]
 
 
 def test_a_model_without_encoder_is_refused() -> None:

@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrain
 from core.errors import InputError
 from lightning_modules.language_model.generation import GenerateConfig, generate
 from lightning_modules.language_model.shared_cache import SharedCache
-from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, PrefixConfig, build, transformers_generate
+from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, PrefixConfig, build_adapter, transformers_generate
 from lightning_modules.shared_prompt.reading import shared_prompt_attention
 
 END = 2
@@ -45,10 +45,10 @@ def prompts() -> list[list[int]]:
 
 def adapter_of(base: PreTrainedModel, kind: str) -> Adapter:
     torch.manual_seed(5)
-    settings = PrefixConfig(
+    config = PrefixConfig(
         num_virtual_tokens=4, prefix_projection=False, position="infix" if kind.startswith("infix") else "prefix"
     )
-    return build(kind.removeprefix("infix "), base, settings, [3, 4, 5, 6]).requires_grad_(False).eval()
+    return build_adapter(kind.removeprefix("infix "), base, config, [3, 4, 5, 6]).requires_grad_(False).eval()
 
 
 @pytest.mark.parametrize("kind", ["none", "prefix", "infix prefix", "prompt_tuning", "infix prompt_tuning"])
@@ -60,33 +60,33 @@ def test_it_writes_what_transformers_writes(
     options = {"num_beams": beam, "length_penalty": penalty} if beam > 1 else {}
     expected = transformers_generate(base, adapter, prompts, END, LONGEST, **options)
     assert penalty > 1 or len({len(e) for e in expected}) > 1  # some end early, some not
-    settings = GenerateConfig(beam_size=beam, length_penalty=penalty, max_new_tokens=LONGEST)
-    assert generate(base, adapter, prompts, END, settings) == expected
+    config = GenerateConfig(beam_size=beam, length_penalty=penalty, max_new_tokens=LONGEST)
+    assert generate(base, adapter, prompts, END, config) == expected
 
 
-@pytest.mark.parametrize("settings", [
+@pytest.mark.parametrize("config", [
     GenerateConfig(max_new_tokens=LONGEST), GenerateConfig(beam_size=3, max_new_tokens=LONGEST),
     GenerateConfig(method="sample", top_p=0.9, temperature=1.5, max_new_tokens=LONGEST),
 ])  # fmt: skip
 def test_a_row_does_not_depend_on_its_batch(
-    base: PreTrainedModel, prompts: list[list[int]], settings: GenerateConfig
+    base: PreTrainedModel, prompts: list[list[int]], config: GenerateConfig
 ) -> None:
     adapter = adapter_of(base, "prefix")
-    together = generate(base, adapter, prompts, END, settings)
+    together = generate(base, adapter, prompts, END, config)
     for batch in (1, 3):
-        assert generate(base, adapter, prompts, END, settings, batch=batch) == together
-    assert [generate(base, adapter, [p], END, settings, rows=[i])[0] for i, p in enumerate(prompts)] == together
+        assert generate(base, adapter, prompts, END, config, batch=batch) == together
+    assert [generate(base, adapter, [p], END, config, rows=[i])[0] for i, p in enumerate(prompts)] == together
 
 
 def test_samples_follow_the_distribution_and_the_seed(base: PreTrainedModel) -> None:
     prompt = [5, 6, 7]
     p = base(torch.tensor([prompt])).logits[0, -1].softmax(-1)
-    settings = GenerateConfig(method="sample", max_new_tokens=1)
-    drawn = generate(base, NoPrefix(), [prompt] * 3000, 10**6, settings, batch=3000)
+    config = GenerateConfig(method="sample", max_new_tokens=1)
+    drawn = generate(base, NoPrefix(), [prompt] * 3000, 10**6, config, batch=3000)
     counts = torch.bincount(torch.tensor(drawn).flatten(), minlength=30) / 3000
     assert (counts - p).abs().max() < 4 * (p * (1 - p) / 3000).sqrt().max()
-    assert drawn == generate(base, NoPrefix(), [prompt] * 3000, 10**6, settings, batch=64)
-    other = settings.model_copy(update={"seed": 1})
+    assert drawn == generate(base, NoPrefix(), [prompt] * 3000, 10**6, config, batch=64)
+    other = config.model_copy(update={"seed": 1})
     assert drawn != generate(base, NoPrefix(), [prompt] * 3000, 10**6, other, batch=3000)
 
 
@@ -94,8 +94,8 @@ def test_top_p_leaves_out_the_improbable(base: PreTrainedModel) -> None:
     prompt = [5, 6, 7]
     p, order = base(torch.tensor([prompt])).logits[0, -1].softmax(-1).sort(descending=True)
     allowed = {int(token) for i, token in enumerate(order) if p[:i].sum() < 0.5}
-    settings = GenerateConfig(method="sample", max_new_tokens=1, top_p=0.5)
-    assert {row[0] for row in generate(base, NoPrefix(), [prompt] * 500, 10**6, settings, batch=500)} == allowed
+    config = GenerateConfig(method="sample", max_new_tokens=1, top_p=0.5)
+    assert {row[0] for row in generate(base, NoPrefix(), [prompt] * 500, 10**6, config, batch=500)} == allowed
 
 
 @pytest.mark.parametrize("options", [{}, {"beam_size": 3}, {"method": "sample"}])
@@ -128,5 +128,5 @@ def test_the_last_penalties_of_the_range_leave_a_best_hypothesis(
     base: PreTrainedModel, prompts: list[list[int]]
 ) -> None:
     for penalty in (-5.0, 5.0):
-        settings = GenerateConfig(beam_size=3, length_penalty=penalty, max_new_tokens=48)
-        assert [len(found) for found in generate(base, NoPrefix(), prompts, -1, settings)] == [48] * len(prompts)
+        config = GenerateConfig(beam_size=3, length_penalty=penalty, max_new_tokens=48)
+        assert [len(text) for text in generate(base, NoPrefix(), prompts, -1, config)] == [48] * len(prompts)

@@ -8,7 +8,7 @@ from core.errors import InputError
 from data.batching import padded
 from lightning_modules.language_model.generation import GenerateConfig, generate
 from lightning_modules.language_model.mixed_prefixes import MixedPrefixes
-from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, PrefixConfig, build, transformers_generate
+from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, PrefixConfig, build_adapter, transformers_generate
 from lightning_modules.shared_prompt.reading import states
 from lightning_modules.shared_prompt.row import shared_prompt_row
 
@@ -36,7 +36,7 @@ def base(request: pytest.FixtureRequest) -> PreTrainedModel:
 @pytest.fixture
 def adapters(base: PreTrainedModel) -> dict[str, Adapter]:
     def of(length: int, kind: str = "prefix") -> Adapter:
-        return build(
+        return build_adapter(
             kind,
             base,
             PrefixConfig(num_virtual_tokens=length, projection_input_size=8, encoder_hidden_size=12),
@@ -85,6 +85,8 @@ def test_unknown_names_are_errors(base: PreTrainedModel, adapters: dict[str, Ada
 
 
 def test_an_infix_does_not_mix(base: PreTrainedModel) -> None:
-    infix = build("prefix", base, PrefixConfig(num_virtual_tokens=2, position="infix", prefix_projection=False), None)
+    infix = build_adapter(
+        "prefix", base, PrefixConfig(num_virtual_tokens=2, position="infix", prefix_projection=False), None
+    )
     with pytest.raises(InputError, match="between: only prefixes"):
         MixedPrefixes(base, {"between": infix})

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from lightning_modules.prefix_tuning.module import PrefixTuningModule
-from lightning_modules.prefix_tuning.prefix import PrefixConfig, build
+from lightning_modules.prefix_tuning.prefix import PrefixConfig, build_adapter
 from lightning_modules.shared_prompt.examples import shared_prompt_loader
 from lightning_modules.training.config import TrainingConfig
 
@@ -25,7 +25,7 @@ def module_and_loader(rank: int = 0, processes: int = 1) -> tuple[PrefixTuningMo
         num_key_value_heads=2, initializer_range=0.2,
     )  # fmt: skip
     base = AutoModelForCausalLM.from_config(config)
-    adapter = build(
+    adapter = build_adapter(
         "prefix", base, PrefixConfig(num_virtual_tokens=3, projection_input_size=8, encoder_hidden_size=8), None
     )
     inputs = [([5 + i, 9], [[10 + i, 11, 2]] * (1 + i % 3)) for i in range(9)]
@@ -43,7 +43,7 @@ def main(out: str) -> None:
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
     )  # fmt: skip
     trainer.fit(module, loader)
-    torch.save(module.adapter.flat().detach(), f"{out}/{rank}.pt")
+    torch.save(module.adapter.prompt_embeddings().detach(), f"{out}/{rank}.pt")
 
 
 def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
         optimizer.zero_grad()
         (sum(losses) / sum(counts)).backward()  # type: ignore[union-attr]
         optimizer.step()
-    torch.testing.assert_close(first, module.adapter.flat(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(first, module.adapter.prompt_embeddings(), rtol=1e-5, atol=1e-6)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ from lightning_modules.prefix_tuning.prefix import (
     Prefix,
     PrefixConfig,
     PromptEmbedding,
-    build,
+    build_adapter,
     cache_shape,
     check_output_layer,
-    longest_text,
+    max_text_length,
     transformers_generate,
 )
 from lightning_modules.shared_prompt.examples import batch_examples
@@ -54,7 +54,7 @@ def test_at_step_0_it_equals_prompting_with_the_words(base: PreTrainedModel, pre
     text = torch.tensor([[7, 8, 9], [10, 11, 12]])
     prompted = base.base_model(torch.cat([torch.tensor([WORDS, WORDS]), text], 1)).last_hidden_state[:, 4:]
     for variant in ("prefix", "prompt_tuning"):
-        states = build(variant, base, settings, WORDS).states(base, text)
+        states = build_adapter(variant, base, settings, WORDS).states(base, text)
         torch.testing.assert_close(states, prompted, rtol=1e-5, atol=1e-5)
     plain = base.base_model(text).last_hidden_state
     assert not torch.allclose(plain, prompted, atol=1e-3)
@@ -64,10 +64,12 @@ def test_at_step_0_it_equals_prompting_with_the_words(base: PreTrainedModel, pre
 def test_parameter_count_follows_from_the_cache(base: PreTrainedModel) -> None:
     layers, heads, size = cache_shape(base)
     assert (
-        Prefix(base, PrefixConfig(num_virtual_tokens=5, projection_input_size=8, encoder_hidden_size=12)).flat().numel()
+        Prefix(base, PrefixConfig(num_virtual_tokens=5, projection_input_size=8, encoder_hidden_size=12))
+        .prompt_embeddings()
+        .numel()
         == 5 * layers * 2 * heads * size
     )
-    assert PromptEmbedding(base, PrefixConfig(num_virtual_tokens=5)).flat().numel() == 5 * 16
+    assert PromptEmbedding(base, PrefixConfig(num_virtual_tokens=5)).prompt_embeddings().numel() == 5 * 16
 
 
 @pytest.mark.parametrize("variant", ["prefix", "prompt_tuning"])
@@ -75,7 +77,7 @@ def test_training_lowers_the_loss_and_leaves_the_base_as_it_was(base: PreTrained
     before = {k: v.clone() for k, v in base.state_dict().items()}
     module = PrefixTuningModule(
         base,
-        build(
+        build_adapter(
             variant, base, PrefixConfig(num_virtual_tokens=4, projection_input_size=8, encoder_hidden_size=12), WORDS
         ),
         TrainingConfig(),
@@ -101,19 +103,21 @@ def test_training_lowers_the_loss_and_leaves_the_base_as_it_was(base: PreTrained
 
 def test_a_checkpoint_holds_mlp_and_prefix_and_nothing_of_the_base(base: PreTrainedModel) -> None:
     settings = PrefixConfig(num_virtual_tokens=4, projection_input_size=8, encoder_hidden_size=12)
-    module = PrefixTuningModule(base, build("prefix", base, settings, WORDS), TrainingConfig(), 1)
+    module = PrefixTuningModule(base, build_adapter("prefix", base, settings, WORDS), TrainingConfig(), 1)
     table, layers = "trained.", ("0.weight", "0.bias", "2.weight", "2.bias")
     held = {name for name in module.state_dict() if name.startswith(table)}
     assert held == {"trained.seed", *(f"trained.mlp.{name}" for name in layers)}
     assert not [n for n in module.state_dict() if not n.startswith((table, "validation_loss"))]
-    again = PrefixTuningModule(base, build("prefix", base, settings, None), TrainingConfig(), 1)
+    again = PrefixTuningModule(base, build_adapter("prefix", base, settings, None), TrainingConfig(), 1)
     again.load_state_dict(module.state_dict())
-    assert torch.equal(again.adapter.flat(), module.adapter.flat())
+    assert torch.equal(again.adapter.prompt_embeddings(), module.adapter.prompt_embeddings())
 
 
 def test_words_need_as_many_hidden_units_as_positions(base: PreTrainedModel) -> None:
-    with pytest.raises(InputError, match="2 hidden units cannot start 4 positions from words"):
-        build("prefix", base, PrefixConfig(num_virtual_tokens=4, projection_input_size=8, encoder_hidden_size=2), WORDS)
+    with pytest.raises(InputError, match="2 hidden units cannot start 4 virtual tokens from words"):
+        build_adapter(
+            "prefix", base, PrefixConfig(num_virtual_tokens=4, projection_input_size=8, encoder_hidden_size=2), WORDS
+        )
 
 
 def test_a_base_with_other_scores_is_refused(base: PreTrainedModel) -> None:
@@ -127,12 +131,14 @@ def test_a_base_with_other_scores_is_refused(base: PreTrainedModel) -> None:
 
 def test_the_length_leaves_room_for_text(base: PreTrainedModel) -> None:
     positions = base.config.max_position_embeddings
-    adapter = build("prompt_tuning", base, PrefixConfig(num_virtual_tokens=4), None)
-    assert longest_text(base, adapter) == positions - 4
+    adapter = build_adapter("prompt_tuning", base, PrefixConfig(num_virtual_tokens=4), None)
+    assert max_text_length(base, adapter) == positions - 4
     with pytest.raises(InputError, match=f"leave no room for text in the base's context of {positions:,}"):
-        longest_text(base, build("prompt_tuning", base, PrefixConfig(num_virtual_tokens=positions - 1), None))
-    with pytest.raises(InputError, match=f"{positions + 1} trained positions leave no room"):
-        build(
+        max_text_length(
+            base, build_adapter("prompt_tuning", base, PrefixConfig(num_virtual_tokens=positions - 1), None)
+        )
+    with pytest.raises(InputError, match=f"{positions + 1} virtual tokens leave no room"):
+        build_adapter(
             "prefix", base, PrefixConfig(num_virtual_tokens=positions + 1), [5]
         )  # the base has no positions to read them at
 
@@ -141,7 +147,7 @@ def test_the_length_leaves_room_for_text(base: PreTrainedModel) -> None:
 @pytest.mark.parametrize("beams", [1, 3])
 def test_an_infix_is_written_after_as_it_was_trained(base: PreTrainedModel, variant: str, beams: int) -> None:
     settings = PrefixConfig(num_virtual_tokens=4, prefix_projection=False, position="infix")
-    adapter = build(variant, base, settings, WORDS)
+    adapter = build_adapter(variant, base, settings, WORDS)
     prompts = [[7, 8], [9, 10, 11], [12, 13, 14, 15]]
     together = transformers_generate(base, adapter, prompts, 2, 6, num_beams=beams)
     assert together == [transformers_generate(base, adapter, [p], 2, 6, num_beams=beams)[0] for p in prompts]
@@ -156,7 +162,7 @@ def test_an_infix_is_written_after_as_it_was_trained(base: PreTrainedModel, vari
 
 
 def test_the_loss_is_that_of_the_target_alone(base: PreTrainedModel) -> None:
-    adapter = build("prefix", base, PrefixConfig(num_virtual_tokens=4, prefix_projection=False), WORDS)
+    adapter = build_adapter("prefix", base, PrefixConfig(num_virtual_tokens=4, prefix_projection=False), WORDS)
     module = PrefixTuningModule(base, adapter, TrainingConfig(), 1)
     total = 0.0
     for prompt, target in EXAMPLES:
@@ -170,7 +176,7 @@ def test_the_loss_is_that_of_the_target_alone(base: PreTrainedModel) -> None:
 @pytest.mark.parametrize("variant", ["prefix", "prompt_tuning", "none"])
 @pytest.mark.parametrize("beams", [1, 3])
 def test_generation_is_that_of_each_row_alone(base: PreTrainedModel, variant: str, beams: int) -> None:
-    adapter = build(variant, base, PrefixConfig(num_virtual_tokens=4, prefix_projection=False), WORDS)
+    adapter = build_adapter(variant, base, PrefixConfig(num_virtual_tokens=4, prefix_projection=False), WORDS)
     prompts = [p for p, _ in EXAMPLES]
     together = transformers_generate(base, adapter, prompts, 2, 6, num_beams=beams)
     assert together == [transformers_generate(base, adapter, [p], 2, 6, num_beams=beams)[0] for p in prompts]
@@ -179,7 +185,7 @@ def test_generation_is_that_of_each_row_alone(base: PreTrainedModel, variant: st
 
 
 def test_greedy_generation_is_the_argmax_at_each_step(base: PreTrainedModel) -> None:
-    adapter = build("prefix", base, PrefixConfig(num_virtual_tokens=4, prefix_projection=False), WORDS)
+    adapter = build_adapter("prefix", base, PrefixConfig(num_virtual_tokens=4, prefix_projection=False), WORDS)
     text = [7, 8]
     for _ in range(5):
         states = adapter.states(base, torch.tensor([text]))
@@ -193,16 +199,16 @@ def test_a_saved_prefix_refuses_another_base(base: PreTrainedModel, tmp_path: Pa
     from model_io.prefix import load_prefix, save_prefix
 
     base.save_pretrained(tmp_path / "base")
-    adapter = build(
+    adapter = build_adapter(
         "prefix", base, PrefixConfig(num_virtual_tokens=4, projection_input_size=8, encoder_hidden_size=12), WORDS
     )
     (tmp_path / "prefix").mkdir()
     save_prefix(tmp_path / "prefix", "prefix", adapter, tmp_path / "base", "say {source}")
     loaded = load_prefix(tmp_path / "prefix", base, tmp_path / "base")
-    assert torch.equal(loaded.adapter.flat(), adapter.flat())
+    assert torch.equal(loaded.adapter.prompt_embeddings(), adapter.prompt_embeddings())
     assert loaded.template == "say {source}"
     for position in ("prefix_", "infix_"):
-        own = build(
+        own = build_adapter(
             "prompt_tuning",
             base,
             PrefixConfig.model_validate({"num_virtual_tokens": 4, "position": position.rstrip("_")}),

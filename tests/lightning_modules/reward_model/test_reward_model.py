@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, LlamaConfig, PreTrainedModel
 
 from data.comparisons.encoding import EncodedRanking
-from lightning_modules.prefix_tuning.prefix import Adapter, PrefixConfig, build
+from lightning_modules.prefix_tuning.prefix import Adapter, PrefixConfig, build_adapter
 from lightning_modules.reward_model.loss import LossConfig, comparisons, ranking_loss
 from lightning_modules.reward_model.module import (
     RankingLoader,
@@ -201,7 +201,7 @@ def test_what_a_prefix_adapts_is_read_without_its_dropout(model: PreTrainedModel
     learned, again = two_readings(None)
     assert not torch.equal(learned, again)
     learned, again = two_readings(
-        build("prefix", model, PrefixConfig(num_virtual_tokens=2, prefix_projection=False), None)
+        build_adapter("prefix", model, PrefixConfig(num_virtual_tokens=2, prefix_projection=False), None)
     )
     torch.testing.assert_close(learned, again, rtol=0, atol=0)
 

@@ -10,7 +10,14 @@ from transformers import AutoModelForCausalLM, DynamicCache, GPT2Config, LlamaCo
 
 from core.errors import InputError
 from lightning_modules.prefix_tuning.module import target_loss
-from lightning_modules.prefix_tuning.prefix import Adapter, PrefixConfig, PromptEmbedding, build, cache, cache_shape
+from lightning_modules.prefix_tuning.prefix import (
+    Adapter,
+    PrefixConfig,
+    PromptEmbedding,
+    build_adapter,
+    cache_shape,
+    prefix_cache,
+)
 from lightning_modules.shared_prompt.examples import EncodedInput, ExampleLayout, batch_examples, shared_prompt_loader
 from lightning_modules.shared_prompt.reading import shared_prompt_attention
 
@@ -43,7 +50,7 @@ def base(request: pytest.FixtureRequest) -> PreTrainedModel:
 @pytest.fixture(params=ADAPTERS)
 def adapter(request: pytest.FixtureRequest, base: PreTrainedModel) -> Adapter:
     kind, settings = ADAPTERS[request.param]
-    return build(kind, base, PrefixConfig(num_virtual_tokens=3, **settings), [5, 6, 7])
+    return build_adapter(kind, base, PrefixConfig(num_virtual_tokens=3, **settings), [5, 6, 7])
 
 
 def inputs(counts: tuple[int, ...] = (3, 1, 5, 2), seed: int = 0) -> list[EncodedInput]:
@@ -58,7 +65,7 @@ def inputs(counts: tuple[int, ...] = (3, 1, 5, 2), seed: int = 0) -> list[Encode
 def naive_logits(base: PreTrainedModel, adapter: Adapter, prompt: list[int], target: list[int]) -> torch.Tensor:
     """(T, V) scores of each target token, from one row read by the ordinary model."""
     ids, count = torch.tensor([[*prompt, *target]]), len(target)
-    flat = adapter.flat()
+    flat = adapter.prompt_embeddings()
     if isinstance(adapter, PromptEmbedding):
         embedded = base.get_input_embeddings()(ids)
         place = len(prompt) if adapter.infix else 0
@@ -66,14 +73,14 @@ def naive_logits(base: PreTrainedModel, adapter: Adapter, prompt: list[int], tar
         logits = base(inputs_embeds=row).logits
     elif adapter.infix:
         past = base.base_model(ids[:, : len(prompt) - 1], use_cache=True).past_key_values
-        trained = cache(flat, cache_shape(base), 1)
+        trained = prefix_cache(flat, cache_shape(base), 1)
         joined = [
             (torch.cat([a.keys, b.keys], 2), torch.cat([a.values, b.values], 2))
             for a, b in zip(past.layers, trained.layers, strict=True)
         ]
         logits = base(ids[:, len(prompt) - 1 :], past_key_values=DynamicCache(ddp_cache_data=joined)).logits
     else:
-        logits = base(ids, past_key_values=cache(flat, cache_shape(base), 1)).logits
+        logits = base(ids, past_key_values=prefix_cache(flat, cache_shape(base), 1)).logits
     scores: torch.Tensor = logits[0, -count - 1 : -1]
     return scores
 
@@ -125,7 +132,7 @@ def test_targets_of_the_end_token_alone(base: PreTrainedModel, adapter: Adapter,
 
 def test_an_input_is_read_once_and_a_targets_last_token_never(base: PreTrainedModel) -> None:
     cases = inputs()
-    none = build("none", base, PrefixConfig(), None)
+    none = build_adapter("none", base, PrefixConfig(), None)
     prompts, targets = sum(len(p) for p, _ in cases), [len(t) - 1 for _, ts in cases for t in ts]
     shared = batch_examples(cases, none.layout(True))
     assert shared.row.tokens.numel() == prompts + sum(targets)
@@ -169,7 +176,9 @@ def test_half_precision_autocast_is_near(base: PreTrainedModel, adapter: Adapter
 
 def test_dropout_is_on_the_prefix_while_training_only(base: PreTrainedModel) -> None:
     for kind in ("prefix", "prompt_tuning"):
-        dropped = build(kind, base, PrefixConfig(num_virtual_tokens=3, dropout=0.5, prefix_projection=False), [5, 6, 7])
+        dropped = build_adapter(
+            kind, base, PrefixConfig(num_virtual_tokens=3, dropout=0.5, prefix_projection=False), [5, 6, 7]
+        )
         batch = batch_examples(inputs(), dropped.layout())
         first, second = (target_loss(base, dropped.train(), batch)[0] for _ in range(2))
         assert first != second

@@ -35,7 +35,7 @@ from lightning_modules.prefix_tuning.module import padded_loader, target_loss
 from lightning_modules.prefix_tuning.prefix import (
     NoPrefix,
     PrefixConfig,
-    build,
+    build_adapter,
     cache_shape,
     check_output_layer,
     transformers_generate,
@@ -132,7 +132,7 @@ def test_the_loss_is_that_of_the_models_own_scores(name: str, kind: str) -> None
     model = model_of(name)
     check_output_layer(model)
     words = [40, 41, 42]
-    adapter = build(kind, model, PrefixConfig(num_virtual_tokens=3, prefix_projection=False), words).eval()
+    adapter = build_adapter(kind, model, PrefixConfig(num_virtual_tokens=3, prefix_projection=False), words).eval()
     read = [] if kind == "none" else words  # a prefix that starts from words is these words
     expected = 0.0
     for prompt, target in EXAMPLES:
@@ -169,7 +169,7 @@ def test_it_writes_what_reading_the_words_would_write(name: str) -> None:
     model = model_of(name)
     model.generation_config.repetition_penalty = 3.0  # a folder's own taste does not count
     words, prompts = [40, 41], [prompt for prompt, _ in EXAMPLES] + [[33, 34, 35], list(range(5, 30))]
-    adapter = build("prefix", model, PrefixConfig(num_virtual_tokens=2, prefix_projection=False), words).eval()
+    adapter = build_adapter("prefix", model, PrefixConfig(num_virtual_tokens=2, prefix_projection=False), words).eval()
     expected = [naive_greedy(model, words + prompt, 8) for prompt in prompts]
     assert len({tuple(e) for e in expected}) > 1
     assert generate(model, adapter, prompts, 2, GenerateConfig(max_new_tokens=8)) == expected
@@ -179,7 +179,9 @@ def test_it_writes_what_reading_the_words_would_write(name: str) -> None:
 @pytest.mark.parametrize("name", [*LINEAR, "cohere", "granite", "longrope"])
 def test_beams_are_those_of_each_prompt_alone(name: str) -> None:
     model = model_of(name)
-    adapter = build("prefix", model, PrefixConfig(num_virtual_tokens=2, prefix_projection=False), [40, 41]).eval()
+    adapter = build_adapter(
+        "prefix", model, PrefixConfig(num_virtual_tokens=2, prefix_projection=False), [40, 41]
+    ).eval()
     prompts = [prompt for prompt, _ in EXAMPLES] + [[33, 34, 35], list(range(5, 30))]
     expected = [transformers_generate(model, adapter, [p], 2, 8, num_beams=3)[0] for p in prompts]
     assert len({tuple(e) for e in expected}) > 1
@@ -205,7 +207,7 @@ def test_being_in_training_mode_once_does_not_count_for_good() -> None:
 def test_inside_the_context_a_base_can_be_asked_for_its_shape() -> None:
     model = model_of("gemma")
     with shared_prompt_attention(model):
-        build("prefix", model, PrefixConfig(num_virtual_tokens=2, prefix_projection=False), [40, 41])
+        build_adapter("prefix", model, PrefixConfig(num_virtual_tokens=2, prefix_projection=False), [40, 41])
         check_output_layer(model)
         assert model.config._attn_implementation == ATTENTION
 

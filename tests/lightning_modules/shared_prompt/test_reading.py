@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from core.errors import InputError
-from lightning_modules.prefix_tuning.prefix import Prefix, PrefixConfig, cache, cache_shape
+from lightning_modules.prefix_tuning.prefix import Prefix, PrefixConfig, cache_shape, prefix_cache
 from lightning_modules.shared_prompt import attention
 from lightning_modules.shared_prompt.reading import (
     ATTENTION,
@@ -142,7 +142,7 @@ def test_a_prefix_stands_before_every_trunk(model: PreTrainedModel) -> None:
     expected = []
     for prompt, continuations in texts:
         for continuation in continuations:
-            past = cache(prefix.flat(), shape, 1)
+            past = prefix_cache(prefix.prompt_embeddings(), shape, 1)
             states = model.base_model(torch.tensor([prompt + continuation]), past_key_values=past).last_hidden_state
             expected.append(model.score(states[0, -1]))
     found = shared(model, texts, prefixes=prefix.prefixes())

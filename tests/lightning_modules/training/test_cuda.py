@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from lightning_modules.decoding.translation import DecodingConfig, beam_search
 from lightning_modules.language_model.generation import GenerateConfig, generate
 from lightning_modules.prefix_tuning.module import target_loss
-from lightning_modules.prefix_tuning.prefix import PrefixConfig, build
+from lightning_modules.prefix_tuning.prefix import PrefixConfig, build_adapter
 from lightning_modules.shared_prompt.examples import batch_examples
 from lightning_modules.translators.base import Translator
 from lightning_modules.translators.module import cross_entropy
@@ -69,7 +69,7 @@ def base(request: pytest.FixtureRequest) -> PreTrainedModel:
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_an_adapter_learns_and_writes_the_same(base: PreTrainedModel, adapter: str, half: bool) -> None:
     kind, settings = ADAPTERS[adapter]
-    made = build(kind, base, PrefixConfig(num_virtual_tokens=3, **settings), [5, 6, 7]).eval()
+    made = build_adapter(kind, base, PrefixConfig(num_virtual_tokens=3, **settings), [5, 6, 7]).eval()
     examples, prompts = batch_examples(groups(), made.layout()), [list(prompt) for prompt, _ in groups()]
     searching = GenerateConfig(beam_size=3, max_new_tokens=6)
     expected, _ = target_loss(base, made, examples)
