@@ -216,8 +216,8 @@ class MemoryBlocks(nn.Module):
     def learn(self, sequences: Sequences, rate: float, update: str = "sequence") -> Tensor:
         """On-line learning of N sequences of each trial, one after the other; returns the outputs before each update (n, N, S, K)."""
         n = len(sequences.lengths)
-        even = LANES // math.gcd(LANES, self.H, self.C, self.network.outputs)
-        filled = torch.arange(n + -n % even, device=self.hidden.device) % n
+        multiple = LANES // math.gcd(LANES, self.H, self.C, self.network.outputs)
+        filled = torch.arange(n + -n % multiple, device=self.hidden.device) % n
         part, drawn = self.take(filled), sequences[filled]
         outputs = [part._update(drawn[:, i : i + 1], rate, update) for i in range(drawn.lengths.shape[1])]
         self.hidden.copy_(part.hidden[:n])

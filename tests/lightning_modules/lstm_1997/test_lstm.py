@@ -190,9 +190,9 @@ def test_truncated_derivatives_equal_the_appendixs(name: str, every: bool, symbo
         length = int(sequences.lengths[trial, 0])
         answers = torch.tensor(naive.answers)
         torch.testing.assert_close(y[trial, 0, :length], answers if every else answers[-1:], rtol=1e-9, atol=1e-12)
-        for found, wanted in zip((hidden[trial], output[trial]), expected, strict=True):
-            assert wanted.abs().max() > 1e-4
-            torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
+        for change, expected_change in zip((hidden[trial], output[trial]), expected, strict=True):
+            assert expected_change.abs().max() > 1e-4
+            torch.testing.assert_close(change, expected_change, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -211,8 +211,8 @@ def test_on_line_learning_equals_the_naive_loop(name: str, update: str, every: b
                 naive.w = {key: w + 0.5 * change[key] for key, w in naive.w.items()}
             answers = torch.tensor(naive.answers if every else naive.answers[-1:])
             torch.testing.assert_close(outputs[trial, row, : len(answers)], answers, rtol=1e-8, atol=1e-10)
-        for found, wanted in zip((net.hidden[trial], net.output[trial]), naive.matrices(naive.w), strict=True):
-            torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-10)
+        for weights, expected in zip((net.hidden[trial], net.output[trial]), naive.matrices(naive.w), strict=True):
+            torch.testing.assert_close(weights, expected, rtol=1e-8, atol=1e-10)
 
 
 class Written(TorchDispatchMode):
@@ -221,10 +221,10 @@ class Written(TorchDispatchMode):
     numbers = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
         if not func.is_view:
-            self.numbers += sum(value.numel() for value in tree_leaves(found) if isinstance(value, Tensor))
-        return found
+            self.numbers += sum(value.numel() for value in tree_leaves(result) if isinstance(value, Tensor))
+        return result
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -258,8 +258,8 @@ def test_they_are_autograds_derivatives_where_nothing_flows_back_into_net_inputs
     gradients = torch.autograd.grad(sum(errors), [hidden, output])
     a = net(sequences.inputs)
     y_k = net.outputs(a, sequences.inputs, sequences.lengths, False)
-    found = net.contributions(a, sequences.inputs, sequences.lengths, y_k * (1 - y_k) * (sequences.targets - y_k))
-    for mine, theirs in zip(found, gradients, strict=True):
+    changes = net.contributions(a, sequences.inputs, sequences.lengths, y_k * (1 - y_k) * (sequences.targets - y_k))
+    for mine, theirs in zip(changes, gradients, strict=True):
         torch.testing.assert_close(mine, -theirs, rtol=1e-9, atol=1e-12)
 
 
@@ -349,15 +349,15 @@ def test_a_trial_learns_the_same_whatever_runs_beside_it(name: str, update: str)
     together.learn(side_by_side(sequences), chosen.learning_rate, update)
     alone.learn(side_by_side(sequences[3:4]), chosen.learning_rate, update)
     several.learn(side_by_side([sequences[4], sequences[3]]), chosen.learning_rate, update)
-    for wanted, *found in (
+    for expected, *others in (
         (together.hidden[3], alone.hidden[0], several.hidden[1]),
         (together.output[3], alone.output[0], several.output[1]),
     ):
-        for weights in found:
-            assert torch.equal(weights, wanted)
+        for weights in others:
+            assert torch.equal(weights, expected)
 
 
-def test_late_blocks_neither_answer_nor_learn_before_they_are_there() -> None:
+def test_late_blocks_neither_answer_nor_learn_before_they_are_added() -> None:
     chosen = task("2a", {"p": 8})
     net = MemoryBlocks(chosen.network, 2).double()
     hidden, output = net.hidden.clone(), net.output.clone()
@@ -372,8 +372,8 @@ def test_the_variant_with_forget_gate_learns_by_the_full_gradient() -> None:
     net, sequences = ForgetGateLSTM(network, 2, seed=1).double(), drawn(network, 2, 1, every=False)
     before = [p.detach().clone() for p in net.nets[1].parameters()]
     y = net.answer(sequences)
-    found = net.learn(sequences, 0.5)
-    torch.testing.assert_close(found, y)
+    outputs = net.learn(sequences, 0.5)
+    torch.testing.assert_close(outputs, y)
     lstm, output = ForgetGateLSTM(network, 2, seed=1).double().nets[1]
     x = sequences.inputs[1, :, : sequences.lengths[1, 0]]
     error = (sequences.targets[1, 0] - output(lstm(x)[0][:, -1]).sigmoid()).square().sum() / 2

@@ -98,9 +98,9 @@ def test_every_test_string_of_task_1_is_read_once(strings: int) -> None:
 
     trials.measure(torch.tensor([1]), noted, trials.task.criteria[0].sequences)
     assert sum(len(part.lengths) for part in read) == 2 * strings
-    whole, wanted = (side_by_side(parts, "cat") for parts in (read, list(string_sets(0, 1, strings))))
-    assert torch.equal(whole.lengths, wanted.lengths)
-    assert torch.equal(whole.inputs, wanted.inputs)
+    whole, expected = (side_by_side(parts, "cat") for parts in (read, list(string_sets(0, 1, strings))))
+    assert torch.equal(whole.lengths, expected.lengths)
+    assert torch.equal(whole.inputs, expected.inputs)
 
 
 def test_late_blocks_come_when_the_error_has_stopped_decreasing() -> None:
