@@ -18,7 +18,7 @@ from transformers import AttentionInterface, DynamicCache, PreTrainedModel
 from data.batching import padded
 from lightning_modules.prefix_tuning.prefix import BatchAdapter
 
-ATTENTION = "shared_prompt"
+ATTENTION = "shared_cache"
 
 
 class SharedCache:

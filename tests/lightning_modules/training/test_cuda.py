@@ -14,7 +14,7 @@ from lightning_modules.prefix_tuning.prefix import PrefixConfig, build_adapter
 from lightning_modules.shared_prompt.examples import batch_examples
 from lightning_modules.translators.base import Translator
 from lightning_modules.translators.module import cross_entropy
-from tests.lightning_modules.shared_prompt.test_examples import ADAPTERS, CONFIGS, END, groups
+from tests.lightning_modules.shared_prompt.test_examples import ADAPTERS, CONFIGS, END, inputs
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -39,9 +39,9 @@ def test_a_translator_learns_the_same(translator: Translator, batch: dict[str, T
         if isinstance(part, nn.RNNBase):  # cuDNN gives gradients only in training, which here has no dropout
             part.training, part.dropout = True, 0.0
     with torch.autocast("cuda", torch.bfloat16, enabled=half):
-        found, _ = cross_entropy(on_gpu, {side: ids.cuda() for side, ids in batch.items()})
-    found.backward()
-    assert found.item() == pytest.approx(expected.item(), rel=0.02 if half else 1e-5)
+        loss, _ = cross_entropy(on_gpu, {side: ids.cuda() for side, ids in batch.items()})
+    loss.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=0.02 if half else 1e-5)
     others = gradients(on_gpu)
     for name, gradient in gradients(translator).items():
         if half:
@@ -51,10 +51,10 @@ def test_a_translator_learns_the_same(translator: Translator, batch: dict[str, T
 
 
 def test_a_translator_writes_the_same(translator: Translator, batch: dict[str, Tensor]) -> None:
-    settings = DecodingConfig(beam_size=3, extra_tokens=3)
-    expected = beam_search(translator, batch["source"], settings)
-    found = beam_search(translator.cuda(), batch["source"].cuda(), settings)
-    for one, other in zip(expected, found, strict=True):
+    config = DecodingConfig(beam_size=3, extra_tokens=3)
+    expected = beam_search(translator, batch["source"], config)
+    on_gpu = beam_search(translator.cuda(), batch["source"].cuda(), config)
+    for one, other in zip(expected, on_gpu, strict=True):
         assert other[0].tokens == one[0].tokens
         assert other[0].score == pytest.approx(one[0].score, abs=1e-4)
 
@@ -66,24 +66,24 @@ def base(request: pytest.FixtureRequest) -> PreTrainedModel:
 
 
 @pytest.mark.parametrize("half", [False, True])
-@pytest.mark.parametrize("adapter", ADAPTERS)
-def test_an_adapter_learns_and_writes_the_same(base: PreTrainedModel, adapter: str, half: bool) -> None:
-    kind, settings = ADAPTERS[adapter]
-    made = build_adapter(kind, base, PrefixConfig(num_virtual_tokens=3, **settings), [5, 6, 7]).eval()
-    examples, prompts = batch_examples(groups(), made.layout()), [list(prompt) for prompt, _ in groups()]
-    searching = GenerateConfig(beam_size=3, max_new_tokens=6)
-    expected, _ = target_loss(base, made, examples)
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_an_adapter_learns_and_writes_the_same(base: PreTrainedModel, name: str, half: bool) -> None:
+    kind, options = ADAPTERS[name]
+    adapter = build_adapter(kind, base, PrefixConfig(num_virtual_tokens=3, **options), [5, 6, 7]).eval()
+    examples, prompts = batch_examples(inputs(), adapter.layout()), [list(prompt) for prompt, _ in inputs()]
+    config = GenerateConfig(beam_size=3, max_new_tokens=6)
+    expected, _ = target_loss(base, adapter, examples)
     expected.backward()
-    written = generate(base, made, prompts, END, searching, batch=4)
-    on_gpu = copy.deepcopy(made).cuda()
+    continuations = generate(base, adapter, prompts, END, config, batch=4)
+    on_gpu = copy.deepcopy(adapter).cuda()
     on_gpu.zero_grad()
     with torch.autocast("cuda", torch.bfloat16, enabled=half):
-        found, _ = target_loss(base.cuda(), on_gpu, examples.to(torch.device("cuda")))
-    found.backward()
-    assert found.item() == pytest.approx(expected.item(), rel=0.03 if half else 1e-5)
+        loss, _ = target_loss(base.cuda(), on_gpu, examples.to(torch.device("cuda")))
+    loss.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=0.03 if half else 1e-5)
     others = gradients(on_gpu)
-    for name, gradient in gradients(made).items():
-        likeness = nn.functional.cosine_similarity(others[name].flatten(), gradient.flatten(), dim=0)
-        assert likeness > (0.95 if half else 0.9999), name
+    for parameter, gradient in gradients(adapter).items():
+        likeness = nn.functional.cosine_similarity(others[parameter].flatten(), gradient.flatten(), dim=0)
+        assert likeness > (0.95 if half else 0.9999), parameter
     if not half:
-        assert generate(base, on_gpu, prompts, END, searching, batch=4) == written
+        assert generate(base, on_gpu, prompts, END, config, batch=4) == continuations
