@@ -1,16 +1,15 @@
-"""`gradus comparisons`: collections of rankings by hand."""
+"""`gradus comparisons`: import, check, label and export rankings."""
 
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from core.errors import InputError
 from data.comparisons import formats
 from gradus.errors import taught_errors
-from gradus.labeling import tasks
 
 if TYPE_CHECKING:
     from data.comparisons.importing import NewBar, Source
@@ -18,44 +17,49 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="""Import, check and export comparison collections.
+    help="""Import, check, label and export rankings of responses. A folder of rankings is a comparison collection.
 
     A ranking is one JSON object on a line:
 
         {"prompt": "p", "responses": ["a", "b"], "ranks": [1, 2], "labeler": "ann"}
 
-    K >= 2 different responses; rank 1 is best, equal ranks are ties, null is "not ranked". `messages` (a chat prompt), `origin`,
-    `reference`, `systems` (a list of names for each response), `time` (ISO 8601), `weight` and `id` may be given.""",
+    It has two or more different responses. Rank 1 is the best, equal ranks are ties, null is a response that was not ranked.
+    Optional keys: `messages` (a chat instead of the prompt), `origin`, `reference`, `systems` (a list of names for each response),
+    `time` (ISO 8601), `weight` and `id`.""",
 )
 
 FORMATS = "\n".join(f"    - `{name}`: {what}" for name, what in formats.described().items())
 HOW_TO_READ = f"""
 
-    **Sources**: JSON Lines (.jsonl), a JSON array (.json) or CSV with a header (.csv), each also with .gz; .parquet;
-    `hub:OWNER/NAME:SPLIT` or `hub:OWNER/NAME:CONFIG:SPLIT` for a data set of the Hugging Face hub or of the data mirror.
+    **Sources** are files: JSON Lines (.jsonl), a JSON array (.json), CSV with a header (.csv), each also with .gz, or .parquet.
+    `hub:OWNER/NAME:SPLIT` or `hub:OWNER/NAME:CONFIG:SPLIT` is a data set of the Hugging Face hub or of the data mirror.
 
-    **Formats** (`--format`): without one, records are as `gradus comparisons --help` shows them (lists in CSV cells as JSON).
+    **Formats** (`--format`): without this option, records look as `gradus comparisons --help` shows (in CSV, lists are JSON).
 
 {FORMATS}
 
-    **Any other table** (`--columns`): which column each field is read from, for pairs
-    `prompt=question,chosen=answer_a,rejected=answer_b`, for lists `prompt=p,responses=completions,scores=rating` (higher is
-    better; `ranks` where 1 is), for one column each `prompt=p,responses=a+b+c,ranks=ra+rb+rc`. `meta.user` is inside a nested
-    column, `labeler==gpt-4` a text for all rows. Also as a JSON object. Prompt and responses are texts or lists of messages
-    (`role`, `content`): the last message of a response is the response, the turns before it are the prompt's. A row is refused if
-    the responses differ in these turns, or if anything in the messages would be lost.
+    **Any other table** (`--columns`): say which column each field is read from.
+
+    - Pairs: `prompt=question,chosen=answer_a,rejected=answer_b`
+    - Lists: `prompt=p,responses=completions,scores=rating`. The highest score is the best; with `ranks`, rank 1 is.
+    - One column for each response: `prompt=p,responses=a+b+c,ranks=ra+rb+rc`
+    - `meta.user` is inside a nested column. `labeler==gpt-4` is one text for all rows.
+
+    A JSON object is accepted, too. Prompt and responses are texts or lists of messages (`role`, `content`). The last message of such a
+    list is the response, and the turns before it belong to the prompt. A row is refused if its responses differ in these turns, or if
+    anything in the messages would be lost.
 """
 
 Collection = Annotated[Path, typer.Argument(help="Folder of a collection, e.g. artifacts/comparisons/rankings.")]
 Files = Annotated[list[str], typer.Argument(help="Files, or hub:OWNER/NAME:SPLIT.")]
-Format = Annotated[str, typer.Option("--format", help="How the records are written: auto or a format's name.")]
+Format = Annotated[str, typer.Option("--format", help="How the records are written: auto, or the name of a format.")]
 Columns = Annotated[str | None, typer.Option("--columns", help="Which column each field is read from.")]
 HigherIsBetter = Annotated[
     bool,
     typer.Option(
         "--higher-is-better",
         metavar="",
-        help="Of label_studio: buckets' names end in scores, the highest best (score_5, 5). Left out: rank_N, 1 the best.",
+        help="Of label_studio: the buckets' names end in scores, and the highest is the best (score_5, 5). Left out: rank_1 is the best.",
     ),
 ]
 Report = Annotated[Path | None, typer.Option("--report", help="JSON file to write: every dropped record, and why.")]
@@ -70,12 +74,12 @@ class ExportFormat(StrEnum):
 
 @app.command(
     "import",
-    help=f"""Add the rankings of files to a collection, which is made if it is not there.
+    help=f"""Add the rankings of files to a collection. A collection that does not exist is created.
 
-    A wrong record is dropped and named, the others are imported; with --strict nothing is. What the collection holds already
-    is not added again, so a file may be imported again when it has grown. An import that was stopped goes on with the same
-    command. To have people's rankings in the pipeline, put JSON Lines into labeled/, or name any source under
-    comparisons.imports in params.yaml.
+    A wrong record is dropped and named, and the others are imported; with --strict, nothing is imported. Rankings that the collection
+    already has are not added again, so a file that has grown can be imported again. The same command continues an import that was
+    stopped. For people's rankings in the pipeline, put JSON Lines into labeled/, or name any source under comparisons.imports in
+    params.yaml.
 
     Example: `gradus comparisons import export.json --format label_studio --output rankings`
     {HOW_TO_READ}""",
@@ -95,17 +99,19 @@ def import_(
 
     with taught_errors():
         sources = _sources(files, format, columns, higher_is_better)
-        made = import_rankings(sources, output, strict, _bar("import"))
+        result = import_rankings(sources, output, strict, _bar("import"))
         if report:
-            _write(report, made.model_dump())
-        for problem in made.problems():
+            _write(report, result.model_dump())
+        for problem in result.problems():
             typer.echo(problem, err=True)
-        facts = "  ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in made.counts().items() if count)
-        typer.echo(f"{output}: {made.kept:,} rankings added ({facts})")
+        facts = "  ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in result.counts().items() if count)
+        typer.echo(f"{output}: {result.kept:,} rankings added ({facts})")
 
 
 @app.command(
-    help=f"""Check files and write nothing; every wrong record is named with what is wrong in it (exit code 2).
+    help=f"""Check files of rankings, and write nothing. Every wrong record is named, with what is wrong in it (exit code 2).
+
+    Example: `gradus comparisons validate rankings.jsonl`
     {HOW_TO_READ}"""
 )
 def validate(
@@ -118,14 +124,14 @@ def validate(
     from data.comparisons.importing import check_rankings
 
     with taught_errors():
-        found = check_rankings(_sources(files, format, columns, higher_is_better), _bar("validate"))
+        result = check_rankings(_sources(files, format, columns, higher_is_better), _bar("validate"))
         if report:
-            _write(report, found.model_dump())
-        for contradiction in found.contradictions:
+            _write(report, result.model_dump())
+        for contradiction in result.contradictions:
             typer.echo(contradiction)
-        if found.dropped:
-            raise InputError("\n".join(found.problems()))
-        typer.echo(f"{', '.join(files)}: {found.kept:,} rankings, all valid")
+        if result.dropped:
+            raise InputError("\n".join(result.problems()))
+        typer.echo(f"{', '.join(files)}: {result.kept:,} rankings, all valid")
 
 
 @app.command()
@@ -133,13 +139,15 @@ def export(
     collection: Collection,
     output: Annotated[Path, typer.Option(help="JSON Lines file to write.")],
     format: Annotated[
-        ExportFormat, typer.Option(help="Whole rankings, or their strict comparisons.")
+        ExportFormat, typer.Option(help="Whole rankings, or their comparisons (pairs).")
     ] = ExportFormat.jsonl,
 ) -> None:
     """Write a collection as JSON Lines.
 
-    `jsonl`: whole rankings; importing the file gives an equal collection. `pairs`: every strict comparison as `prompt`,
-    `chosen`, `rejected`, `labeler`, `weight` and `margin` (the rank distance), which TRL and others read; ties get lost.
+    `jsonl` writes whole rankings; importing the file gives an equal collection. `pairs` writes every comparison as `prompt`,
+    `chosen`, `rejected`, `labeler`, `weight` and `margin` (the rank distance), which TRL and others read. It leaves out ties.
+
+    Example: `gradus comparisons export artifacts/comparisons/rankings --output pairs.jsonl --format pairs`
     """
     from data.comparisons.collection import rankings, read_collection
     from data.comparisons.jsonl import write_jsonl, write_pairs
@@ -151,15 +159,50 @@ def export(
 
 @app.command()
 def stats(collection: Collection) -> None:
-    """Print a collection in numbers, as JSON: rankings, K, comparisons, ties, labelers, origins, agreement between labelers."""
+    """Print a collection's numbers as JSON: rankings, K, comparisons, ties, labelers, origins, agreement between labelers.
+
+    Example: `gradus comparisons stats artifacts/comparisons/rankings`
+    """
     from data.comparisons.collection import read_collection
-    from metrics.collections.statistics import statistics
+    from metrics.collection_statistics import statistics
 
     with taught_errors():
         typer.echo(json.dumps(statistics(read_collection(collection)), indent=2, ensure_ascii=False))
 
 
-app.command()(tasks)
+@app.command()
+def tasks(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A file of prompts and responses (any type that `import` reads), or a collection's folder."
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="JSON file of tasks to write.")],
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Labeling configuration to write. Left out: labeling_config.xml beside --output."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the order in which responses are shown.")] = 0,
+    template: Annotated[
+        Literal["ranker", "pairwise"],
+        typer.Option(help="ranker: all responses to a prompt in one task, with ties. pairwise: a task for every two."),
+    ] = "ranker",
+) -> None:
+    """Make tasks for people to rank responses in Label Studio, and the labeling configuration of their project.
+
+    A record is `{"prompt": "p", "responses": ["a", "b", "c"]}`, with 2 to 9 responses; `messages`, `reference` and `systems` are optional.
+    Labelers see the prompt and the responses, in random order. The other fields come back with the export, which
+    `gradus comparisons import export.json --format label_studio --output rankings` reads.
+
+    Example: `gradus comparisons tasks responses.jsonl --output tasks.json`
+    """
+    from data.comparisons.labeling import write_tasks
+
+    with taught_errors():
+        config = config or output.with_name("labeling_config.xml")
+        prompts, count = write_tasks(source, output, config, template, seed)
+        typer.echo(f"{output}: {count:,} tasks for {prompts:,} prompts, {config}: their labeling configuration")
 
 
 def _sources(files: list[str], format: str, columns: str | None, higher_is_better: bool) -> "list[Source]":
@@ -167,8 +210,8 @@ def _sources(files: list[str], format: str, columns: str | None, higher_is_bette
     from data.comparisons.columns import parse_columns
     from data.comparisons.importing import Source
 
-    chosen = parse_columns(columns) if columns else None
-    options = {"format": format, "columns": chosen, "higher_is_better": higher_is_better}
+    mapping = parse_columns(columns) if columns else None
+    options = {"format": format, "columns": mapping, "higher_is_better": higher_is_better}
     return [validated(Source, {"source": file, **options}, "import") for file in files]
 
 

@@ -1,4 +1,4 @@
-"""Lines of a stream as they come: groups of what is there, without waiting for more."""
+"""Lines of a stream as they come: groups of those that have arrived, without waiting for more."""
 
 import codecs
 import os
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from core.errors import InputError
 
-LONGEST = 1 << 20  # bytes of a line that are kept, and of a group of lines: no input fills the memory
+MAX_BYTES = 1 << 20  # bytes of a line that are kept, and of a group of lines: no input fills the memory
 
 
 class Line(NamedTuple):
@@ -29,11 +29,11 @@ def standard_input() -> int:
     return sys.stdin.fileno()
 
 
-def line_groups(stream: int, most: int) -> Iterator[list[Line]]:
-    """Groups of 1 .. `most` lines of a file descriptor: waits for the first line of a group, and for no other.
+def line_groups(stream: int, max_lines: int) -> Iterator[list[Line]]:
+    """Groups of 1 .. `max_lines` lines of a file descriptor: waits for the first line of a group, and for no other.
 
-    A group has at most `LONGEST` bytes, or is one line. Bytes that are not UTF-8 become U+FFFD, and of a line longer than
-    `LONGEST` bytes the rest is left out: a line always stays one line. A byte-order mark is no
+    A group has at most `MAX_BYTES` bytes, or is one line. Bytes that are not UTF-8 become U+FFFD, and of a line longer than
+    `MAX_BYTES` bytes the rest is left out: a line always stays one line. A byte-order mark is not
     part of the first line. Raises InputError when there is nothing to read from.
     """
     ready: list[bytes] = []
@@ -41,8 +41,8 @@ def line_groups(stream: int, most: int) -> Iterator[list[Line]]:
     while True:
         while (
             not ended
-            and len(ready) < most
-            and sum(map(len, ready)) < LONGEST
+            and len(ready) < max_lines
+            and sum(map(len, ready)) < MAX_BYTES
             and (not ready or select.select([stream], [], [], 0)[0])
         ):
             try:
@@ -51,26 +51,26 @@ def line_groups(stream: int, most: int) -> Iterator[list[Line]]:
                 raise InputError(f"standard input: cannot be read ({error.strerror}).") from None
             ended = not block
             first, *others = block.split(b"\n")
-            rest += first[: LONGEST + 1 - len(rest)]  # one byte too many shows that there were more
+            rest += first[: MAX_BYTES + 1 - len(rest)]  # one byte too many shows that there were more
             for part in others:
                 ready.append(bytes(rest))
-                rest = bytearray(part[: LONGEST + 1])
+                rest = bytearray(part[: MAX_BYTES + 1])
             if ended and rest:  # the last line has no end
                 ready.append(bytes(rest))
         if not ready:
             return
-        count = max(1, bisect_right(list(accumulate(map(len, ready[:most]))), LONGEST))
-        taken, ready = ready[:count], ready[count:]
+        count = max(1, bisect_right(list(accumulate(map(len, ready[:max_lines]))), MAX_BYTES))
+        group, ready = ready[:count], ready[count:]
         if not number:
-            taken[0] = taken[0].removeprefix(codecs.BOM_UTF8)
-        yield [_decoded(number + i, raw) for i, raw in enumerate(taken, start=1)]
-        number += len(taken)
+            group[0] = group[0].removeprefix(codecs.BOM_UTF8)
+        yield [_decoded(number + i, raw) for i, raw in enumerate(group, start=1)]
+        number += len(group)
 
 
 def _decoded(number: int, raw: bytes) -> Line:
-    too_long = len(raw) > LONGEST
-    raw = raw[:LONGEST].rstrip(b"\r")
-    problems = [f"longer than {LONGEST:,} bytes: the rest was left out"] if too_long else []
+    too_long = len(raw) > MAX_BYTES
+    raw = raw[:MAX_BYTES].rstrip(b"\r")
+    problems = [f"longer than {MAX_BYTES:,} bytes: the rest was left out"] if too_long else []
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(raw, final=not too_long)  # it may be cut inside a letter
     except UnicodeDecodeError as error:

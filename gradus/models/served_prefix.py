@@ -23,72 +23,74 @@ class ServedPrefix(PythonModel):
 
     def load_context(self, context: Any) -> None:
         folder = Path(context.artifacts["prefix"])
-        self.settings = json.loads((folder / "prefix.json").read_text(encoding="utf-8"))
+        self.config = json.loads((folder / "prefix.json").read_text(encoding="utf-8"))
         base = Path(os.environ.get("GRADUS_BASE_MODEL") or context.model_config["base"])
         whole = base / "model.safetensors"
         digest = hashlib.blake2b(digest_size=16)
         for file in [whole] if whole.is_file() else sorted(base.glob("model-*-of-*.safetensors")):
             with open(file, "rb") as stream:
                 hashlib.file_digest(stream, lambda: digest)
-        found = digest.hexdigest()
-        if found != self.settings["base_hash"]:
-            raise ValueError(f"{base}: not the base of this prefix (weights {found[:8]}); name it in GRADUS_BASE_MODEL")
+        weights_hash = digest.hexdigest()
+        if weights_hash != self.config["base_hash"]:
+            raise ValueError(
+                f"{base}: not the base of this prefix (weights {weights_hash[:8]}); name it in GRADUS_BASE_MODEL"
+            )
         self.tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
         self.model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, trust_remote_code=False).eval()
-        # As `gradus generate`: a penalty that the base's folder asks for is not of the prefix, and without a cache it would not be read.
+        # As `gradus generate`: penalties in the base's folder do not belong to the prefix, and without a cache the prefix would not be read.
         self.model.generation_config = GenerationConfig()
         self.model.config.use_cache = True
         with torch.inference_mode():
-            kept = self.model(torch.tensor([[1]]), use_cache=True).past_key_values.layers
-        heads = kept[0].keys.shape[1]  # what the base keeps: its configuration may have names of its own for it
+            cache = self.model(torch.tensor([[1]]), use_cache=True).past_key_values.layers
+        heads = cache[0].keys.shape[1]  # read from the cache, because configurations have different names for it
         flat = load_file(folder / "prefix.safetensors")["P"]
-        self.layers = flat.view(len(flat), len(kept), 2, heads, -1).permute(1, 2, 3, 0, 4)[:, :, None]
+        self.layers = flat.view(len(flat), len(cache), 2, heads, -1).permute(1, 2, 3, 0, 4)[:, :, None]
         special = {str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special}
-        self.split = not any(token in self.settings["template"] for token in special)
+        self.split = not any(token in self.config["template"] for token in special)
 
     @torch.inference_mode()
     def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> list[str]:
-        """What `gradus generate` writes for the rows as lines. Raises ValueError, before any is written, where one is no text or is too long."""
-        given = params or {}
-        beam, most = int(given.get("beam_size", 1)), int(given.get("max_new_tokens", 64))
-        prompts = self._prompts(model_input["source"], most)
-        return [self._continuation(prompt, beam, most) if prompt else "" for prompt in prompts]
+        """What `gradus generate` writes for the rows as lines. Raises ValueError, before any is written, if a row is not a text or too long."""
+        options = params or {}
+        beam_size, max_new_tokens = int(options.get("beam_size", 1)), int(options.get("max_new_tokens", 64))
+        prompts = self._prompts(model_input["source"], max_new_tokens)
+        return [self._continuation(prompt, beam_size, max_new_tokens) if prompt else "" for prompt in prompts]
 
-    def _prompts(self, sources: Iterable[Any], most: int) -> list[list[int]]:
+    def _prompts(self, sources: Iterable[Any], max_new_tokens: int) -> list[list[int]]:
         """The tokens of each row with its template; none for an empty row."""
         config, virtual = self.model.config.get_text_config(), self.layers.shape[4]
         positions = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
-        allowed = positions - virtual - most if positions else None
+        allowed = positions - virtual - max_new_tokens if positions else None
         if allowed is not None and allowed < 1:
             raise ValueError(
-                f"a prefix of {virtual} positions and {most} tokens to write leave no room for an input in the {positions} positions of "
+                f"a prefix of {virtual} positions and {max_new_tokens} tokens to write leave no room for an input in the {positions} positions of "
                 "the base: lower max_new_tokens."
             )
         prompts: list[list[int]] = []
         for number, source in enumerate(sources, start=1):
             if not isinstance(source, str):
                 raise ValueError(f"row {number}: source is {source!r}: a text expected, which may be empty.")
-            text = self.settings["template"].format(source=source.strip()) if source.strip() else ""
+            text = self.config["template"].format(source=source.strip()) if source.strip() else ""
             # A source that spells a special token is text; a template that does means it.
             tokens = self.tokenizer(text, split_special_tokens=self.split)["input_ids"] if text else []
             if allowed is not None and len(tokens) > allowed:
                 raise ValueError(
                     f"row {number}: {len(tokens)} tokens with its template, but the base takes {allowed}: its {positions} positions less "
-                    f"{virtual} of the prefix and {most} to write (max_new_tokens)."
+                    f"{virtual} of the prefix and {max_new_tokens} to write (max_new_tokens)."
                 )
             prompts.append(tokens)
         return prompts
 
-    def _continuation(self, prompt: list[int], beam: int, most: int) -> str:
+    def _continuation(self, prompt: list[int], beam_size: int, max_new_tokens: int) -> str:
         end, virtual = self.tokenizer.eos_token_id, self.layers.shape[4]
-        before = torch.tensor([[0] * virtual + prompt])  # stand-ins for what the cache holds
-        both = self.layers.expand(-1, -1, beam, -1, -1, -1)
+        before = torch.tensor([[0] * virtual + prompt])  # zeros in place of the tokens that the cache holds
+        for_beams = self.layers.expand(-1, -1, beam_size, -1, -1, -1)
         out = self.model.generate(
             input_ids=before,
             attention_mask=torch.ones_like(before),
-            past_key_values=DynamicCache(ddp_cache_data=[(layer[0], layer[1]) for layer in both]),
-            max_new_tokens=most,
-            num_beams=beam,
+            past_key_values=DynamicCache(ddp_cache_data=[(layer[0], layer[1]) for layer in for_beams]),
+            max_new_tokens=max_new_tokens,
+            num_beams=beam_size,
             do_sample=False,
             eos_token_id=end,
             pad_token_id=end,

@@ -19,14 +19,14 @@ from transformers import (
 
 from core.errors import InputError
 from data.tokenizer import BEGIN, END, PAD, TokenizerConfig, save_tokenizer, train_tokenizer
-from gradus.generating import ONLY, ContinuedLines
-from gradus.input_lines import Line
-from gradus.served_prefix import ServedPrefix
-from gradus.served_reward_model import ServedRewardModel
+from gradus.models.continued_lines import ONLY, ContinuedLines
+from gradus.models.input_lines import Line
+from gradus.models.served_prefix import ServedPrefix
+from gradus.models.served_reward_model import ServedRewardModel
 from lightning_modules.language_model.prompts import prompts
-from lightning_modules.prefix_tuning.prefix import NoPrefix, PrefixConfig, build
+from lightning_modules.prefix_tuning.prefix import NoPrefix, PrefixConfig, build_adapter
 from model_io.files import WEIGHTS
-from model_io.language_model import load_causal_model
+from model_io.language_model import load_language_model
 from model_io.prefix import save_prefix
 from model_io.reward_model import load_reward_model, new_reward_model, save_reward_model
 
@@ -52,8 +52,8 @@ def base(folder: Path, config: PretrainedConfig, end: str | None = "</s>") -> Pa
 def prefix(model: Path, template: str = "say {source}:") -> Path:
     folder = model.with_name(f"{model.name} prefix")
     folder.mkdir()
-    loaded, _ = load_causal_model(model)
-    made = build("prefix", loaded, PrefixConfig(num_virtual_tokens=4, prefix_projection=False), [5, 6, 7, 8])
+    loaded, _ = load_language_model(model)
+    made = build_adapter("prefix", loaded, PrefixConfig(num_virtual_tokens=4, prefix_projection=False), [5, 6, 7, 8])
     save_prefix(folder, "prefix", made, model, template)
     return folder
 
@@ -123,7 +123,7 @@ def test_a_row_that_is_no_text_is_named(missing: object, tmp_path: Path) -> None
 
 def test_a_source_that_spells_a_special_token_is_text(tmp_path: Path) -> None:
     model = base(tmp_path / "base", LlamaConfig(**LLAMA))
-    _, tokenizer = load_causal_model(model)
+    _, tokenizer = load_language_model(model)
     for ordinary in [*ROWS, 'é "x"\n <ok> a < /s>', ""]:
         assert prompts(tokenizer, "say {source}:", [ordinary]) == [tokenizer(f"say {ordinary}:")["input_ids"]]
     (spelt,) = prompts(tokenizer, "say {source}:", ["a </s> b"])

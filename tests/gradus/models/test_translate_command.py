@@ -22,9 +22,9 @@ from typer.testing import CliRunner
 
 from core.errors import InputError
 from data.tokenizer import TokenizerConfig, encode, load_tokenizer, save_tokenizer, train_tokenizer
-from gradus import using
 from gradus.cli import app
-from gradus.input_lines import Line
+from gradus.models import scored_lines
+from gradus.models.input_lines import Line
 from lightning_modules.decoding.translation import Ensemble, log_probabilities
 from lightning_modules.translators.bahdanau.model import Bahdanau, BahdanauConfig
 from lightning_modules.translators.base import Translator, TranslatorConfig
@@ -33,7 +33,7 @@ from lightning_modules.translators.luong.model import Luong, LuongConfig
 from lightning_modules.translators.transformer.model import Transformer, TransformerConfig
 from model_io.translator import load_translator, save_translator
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[3]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
 TEXT = [
     "In the beginning God created the heaven and the earth.",
@@ -118,6 +118,14 @@ def test_every_line_gives_a_line_whatever_is_in_it(models: Path) -> None:
     assert float(three[2].split("\t")[0]) >= float(three[3].split("\t")[0])
 
 
+def test_an_overlong_line_is_dropped_where_that_is_asked_for(models: Path) -> None:
+    model = ("--model", models / "words/luong", "--max-length", 3, "--beam-size", 2)
+    light, _ = run(*model, stdin="light\n")
+    written, warnings = run(*model, "--overlong", "drop", stdin="light light light light\nlight\n")
+    assert written == ["", *light]
+    assert "line 1: 4 tokens, dropped." in warnings
+
+
 def test_a_model_with_a_limit_reads_as_far_as_it_can(models: Path) -> None:
     text = " ".join(["light"] * 12)
     written, warnings = run("--model", models / "words/location", stdin=f"{text}\nlight\n")
@@ -129,7 +137,7 @@ def test_a_model_with_a_limit_reads_as_far_as_it_can(models: Path) -> None:
 def test_products_in_bf16_where_the_device_has_it(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = ("--model", models / "bpe/luong", "--beam-size", 2, "--json")
     for has_it in (True, False):
-        monkeypatch.setattr("gradus.translating.has_bf16", lambda device, has_it=has_it: has_it)
+        monkeypatch.setattr("gradus.models.translated_lines.has_bf16", lambda device, has_it=has_it: has_it)
         (line,), said = run(*model, "--precision", "bf16-mixed", stdin="In the beginning\n")
         assert ("bf16-mixed: not on this device" in said) == (not has_it)
         (single,), _ = run(*model, stdin="In the beginning\n")
@@ -142,7 +150,8 @@ def test_products_in_bf16_where_the_device_has_it(models: Path, monkeypatch: pyt
 
 def test_a_command_that_only_translates_loads_no_library_for_data_or_training() -> None:
     """They take longer to start than a sentence to translate, and more memory than a model."""
-    code = "import sys, gradus.translating; print(*{'datasets', 'pandas', 'pytorch_lightning', 'transformers', 'mlflow'} & {*sys.modules})"
+    modules = "{'datasets', 'pandas', 'pytorch_lightning', 'transformers', 'mlflow'}"
+    code = f"import sys, gradus.models.translated_lines; print(*{modules} & {{*sys.modules}})"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=ENVIRONMENT).stdout.split()
         == []
@@ -326,14 +335,14 @@ def test_a_case_that_cannot_be_scored_is_named_after_those_before_it() -> None:
 
     texts = [json.dumps({"prompt": p, "responses": ["a", "b"]}) for p in ("x", "y", "long", "z")]
     lines = [Line(n, text, None) for n, text in enumerate([texts[0], " ", *texts[1:]], start=1)]
-    found = using._scored([lines], print, "rewards", scores)
+    found = scored_lines._scored([lines], print, "rewards", scores)
     written = [next(found) for _ in range(3)]
     assert [json.loads(w)["order"] if w else None for w in written] == [[1, 0], None, [1, 0]]
     with pytest.raises(InputError, match=r"^standard input, line 4: too long\.$"):
         next(found)
     half = Line(1, r'{"prompt": "\ud800", "responses": ["a"]}', None)
     with pytest.raises(InputError, match="line 1: half a surrogate pair"):
-        next(using._scored([[half]], print, "rewards", scores))
+        next(scored_lines._scored([[half]], print, "rewards", scores))
 
 
 def test_a_damaged_model_is_refused_by_the_name_of_the_file(models: Path, tmp_path: Path) -> None:
@@ -384,6 +393,9 @@ def test_a_damaged_model_is_refused_by_the_name_of_the_file(models: Path, tmp_pa
         (["--model", "bpe/luong", "--seed", "0"], "--seed is for --sample"),
         (["--model", "bpe/luong", "--sample", "--seed", "-1"], "seed"),
         (["--model", "bpe"], "no config.json in it"),
+        (["--max-pieces", "9"], "--max-pieces: it is called --max-length now"),
+        (["--beam", "9"], "--beam: it is called --beam-size now"),
+        (["--length-penalty", "1"], "--length-penalty: it is called --beam-alpha now"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_anything_is_read(

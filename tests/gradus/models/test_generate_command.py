@@ -15,11 +15,11 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 from core import tracking
 from core.errors import InputError
 from data.tokenizer import BEGIN, END, PAD, TokenizerConfig, train_tokenizer
-from gradus import registering
 from gradus.cli import app
-from gradus.generating import ONLY, ContinuedLines
-from gradus.input_lines import Line, line_groups
-from lightning_modules.prefix_tuning.prefix import PrefixConfig, build
+from gradus.models import registration
+from gradus.models.continued_lines import ONLY, ContinuedLines
+from gradus.models.input_lines import Line, line_groups
+from lightning_modules.prefix_tuning.prefix import PrefixConfig, build_adapter
 from model_io.prefix import save_prefix
 
 LINES = ["the mill serves food", "", "a pub near the river", "food food", "the river"]
@@ -45,7 +45,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     base.save_pretrained(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")
     (tmp_path / "prefix").mkdir()
-    adapter = build("prefix", base, PrefixConfig(num_virtual_tokens=4, prefix_projection=False), [5, 6, 7, 8])
+    adapter = build_adapter("prefix", base, PrefixConfig(num_virtual_tokens=4, prefix_projection=False), [5, 6, 7, 8])
     save_prefix(tmp_path / "prefix", "prefix", adapter, tmp_path / "base", "say {source}:")
     return tmp_path / "base", tmp_path / "prefix"
 
@@ -55,7 +55,7 @@ def another_prefix(model: Path) -> Path:
     folder = model.parent / "another"
     folder.mkdir()
     settings = PrefixConfig(num_virtual_tokens=2, prefix_projection=False)
-    save_prefix(folder, "prompt_tuning", build("prompt_tuning", base, settings, [9, 10]), model, "{source} is")
+    save_prefix(folder, "prompt_tuning", build_adapter("prompt_tuning", base, settings, [9, 10]), model, "{source} is")
     return folder
 
 
@@ -93,7 +93,7 @@ def test_lines_in_order_whatever_the_batch(folders: tuple[Path, Path], options: 
     assert len(together) == len(LINES)
     assert together[1] == ""
     assert len(set(together)) > 2
-    assert generated(folders, LINES, *options, "--batch", "2").splitlines() == together
+    assert generated(folders, LINES, *options, "--batch-size", "2").splitlines() == together
 
 
 @pytest.mark.parametrize("options", [[], ["--beam-size", "3"], ["--sample"]])
@@ -110,7 +110,7 @@ def test_lines_that_name_their_prefix_get_what_it_gives_alone(folders: tuple[Pat
     assert found == [alone[line.partition("\t")[0] or "one"][i] for i, line in enumerate(lines)]
     assert found[2] == found[5] == ""
     assert found[0] != found[1]
-    assert answer(model, lines, *both, "--batch", "2").splitlines() == found
+    assert answer(model, lines, *both, "--batch-size", "2").splitlines() == found
 
 
 def test_wrong_names_of_prefixes_are_named_after_the_lines_before_them(folders: tuple[Path, Path]) -> None:
@@ -178,7 +178,7 @@ def test_mlflow_serves_a_registered_prefix(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     tracking.client.cache_clear()
-    assert registering.register(folders[1]) == "prefix/1"
+    assert registration.register(folders[1]) == "prefix/1"
     served = mlflow.pyfunc.load_model("models:/prefix/1")
     lines = [*LINES, " \t", "  a pub near the river \r\n"]
 
@@ -219,9 +219,9 @@ def test_a_base_that_went_elsewhere_is_named(
     tracking.client.cache_clear()
     moved = folders[0].rename(tmp_path / "moved")
     with pytest.raises(InputError, match="Name its folder in GRADUS_BASE_MODEL"):
-        registering.register(folders[1])
+        registration.register(folders[1])
     monkeypatch.setenv("GRADUS_BASE_MODEL", str(moved))
-    assert registering.register(folders[1], "mine") == "mine/1"
+    assert registration.register(folders[1], "mine") == "mine/1"
     tracking.client.cache_clear()
 
 
@@ -243,7 +243,5 @@ def test_a_damaged_prefix_json_is_named(folders: tuple[Path, Path], key: str, va
 
 def test_a_command_that_only_writes_loads_no_library_for_data_or_training() -> None:
     """They are a third of its memory before it has a model."""
-    code = (
-        "import sys, gradus.generating; print(*{'datasets', 'pandas', 'pytorch_lightning', 'mlflow'} & {*sys.modules})"
-    )
+    code = "import sys, gradus.models.continued_lines; print(*{'datasets', 'pandas', 'pytorch_lightning', 'mlflow'} & {*sys.modules})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.split() == []

@@ -1,4 +1,4 @@
-"""`gradus prefix`: prefixes to and from other tools."""
+"""`gradus prefix`: exchange prefixes with PEFT."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ app = typer.Typer(
     help="""Exchange prefixes with PEFT.
 
     A prefix is a folder with `prefix.safetensors` and `prefix.json`, e.g. artifacts/prefix_tuning/prefix. It belongs to one base
-    model, whose weights are recognised by their content.""",
+    model, which is recognized by a hash of its weights.""",
 )
 
 Model = Annotated[Path, typer.Option(help="Folder of the base model, e.g. artifacts/base_model.")]
@@ -47,9 +47,11 @@ def import_(
     peft: Annotated[Path, typer.Option(help="Folder of a PEFT adapter: prefix tuning or prompt tuning.")],
     out: Out,
     model: Model = Path("artifacts/base_model"),
-    template: Annotated[str, typer.Option(help="What the model reads for a line, {source}.")] = "{source}",
+    template: Annotated[str, typer.Option(help="What the model reads; {source} is the line.")] = "{source}",
 ) -> None:
-    r"""Write a PEFT adapter as a prefix. PEFT does not record the base's content: give with --model the one it was trained on.
+    r"""Write a PEFT adapter as a prefix.
+
+    PEFT does not record a hash of the base model: name with --model the one that the adapter was trained on.
 
     Example: `gradus prefix import --peft my_adapter --out my_prefix --template "Restaurant data: {source}\nDescription:"`
     """
@@ -75,6 +77,6 @@ def _new(out: Path, make: Callable[[Path], None]) -> None:
 
 
 def _skeleton(model: Path) -> "PreTrainedModel":
-    from model_io.language_model import skeleton
+    from model_io.language_model import load_skeleton
 
-    return skeleton(model)
+    return load_skeleton(model)

@@ -1,4 +1,4 @@
-"""`gradus register`: a reward model or a prefix into MLflow's registry, ready for `mlflow models serve`."""
+"""What `gradus register` does: put a reward model or a prefix into MLflow's registry, ready for `mlflow models serve`."""
 
 import os
 from importlib.metadata import version
@@ -11,27 +11,28 @@ from core import tracking
 from core.errors import InputError
 from data.templates import template_fields
 from model_io.prefix import PREFIX_CONFIG, check_base, read_prefix
-from model_io.reward_model import REWARD, read_reward_config
+from model_io.reward_model import REWARD_CONFIG, read_reward_config
 
 SERVED = Path(__file__).with_name("served_reward_model.py")
 SERVED_PREFIX = Path(__file__).with_name("served_prefix.py")
 
 
 def register(folder: Path, name: str | None = None) -> str:
-    """Stores the folder of a reward model or prefix as the registered model `name`, by default what it is, with the alias `candidate`;
-    returns NAME/VERSION.
+    """Stores a folder as the registered model `name` (default: `prefix` or `reward_model`) with the alias `candidate`.
+
+    Returns NAME/VERSION.
 
     Raises:
-        InputError: the name is none that MLflow takes; or `folder` is neither, is damaged, or is a prefix-tuned reward model or an infix
-            or prompt of embeddings, which the served code, plain `transformers`, does not read.
+        InputError: MLflow does not accept the name; or `folder` is neither a reward model nor a prefix, is damaged, or is of a kind that
+            the served code, plain `transformers`, does not read: prefix-tuned reward models, infixes, prompts of embeddings.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    is_prefix = (folder / PREFIX_CONFIG).is_file() and not (folder / REWARD).exists()
+    is_prefix = (folder / PREFIX_CONFIG).is_file() and not (folder / REWARD_CONFIG).exists()
     logged = _prefix(folder) if is_prefix else _reward_model(folder)
     name = name or ("prefix" if is_prefix else "reward_model")
-    tracking.client()  # makes the data base where there is none
+    tracking.client()  # creates the data base if it does not exist
     mlflow.set_tracking_uri(tracking.uri())
     with mlflow.start_run(experiment_id=tracking.experiment(), run_name=f"register {name}"):
         try:
@@ -53,7 +54,7 @@ def register(folder: Path, name: str | None = None) -> str:
 
 
 def _prefix(folder: Path) -> dict[str, Any]:
-    """What MLflow is given for a prefix: some hundred kB, and where its base is."""
+    """What MLflow stores for a prefix: some hundred kB, and the folder of its base model."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
@@ -64,7 +65,7 @@ def _prefix(folder: Path) -> dict[str, Any]:
         )
     base = Path(os.environ.get("GRADUS_BASE_MODEL") or config["base"]).resolve()
     if not base.is_dir():
-        raise InputError(f"{base}: the base of {folder} is not there. Name its folder in GRADUS_BASE_MODEL.")
+        raise InputError(f"{base}: the base model of {folder} is not there. Name its folder in GRADUS_BASE_MODEL.")
     check_base(folder, config, base)
     return {
         "python_model": str(SERVED_PREFIX),
@@ -81,7 +82,7 @@ def _prefix(folder: Path) -> dict[str, Any]:
 
 
 def _reward_model(folder: Path) -> dict[str, Any]:
-    """What MLflow is given for a reward model."""
+    """What MLflow stores for a reward model."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 

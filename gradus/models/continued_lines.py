@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 from core.config import nearest, validated
 from core.errors import InputError
-from gradus.input_lines import Line
+from gradus.models.input_lines import Line
 from lightning_modules.language_model.generation import GenerateConfig, generate
 from lightning_modules.language_model.mixed_prefixes import MixedPrefixes
 from lightning_modules.language_model.prompts import end_token, prompts
-from lightning_modules.prefix_tuning.prefix import NoPrefix, Prompting, context
-from model_io.language_model import load_causal_model
+from lightning_modules.prefix_tuning.prefix import BatchAdapter, NoPrefix, max_positions
+from model_io.language_model import load_language_model
 from model_io.prefix import SavedPrefix, load_prefix
 
 ONLY = ""  # the name of a prefix that lines do not name
@@ -31,29 +31,29 @@ class ContinuedLines:
         folder: of the language model.
         prefixes: by name, a folder each: lines are then `NAME<tab>text`. Under the name `ONLY` one for all lines; or none.
         options: those of `GenerateConfig`.
-        warn: told of every line that was not read as it stands, and in the end of how many outputs `max_new_tokens` has cut.
+        warn: gets a message for every line that was changed when it was read, and at the end for outputs that `max_new_tokens` has cut.
 
     Raises:
-        InputError: an option is wrong, the model has no end token, a prefix is of another base, or leaves no room for text.
+        InputError: an option is wrong, the model has no end token, a prefix belongs to another base model, or leaves no room for text.
     """
 
     def __init__(
         self, folder: Path, prefixes: Mapping[str, Path], options: dict[str, Any], warn: Callable[[str], Any]
     ) -> None:
         self.folder, self.warn = folder, warn
-        self.settings = validated(GenerateConfig, options, "options")
-        self.model, self.tokenizer = load_causal_model(folder)
+        self.config = validated(GenerateConfig, options, "options")
+        self.model, self.tokenizer = load_language_model(folder)
         self.end = end_token(self.tokenizer, folder)
         self.model.requires_grad_(False)
         self.saved = {name: load_prefix(path, self.model, folder) for name, path in prefixes.items()} or {
             ONLY: SavedPrefix(NoPrefix(), "{source}", "none")
         }
-        self.context = context(self.model)
-        self.virtual = {name: len(saved.adapter.flat()) for name, saved in self.saved.items()}
-        most = max(self.virtual.values())
-        if self.context and most + 1 + self.settings.max_new_tokens > self.context:
+        self.context = max_positions(self.model)
+        self.virtual = {name: len(saved.adapter.prompt_embeddings()) for name, saved in self.saved.items()}
+        longest_prefix = max(self.virtual.values())
+        if self.context and longest_prefix + 1 + self.config.max_new_tokens > self.context:
             raise InputError(
-                f"a prefix of {most} positions and {self.settings.max_new_tokens} tokens to write leave no room for an input in the "
+                f"a prefix of {longest_prefix} positions and {self.config.max_new_tokens} tokens to write leave no room for an input in the "
                 f"{self.context} positions of {folder}: lower --max-new-tokens."
             )
         adapters = {name: saved.adapter for name, saved in self.saved.items()}
@@ -82,9 +82,9 @@ class ContinuedLines:
             if wrong:
                 break
         if self.cut:
-            most = self.settings.max_new_tokens
+            limit = self.config.max_new_tokens
             self.warn(
-                f"{self.cut} of {self.outputs} outputs are cut after {most} tokens (--max-new-tokens): no end token came before."
+                f"{self.cut} of {self.outputs} outputs are cut after {limit} tokens (--max-new-tokens): no end token came before."
             )
         if wrong:
             raise wrong
@@ -103,48 +103,48 @@ class ContinuedLines:
             return Prompt(name, [])
         (tokens,) = prompts(self.tokenizer, self.saved[name].template, [text])
         if self.context:
-            virtual, most = self.virtual[name], self.settings.max_new_tokens
-            if len(tokens) > (allowed := self.context - virtual - most):
+            virtual, new = self.virtual[name], self.config.max_new_tokens
+            if len(tokens) > (allowed := self.context - virtual - new):
                 raise InputError(
                     f"{where}: {len(tokens)} tokens with its template, but {self.folder} takes {allowed}: its {self.context} positions "
-                    f"less {virtual} of the prefix and {most} to write (--max-new-tokens)."
+                    f"less {virtual} of the prefix and {new} to write (--max-new-tokens)."
                 )
         return Prompt(name, tokens)
 
     def _written(self, prompts: list[Prompt], numbers: list[int]) -> Iterator[str]:
-        full = [i for i, prompt in enumerate(prompts) if prompt.tokens]
-        if not full:
+        not_empty = [i for i, prompt in enumerate(prompts) if prompt.tokens]
+        if not not_empty:
             yield from [""] * len(prompts)
             return
-        names = [prompts[i].prefix for i in full]
-        adapter: Prompting = self.mixed.rows(names) if self.mixed else self.saved[ONLY].adapter
-        found = generate(
+        names = [prompts[i].prefix for i in not_empty]
+        adapter: BatchAdapter = self.mixed.rows(names) if self.mixed else self.saved[ONLY].adapter
+        outputs = generate(
             self.model,
             adapter,
-            [prompts[i].tokens for i in full],
+            [prompts[i].tokens for i in not_empty],
             self.end,
-            self.settings,
+            self.config,
             batch=len(numbers),
-            rows=[numbers[i] for i in full],
+            rows=[numbers[i] for i in not_empty],
         )
-        self.outputs += len(found)
-        self.cut += sum(len(tokens) == self.settings.max_new_tokens for tokens in found)
-        written = dict(zip(full, self.tokenizer.batch_decode(found, skip_special_tokens=True), strict=True))
-        yield from (" ".join(written.get(i, "").split()) for i in range(len(prompts)))
+        self.outputs += len(outputs)
+        self.cut += sum(len(tokens) == self.config.max_new_tokens for tokens in outputs)
+        texts = dict(zip(not_empty, self.tokenizer.batch_decode(outputs, skip_special_tokens=True), strict=True))
+        yield from (" ".join(texts.get(i, "").split()) for i in range(len(prompts)))
 
 
-def named_prefixes(given: list[str]) -> dict[str, Path]:
+def named_prefixes(options: list[str]) -> dict[str, Path]:
     """The folders of `--prefix`: `NAME=DIR` each, or one `DIR` for all lines.
 
     Raises:
         InputError: a name is given twice, or several prefixes and not each with a name.
     """
-    found: dict[str, Path] = {}
-    for text in given:
+    folders: dict[str, Path] = {}
+    for text in options:
         name, equals, folder = text.partition("=")
         if not equals or "/" in name:  # a folder whose name has a `=` further down
             name, folder = ONLY, text
-        if (not name and len(given) > 1) or name in found:
+        if (not name and len(options) > 1) or name in folders:
             raise InputError(f"--prefix {text}: give each of several prefixes a name of its own: NAME=DIR.")
-        found[name] = Path(folder)
-    return found
+        folders[name] = Path(folder)
+    return folders

@@ -22,7 +22,7 @@ class ServedRewardModel(PythonModel):
 
     def load_context(self, context: Any) -> None:
         folder = Path(context.artifacts["model"])
-        self.settings = json.loads((folder / "reward.json").read_text(encoding="utf-8"))
+        self.config = json.loads((folder / "reward.json").read_text(encoding="utf-8"))
         self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         self.model = AutoModelForSequenceClassification.from_pretrained(
             folder, dtype=torch.float32, trust_remote_code=False
@@ -33,24 +33,24 @@ class ServedRewardModel(PythonModel):
         """Raises ValueError, before any is scored, where a row lacks a text or is longer than the model reads."""
         texts = self._texts(model_input.to_dict("records"))
         order = sorted(range(len(texts)), key=lambda i: len(texts[i][0]) + len(texts[i][1]))
-        found = [0.0] * len(texts)
+        rewards = [0.0] * len(texts)
         for start in range(0, len(order), ROWS_AT_ONCE):
-            chosen = order[start : start + ROWS_AT_ONCE]
-            prompts, responses = zip(*(texts[i] for i in chosen), strict=True)
+            rows = order[start : start + ROWS_AT_ONCE]
+            prompts, responses = zip(*(texts[i] for i in rows), strict=True)
             batch = self._tokens(prompts, responses, padding=True, return_tensors="pt")
-            for i, value in zip(chosen, self.model(**batch).logits[:, 0].tolist(), strict=True):
-                found[i] = value + self.settings["bias"]
-        return found
+            for i, value in zip(rows, self.model(**batch).logits[:, 0].tolist(), strict=True):
+                rewards[i] = value + self.config["bias"]
+        return rewards
 
     def _texts(self, rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
         """Prompt in its template, and response, of each row."""
-        template = self.settings["frame"]["template"]
+        template = self.config["frame"]["template"]
         fields = [name for _, name, _, _ in Formatter().parse(template) if name]
         for number, row in enumerate(rows, start=1):
             for column in dict.fromkeys(["prompt", "response", *fields]):
-                found = row.get(column)
-                if not isinstance(found, str) or (column == "reference" and not found):
-                    raise ValueError(f"row {number}: {column} is {found!r}: a text expected.")
+                value = row.get(column)
+                if not isinstance(value, str) or (column == "reference" and not value):
+                    raise ValueError(f"row {number}: {column} is {value!r}: a text expected.")
         texts = [(template.format(prompt=r["prompt"], reference=r.get("reference")), r["response"]) for r in rows]
         longest = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         tokens = self._tokens(*zip(*texts, strict=True))["input_ids"] if texts else []

@@ -5,16 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gradus.input_lines import LONGEST, line_groups
+from gradus.models.input_lines import MAX_BYTES, line_groups
 
 
 def test_a_line_that_is_too_long_and_not_utf_8_is_said_to_be_both(tmp_path: Path) -> None:
     file = tmp_path / "lines.txt"
-    file.write_bytes(b"\xff" * LONGEST + b"a\nb\n")
+    file.write_bytes(b"\xff" * MAX_BYTES + b"a\nb\n")
     stream = os.open(file, os.O_RDONLY)
     lines = [line for group in line_groups(stream, 2) for line in group]
     os.close(stream)
-    assert [line.text for line in lines] == ["\ufffd" * LONGEST, "b"]
+    assert [line.text for line in lines] == ["\ufffd" * MAX_BYTES, "b"]
     assert [line.problem for line in lines] == [
         "longer than 1,048,576 bytes: the rest was left out; "
         "not UTF-8 (invalid start byte at byte 0): such bytes were read as U+FFFD",

@@ -11,9 +11,9 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from core.errors import InputError
 from data.tokenizer import TokenizerConfig, save_tokenizer, train_tokenizer
-from gradus import using
 from gradus.cli import app
-from gradus.input_lines import Line
+from gradus.models import ranking_evaluation, scored_lines
+from gradus.models.input_lines import Line
 from lightning_modules.prefix_tuning.prefix import NoPrefix
 from model_io.reward_model import new_reward_model, save_reward_model
 
@@ -43,15 +43,17 @@ def reward_model(body: Path, folder: Path, head: float = 0.1) -> Path:
     ("line", "expected"),
     [
         ("[" * 200_000, "nested too deeply"),
-        (f'{{"prompt": "a", "responses": ["b"], "x": {"1" * 5000}}}', "no JSON that can be read"),
-        ('{"prompt": "a", "responses": ["b"], "x": NaN}', "no JSON that can be read"),
-        ('{"prompt": "a", "responses": ["b"], "x": 1e999}', "no JSON that can be read"),
+        (f'{{"prompt": "a", "responses": ["b"], "x": {"1" * 5000}}}', "not JSON that can be read"),
+        ('{"prompt": "a", "responses": ["b"], "x": NaN}', "not JSON that can be read"),
+        ('{"prompt": "a", "responses": ["b"], "x": 1e999}', "not JSON that can be read"),
     ],
 )
 def test_a_line_that_is_no_json_is_named_after_those_before_it(
     body: Path, tmp_path: Path, line: str, expected: str
 ) -> None:
-    written = using.rewards(reward_model(body, tmp_path / "r"), [[Line(1, GOOD, None), Line(2, line, None)]], print)
+    written = scored_lines.rewards(
+        reward_model(body, tmp_path / "r"), [[Line(1, GOOD, None), Line(2, line, None)]], print
+    )
     assert len(json.loads(next(written))["rewards"]) == 2
     with pytest.raises(InputError, match=rf"^standard input, line 2: .*{expected}"):
         next(written)
@@ -60,11 +62,11 @@ def test_a_line_that_is_no_json_is_named_after_those_before_it(
 def test_rewards_that_are_not_finite_are_an_error(body: Path, tmp_path: Path) -> None:
     folder = reward_model(body, tmp_path / "r", head=float("nan"))
     with pytest.raises(InputError, match="standard input, line 1: the model gives scores that are not finite"):
-        next(using.rewards(folder, [[Line(1, GOOD, None)]], print))
+        next(scored_lines.rewards(folder, [[Line(1, GOOD, None)]], print))
     file = tmp_path / "rankings.jsonl"
     file.write_text(json.dumps({**json.loads(GOOD), "ranks": [1, 2], "labeler": "a"}) + "\n")
     with pytest.raises(InputError, match=r"^the model gives scores that are not finite"):
-        using.evaluation(folder, file, "auto")
+        ranking_evaluation.evaluation(folder, file, "auto")
 
 
 def test_an_unknown_format_is_an_error(body: Path, tmp_path: Path) -> None:

@@ -1,0 +1,31 @@
+"""`gradus evaluate-rankings`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gradus.errors import taught_errors
+
+
+def evaluate_rankings(
+    file: Annotated[
+        Path,
+        typer.Argument(help="Folder of a comparison collection, or a file of rankings (see `gradus comparisons`)."),
+    ],
+    model: Annotated[Path, typer.Option(help="Folder of a reward model, e.g. artifacts/reward_models/paper.")],
+    format: Annotated[
+        str, typer.Option(help="Format of a file; `gradus comparisons import --help` lists them.")
+    ] = "auto",
+) -> None:
+    """Print as JSON how far a reward model agrees with rankings, beside how far their labelers agree with each other.
+
+    The numbers: accuracy, log loss, calibration, Kendall's tau, accuracy by K and by rank distance, length bias, best of n.
+
+    Example: `gradus evaluate-rankings artifacts/comparisons/rankings --model artifacts/reward_models/paper`
+    """
+    from gradus.models.ranking_evaluation import evaluation
+
+    with taught_errors():
+        typer.echo(json.dumps(evaluation(model, file, format), indent=2, ensure_ascii=False))
