@@ -1,16 +1,16 @@
 """Training a reward model on rankings, beside TRL: `GRADUS_DATA=... python -m benchmarks.reward_model [CASE ...]`.
 
-Same body (6 layers, 256 wide), same kind of rankings and tokens, float32, AdamW, as many groups in every update, each measurement in a process of
-its own, all in one run. Systems:
+Same backbone (6 layers, 256 wide), same kind of rankings and tokens, float32, AdamW, as many rankings in every update. Each measurement is a
+process of its own, all in one run. Systems:
 
-- `packed`: this project; the prompt is read once for all its responses.
+- `shared_prompt`: this project; the prompt is read once for all its responses.
 - `one_forward`: this project's loss with every response in a padded row of its own, behind its prompt.
 - `trl`: TRL 1.16 RewardTrainer on all strict pairs of the first of these rankings, which it shuffles; eight at a time (its default), gradients
   accumulated over as many pairs as an update's rankings have.
 
-Prints one JSON object: for each case and system groups/s and comparisons/s (medians over updates; the first is left out) and peak memory;
-under `ratio` packed against `trl` and, with `_one_forward`, against that; and the largest difference of loss and gradient between packed and
-separate rows.
+Prints one JSON object: for each case and system rankings/s and comparisons/s (medians over updates; the first is left out) and peak memory.
+`ratio` has the speed of shared prompts over that of `trl`, and over that of `one_forward`. `difference` is the largest between shared prompts and
+separate rows, of loss and gradient.
 """
 
 import argparse
@@ -52,12 +52,12 @@ set_up_process()
 
 VOCABULARY = 8000
 PAIRS_AT_ONCE = 8  # TRL's default
-CASES = {  # groups in an update, updates of packed and one_forward, of trl; tokens that ours forwards at once
+CASES = {  # rankings in an update, updates of shared_prompt and one_forward, of trl; tokens that ours forwards at once
     "k9_p128_r64": (4, 8, 3, 8192),
     "k9_p400_r50": (4, 8, 3, 8192),
     "wmt15": (32, 8, 3, 1024),
 }
-SYSTEMS = ("packed", "one_forward", "trl")
+SYSTEMS = ("shared_prompt", "one_forward", "trl")
 TRL = "trl==1.16.0"
 TEMPLATE = "Reference: {reference}\nTranslation:"  # as in experiments/wmt15.yaml
 
@@ -68,23 +68,23 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", default=list(CASES), metavar="CASE", help=", ".join(CASES))
     parser.add_argument("--measure", choices=[*SYSTEMS, "difference"], help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if unknown := set(given.cases) - set(CASES):
+    arguments = parser.parse_args()
+    if unknown := set(arguments.cases) - set(CASES):
         parser.error(f"no case {', '.join(sorted(unknown))}: choose from {', '.join(CASES)}")
-    if given.measure:
-        print(json.dumps(measure(given.measure, given.cases[0], _load(given.data))))
+    if arguments.measure:
+        print(json.dumps(measure(arguments.measure, arguments.cases[0], _load(arguments.data))))
         return
-    found: dict[str, Any] = {"cores": os.cpu_count(), "torch": torch.__version__, "ratio": {}}
+    measures: dict[str, Any] = {"cores": os.cpu_count(), "torch": torch.__version__, "ratio": {}}
     with tempfile.TemporaryDirectory() as folder:
-        data = {case: Path(folder) / f"{case}.json" for case in given.cases}
+        data = {case: Path(folder) / f"{case}.json" for case in arguments.cases}
         for case, path in data.items():  # all of them first: what is missing shows before anything is measured
-            path.write_text(json.dumps([vars(group) for group in _groups(case, Path(folder))]))
+            path.write_text(json.dumps([vars(ranking) for ranking in _rankings(case, Path(folder))]))
         for case, path in data.items():
-            found[case] = {what: _in_a_process(what, case, path) for what in (*SYSTEMS, "difference")}
-            rate = {system: found[case][system]["groups_per_second"] for system in SYSTEMS}
-            found["ratio"][case] = round(rate["packed"] / rate["trl"], 2)
-            found["ratio"][f"{case}_one_forward"] = round(rate["packed"] / rate["one_forward"], 2)
-    print(json.dumps(found))
+            measures[case] = {what: _in_a_process(what, case, path) for what in (*SYSTEMS, "difference")}
+            rate = {system: measures[case][system]["rankings_per_second"] for system in SYSTEMS}
+            measures["ratio"][case] = round(rate["shared_prompt"] / rate["trl"], 2)
+            measures["ratio"][f"{case}_one_forward"] = round(rate["shared_prompt"] / rate["one_forward"], 2)
+    print(json.dumps(measures))
 
 
 def _in_a_process(what: str, case: str, data: Path) -> dict[str, float]:
@@ -96,13 +96,13 @@ def _in_a_process(what: str, case: str, data: Path) -> dict[str, float]:
     return result
 
 
-def _groups(case: str, folder: Path) -> list[EncodedRanking]:
-    """As many groups as the case trains on: made-up ones of exact lengths, or the WMT15 rankings as they are."""
+def _rankings(case: str, folder: Path) -> list[EncodedRanking]:
+    """As many rankings as the case trains on: random ones of exact lengths, or those of WMT15."""
     size, updates, _, _ = CASES[case]
     random = np.random.default_rng(0)
     if case == "wmt15":
-        found = _wmt15(folder)
-        return [found[i] for i in random.permutation(len(found))[: size * updates]]
+        rankings = _wmt15(folder)
+        return [rankings[i] for i in random.permutation(len(rankings))[: size * updates]]
     prompt, response = (int(part[1:]) for part in case.split("_")[1:])
 
     def text(length: int) -> list[int]:
@@ -123,8 +123,8 @@ def _wmt15(folder: Path) -> list[EncodedRanking]:
     rows = read_collection(folder / "rankings")
     texts = [text for row in rows.select(range(2000)) for text in (row["prompt"], row["reference"], *row["responses"])]
     tokenizer = train_tokenizer(texts, TokenizerConfig(vocab_size=VOCABULARY))
-    found, _ = encode_rankings(rows, tokenizer, Frame(TEMPLATE, [BEGIN], [SEPARATOR], [END]))
-    return [g for g in found if len(set(g.ranks)) > 1]
+    encoded = encode_rankings(rows, tokenizer, Frame(TEMPLATE, [BEGIN], [SEPARATOR], [END])).rankings
+    return [g for g in encoded if len(set(g.ranks)) > 1]
 
 
 def _load(path: Path) -> list[EncodedRanking]:
@@ -143,26 +143,26 @@ def _model() -> Any:
     return AutoModelForSequenceClassification.from_config(config)
 
 
-def measure(system: str, case: str, groups: list[EncodedRanking]) -> dict[str, float]:
-    """One system's speed and memory in one case, or the difference between packed and separate rows."""
+def measure(system: str, case: str, rankings: list[EncodedRanking]) -> dict[str, float]:
+    """One system's speed and memory in one case, or the difference between shared prompts and separate rows."""
     if system == "difference":
-        return _difference(groups[:4])
+        return _difference(rankings[:4])
     size, _, few, budget = CASES[case]
     if system == "trl":
-        groups = groups[: size * few]
-        seconds = _trl(groups, size)
+        rankings = rankings[: size * few]
+        seconds = _trl(rankings, size)
     else:
-        seconds = _ours(groups, size, budget, _packed_loss if system == "packed" else _one_forward_loss)
+        seconds = _ours(rankings, size, budget, _shared_prompt_loss if system == "shared_prompt" else _one_forward_loss)
     rate = size / statistics.median(seconds[1:])
     return {
-        "groups_per_second": round(rate, 4),
-        "comparisons_per_second": round(rate * len(split_into_pairs(groups)) / len(groups), 2),
+        "rankings_per_second": round(rate, 4),
+        "comparisons_per_second": round(rate * len(split_into_pairs(rankings)) / len(rankings), 2),
         "peak_mb": memory.peak(),
         "updates": len(seconds),
     }
 
 
-def _packed_loss(module: RewardModelModule, batch: Any) -> torch.Tensor:
+def _shared_prompt_loss(module: RewardModelModule, batch: Any) -> torch.Tensor:
     return ranking_loss(module.rewards(batch), batch.ranks)
 
 
@@ -174,22 +174,22 @@ def _one_forward_loss(module: RewardModelModule, batch: Any) -> torch.Tensor:
     return ranking_loss(reward, ranks)
 
 
-def _rows(group_list: Sequence[EncodedRanking]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    batch = batch_rankings(group_list)
-    return padded([g.prompt + r for g in group_list for r in g.responses]), batch.place, batch.ranks
+def _rows(rankings: Sequence[EncodedRanking]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    batch = batch_rankings(rankings)
+    return padded([g.prompt + r for g in rankings for r in g.responses]), batch.place, batch.ranks
 
 
 def _ours(
-    groups: list[EncodedRanking], size: int, budget: int, loss: Callable[[RewardModelModule, Any], torch.Tensor]
+    rankings: list[EncodedRanking], size: int, budget: int, loss: Callable[[RewardModelModule, Any], torch.Tensor]
 ) -> list[float]:
     """Seconds of each update. Both of our systems take the same loop; rows are batched by the same budget of tokens."""
     separate = loss is _one_forward_loss
-    module = RewardModelModule(_model(), RewardTrainingConfig(), len(groups) // size)
+    module = RewardModelModule(_model(), RewardTrainingConfig(), len(rankings) // size)
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-5)
     seconds = []
-    for start in range(0, len(groups), size):
+    for start in range(0, len(rankings), size):
         before = time.perf_counter()
-        chosen = sorted(groups[start : start + size], key=len)
+        chosen = sorted(rankings[start : start + size], key=len)
         optimizer.zero_grad()
         with nullcontext() if separate else shared_prompt_attention(module.model):
             for part in (
@@ -204,19 +204,19 @@ def _ours(
 
 def _parts(chosen: list[EncodedRanking], budget: int) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     parts: list[list[EncodedRanking]] = [[]]
-    for group in chosen:
-        rows = [*parts[-1], group]
+    for ranking in chosen:
+        rows = [*parts[-1], ranking]
         if (
             parts[-1]
             and sum(len(g.responses) for g in rows) * max(len(g.prompt) + max(map(len, g.responses)) for g in rows)
             > budget
         ):
             parts.append([])
-        parts[-1].append(group)
+        parts[-1].append(ranking)
     return [_rows(part) for part in parts]
 
 
-def _trl(groups: list[EncodedRanking], size: int) -> list[float]:
+def _trl(rankings: list[EncodedRanking], size: int) -> list[float]:
     """Seconds of each update of TRL's trainer, as its callback sees them."""
     import datasets
     from transformers import PreTrainedTokenizerFast
@@ -224,12 +224,12 @@ def _trl(groups: list[EncodedRanking], size: int) -> list[float]:
 
     from benchmarks.trainer_clock import TrainerClock
 
-    every = split_into_pairs(groups)
+    every = split_into_pairs(rankings)
     rows = datasets.Dataset.from_dict({
         "chosen_ids": [g.prompt + g.responses[0] for g in every],
         "rejected_ids": [g.prompt + g.responses[1] for g in every],
     })  # fmt: skip
-    updates = len(groups) // size
+    updates = len(rankings) // size
     clock = TrainerClock()
     with tempfile.TemporaryDirectory() as folder:
         config = RewardConfig(
@@ -249,23 +249,23 @@ def _trl(groups: list[EncodedRanking], size: int) -> list[float]:
     return clock.seconds
 
 
-def _difference(groups: list[EncodedRanking]) -> dict[str, float]:
-    """Largest difference between packed and separate rows, of the loss and of any weight's gradient."""
+def _difference(rankings: list[EncodedRanking]) -> dict[str, float]:
+    """Largest difference between shared prompts and separate rows, of the loss and of any weight's gradient."""
     model = _model()
-    found = []
+    results = []
     for separate in (False, True):
         model.zero_grad()
         if separate:
-            reward = torch.cat([model(torch.tensor([g.prompt + r])).logits[0] for g in groups for r in g.responses])
+            reward = torch.cat([model(torch.tensor([g.prompt + r])).logits[0] for g in rankings for r in g.responses])
         else:
-            reward = response_rewards(model, batch_rankings(groups).row)
-        batch = batch_rankings(groups)
+            reward = response_rewards(model, batch_rankings(rankings).row)
+        batch = batch_rankings(rankings)
         loss = ranking_loss(
             reward.new_zeros(batch.ranks.numel()).index_put((batch.place,), reward).view_as(batch.ranks), batch.ranks
         ).mean()
         loss.backward()
-        found.append((loss.item(), [p.grad.clone() for p in model.parameters()]))
-    (loss_a, gradient_a), (loss_b, gradient_b) = found
+        results.append((loss.item(), [p.grad.clone() for p in model.parameters()]))
+    (loss_a, gradient_a), (loss_b, gradient_b) = results
     return {
         "loss": abs(loss_a - loss_b),
         "gradient": max((a - b).abs().max().item() for a, b in zip(gradient_a, gradient_b, strict=True)),

@@ -63,9 +63,9 @@ class Adapter(nn.Module, ABC):
         """Itself: every row has the same."""
         return self
 
-    def layout(self, share: bool = True) -> ExampleLayout:
-        """How examples are arranged for it; with `share` an input is read once for all its targets."""
-        return ExampleLayout(virtual_tokens=0, infix=self.infix, share=share)
+    def layout(self, share_references: bool = True) -> ExampleLayout:
+        """How examples are arranged for it; with `share_references` an input is read once for all its targets."""
+        return ExampleLayout(infix=self.infix, share_references=share_references)
 
 
 class Prefix(PrefixEncoder, Adapter):
@@ -130,8 +130,8 @@ class PromptEmbedding(Adapter):
         """P, (L, d)."""
         return self.P
 
-    def layout(self, share: bool = True) -> ExampleLayout:
-        return ExampleLayout(virtual_tokens=len(self.P), infix=self.infix, share=share)
+    def layout(self, share_references: bool = True) -> ExampleLayout:
+        return ExampleLayout(virtual_tokens=len(self.P), infix=self.infix, share_references=share_references)
 
     def states(self, base: PreTrainedModel, text: Tensor) -> Tensor:
         """(B, T, d) last hidden states of `text` after the prompt."""

@@ -31,7 +31,7 @@ class ExampleLayout:
 
     virtual_tokens: int = 0
     infix: bool = False
-    share: bool = True  # False: every example reads its own prompt
+    share_references: bool = True  # False: every example reads its own prompt
 
     def arrange(self, prompt: Sequence[int], targets: Sequence[Sequence[int]]) -> tuple[list[int], list[list[int]]]:
         """What is read as a shared prompt and its continuations. The ids of virtual tokens are 0, and never read."""
@@ -39,7 +39,7 @@ class ExampleLayout:
         shared = [*prompt, *virtual] if self.infix else [*virtual, *prompt]
         again = [shared.pop()] if self.infix and not self.virtual_tokens else []
         continuations = [[*again, *target[:-1]] for target in targets]
-        if not self.share and not again:
+        if not self.share_references and not again:
             (continuation,) = continuations
             return shared + continuation, []
         return shared, continuations
@@ -66,7 +66,7 @@ class ExampleBatch:
 
 
 def batch_examples(inputs: Sequence[EncodedInput], layout: ExampleLayout) -> ExampleBatch:
-    """The examples of inputs as one row; under `share: False` each input has one target."""
+    """The examples of inputs as one row; under `share_references: False` each input has one target."""
     row = shared_prompt_row([layout.arrange(*encoded) for encoded in inputs])
     lengths = np.array([len(t) for _, targets in inputs for t in targets])
     tokens = np.concatenate([np.asarray(t, np.int64) for _, targets in inputs for t in targets])
@@ -114,7 +114,7 @@ def shared_prompt_loader(
     check_examples(inputs, layout, max_length)
     parts = [part for encoded in inputs for part in _parts(encoded, layout, batch_tokens)]
     sizes = np.array([layout.tokens(*part) for part in parts])
-    if layout.share and len(parts) > len(inputs):
+    if layout.share_references and len(parts) > len(inputs):
         logger.warning(
             "%d inputs are cut into %d parts of at most %d tokens (batch_tokens), each of which reads the input again",
             len(inputs), len(parts), batch_tokens,
@@ -152,11 +152,11 @@ def check_examples(inputs: Sequence[EncodedInput], layout: ExampleLayout, max_le
 
 
 def _parts(encoded: EncodedInput, layout: ExampleLayout, batch_tokens: int) -> Iterator[EncodedInput]:
-    """The input, cut where one more target would bring it above `batch_tokens`; under `share: False` after each target."""
+    """The input, cut where one more target would bring it above `batch_tokens`; under `share_references: False` after each target."""
     prompt, targets = encoded
     part: list[Sequence[int]] = []
     for target in targets:
-        if part and (not layout.share or layout.tokens(prompt, [*part, target]) > batch_tokens):
+        if part and (not layout.share_references or layout.tokens(prompt, [*part, target]) > batch_tokens):
             yield prompt, part
             part = []
         part.append(target)

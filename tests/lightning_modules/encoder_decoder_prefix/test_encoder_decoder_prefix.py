@@ -90,11 +90,11 @@ def naive_features(
 def test_at_step_0_it_equals_reading_the_words_first(base: Transformer, mlp: bool) -> None:
     settings = SETTINGS.model_copy(update={"prefix_projection": mlp})
     prefix = EncoderDecoderPrefix(transformer_shapes(base), settings, transformer_activations(base, WORDS))
-    found = PrefixedTransformer(base, prefix)(padded(SOURCES), padded(TARGETS))
+    logits = PrefixedTransformer(base, prefix)(padded(SOURCES), padded(TARGETS))
     plain = base(padded(SOURCES), padded(TARGETS))
     for i, (source, target) in enumerate(zip(SOURCES, TARGETS, strict=True)):
         expected = naive_features(base, torch.tensor(source), torch.tensor(target), WORDS, None)
-        torch.testing.assert_close(found[i, : len(target)], expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(logits[i, : len(target)], expected, rtol=1e-5, atol=1e-5)
         assert not torch.allclose(plain[i, : len(target)], expected, atol=1e-3)
 
 
@@ -109,10 +109,10 @@ def test_features_and_gradients_are_those_of_naive_concatenation(base: Transform
     expected = {name: p.grad.clone() for name, p in prefix.named_parameters() if p.grad is not None}
     assert {name.split(".")[1] for name in expected} == set(PARTS)
     prefix.zero_grad()
-    found = PrefixedTransformer(base, prefix)(padded(SOURCES), padded(TARGETS))
+    logits = PrefixedTransformer(base, prefix)(padded(SOURCES), padded(TARGETS))
     for i, row in enumerate(rows):
-        torch.testing.assert_close(found[i, : len(row)], row, rtol=1e-5, atol=1e-5)
-    sum((found[i, : len(w)] * w).sum() for i, w in enumerate(weight)).backward()  # type: ignore[union-attr]
+        torch.testing.assert_close(logits[i, : len(row)], row, rtol=1e-5, atol=1e-5)
+    sum((logits[i, : len(w)] * w).sum() for i, w in enumerate(weight)).backward()  # type: ignore[union-attr]
     for name, p in prefix.named_parameters():
         torch.testing.assert_close(p.grad, expected[name], rtol=1e-4, atol=1e-5)
 
@@ -196,8 +196,8 @@ def test_bart_at_step_0_equals_reading_the_words_first() -> None:
         position = stack.embed_positions
         places = position(both[None])[0] if position(both[None]).dim() == 3 else position(both[None])
         own = torch.cat([places[: len(WORDS)], places[: len(text)]])
-        found: Tensor = stack.embed_tokens(both[None]) + own - places
-        return found
+        embeddings: Tensor = stack.embed_tokens(both[None]) + own - places
+        return embeddings
 
     def blocks(rows: int, columns: int, causal: bool) -> Tensor:
         seen = torch.ones(rows, columns, dtype=torch.bool)
@@ -226,8 +226,8 @@ def test_keys_and_values_come_before_those_of_every_attention(
     """Against the model's own eager attention over keys and values that are put together by hand."""
     prefix = EncoderDecoderPrefix(pretrained.shapes(hosted), SETTINGS)
     with pretrained.prefix_attention(hosted, prefix):
-        found = read(hosted, SOURCES, TARGETS)
-    (found[0, 0].sum() + found[1, 3].sum()).backward()
+        logits = read(hosted, SOURCES, TARGETS)
+    (logits[0, 0].sum() + logits[1, 3].sum()).backward()
     expected = {name: p.grad.clone() for name, p in prefix.named_parameters() if p.grad is not None}
     assert {name.split(".")[1] for name in expected} == set(PARTS)
 
@@ -250,7 +250,7 @@ def test_keys_and_values_come_before_those_of_every_attention(
         naive = read(hosted, SOURCES, TARGETS)
     (naive[0, 0].sum() + naive[1, 3].sum()).backward()
     for i, target in enumerate(TARGETS):
-        torch.testing.assert_close(found[i, : len(target)], naive[i, : len(target)], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(logits[i, : len(target)], naive[i, : len(target)], rtol=1e-5, atol=1e-5)
     for name, p in prefix.named_parameters():
         torch.testing.assert_close(p.grad, expected[name], rtol=1e-4, atol=1e-5)
 

@@ -110,10 +110,10 @@ def test_loss_and_gradient_are_those_of_separate_rows(base: PreTrainedModel, ada
     expected = naive_loss(base, adapter, cases)
     by_rows = gradients(adapter, expected)
     batch = batch_examples(cases if share else singles(cases), adapter.layout(share))
-    found, tokens = target_loss(base, adapter, batch)
+    loss, tokens = target_loss(base, adapter, batch)
     assert (tokens, batch.examples) == (sum(len(t) for _, targets in cases for t in targets), 11)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    by_shared_prompts = gradients(adapter, found)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
+    by_shared_prompts = gradients(adapter, loss)
     assert by_shared_prompts.keys() == by_rows.keys()
     for name, gradient in by_rows.items():
         torch.testing.assert_close(
@@ -126,8 +126,8 @@ def test_loss_and_gradient_are_those_of_separate_rows(base: PreTrainedModel, ada
 def test_targets_of_the_end_token_alone(base: PreTrainedModel, adapter: Adapter, share: bool) -> None:
     cases: list[EncodedInput] = [([7, 8], [[END]]), ([9, 10, 11], [[END]])]
     expected = naive_loss(base, adapter, cases)
-    found, _ = target_loss(base, adapter, batch_examples(cases, adapter.layout(share)))
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    loss, _ = target_loss(base, adapter, batch_examples(cases, adapter.layout(share)))
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_an_input_is_read_once_and_a_targets_last_token_never(base: PreTrainedModel) -> None:
@@ -146,19 +146,18 @@ def test_gradient_checkpointing_gives_the_same_loss_and_gradient(base: PreTraine
     batch = batch_examples(inputs(), adapter.layout())
     plain, _ = target_loss(base, adapter, batch)
     expected = gradients(adapter, plain)
-    kept = checkpoint_layers(base)
-    assert kept == base.config.num_hidden_layers
+    assert checkpoint_layers(base) == base.config.num_hidden_layers
     runs: list[int] = []
     base.base_model.get_submodule(
         "layers.0.mlp" if hasattr(base.base_model, "layers") else "h.0.mlp"
     ).register_forward_pre_hook(lambda *_: runs.append(1))
     with shared_prompt_attention(base):
         loss, _ = target_loss(base, adapter, batch)
-        found = gradients(adapter, loss)
+        checkpointed = gradients(adapter, loss)
     torch.testing.assert_close(loss, plain, rtol=0, atol=0)
-    assert found.keys() == expected.keys()
+    assert checkpointed.keys() == expected.keys()
     for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient, rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(checkpointed[name], gradient, rtol=1e-6, atol=1e-7)
     assert len(runs) == 2  # once forward, once again for the gradient
 
 
@@ -167,9 +166,9 @@ def test_half_precision_autocast_is_near(base: PreTrainedModel, adapter: Adapter
     expected, tokens = target_loss(base, adapter, batch)
     exact = gradients(adapter, expected)
     with torch.autocast("cpu", torch.bfloat16):
-        found, _ = target_loss(base, adapter, batch)
-    assert found.item() / tokens == pytest.approx(expected.item() / tokens, rel=0.03)
-    for name, gradient in gradients(adapter, found).items():
+        loss, _ = target_loss(base, adapter, batch)
+    assert loss.item() / tokens == pytest.approx(expected.item() / tokens, rel=0.03)
+    for name, gradient in gradients(adapter, loss).items():
         similarity = torch.nn.functional.cosine_similarity(gradient.flatten(), exact[name].flatten(), dim=0)
         assert similarity > 0.95, name
 
@@ -189,7 +188,7 @@ def test_batches_keep_the_budget_and_hold_every_target_once(caplog: pytest.LogCa
     cases = inputs((9, 1, 1, 2, 40, 3, 5, 1, 1, 2, 6), seed=3)
     for share, budget in ((True, 60), (False, 40)):
         loader = shared_prompt_loader(
-            cases, ExampleLayout(virtual_tokens=2, share=share), budget, max_length=100, seed=1
+            cases, ExampleLayout(virtual_tokens=2, share_references=share), budget, max_length=100, seed=1
         )
         epochs = [list(loader), list(loader)]
         assert len(epochs[0]) == len(epochs[1]) == len(loader)

@@ -80,9 +80,9 @@ def test_rewards_and_gradients_are_those_of_separate_rows(
 
     expected = separate(model, texts)
     by_rows = gradients(expected)
-    found = shared(model, texts)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-    by_sharing = gradients(found)
+    rewards = shared(model, texts)
+    torch.testing.assert_close(rewards, expected, rtol=1e-5, atol=1e-6)
+    by_sharing = gradients(rewards)
     assert by_sharing.keys() == by_rows.keys()
     for name, expected_gradient in by_rows.items():
         torch.testing.assert_close(by_sharing[name], expected_gradient, rtol=1e-4, atol=1e-5)
@@ -105,8 +105,8 @@ def test_in_bf16_rewards_and_gradients_differ_by_its_rounding_only(
         with torch.autocast("cpu", torch.bfloat16, enabled=not precise):
             values = shared(model, texts).float()
         values.square().sum().backward()
-        found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-        return {"rewards": values.detach(), **found}
+        gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        return {"rewards": values.detach(), **gradients}
 
     rounded, precise = read(precise=False), read(precise=True)
     assert rounded.keys() == precise.keys()
@@ -123,7 +123,7 @@ def test_a_prompt_is_read_once_and_nothing_is_padded(model: PreTrainedModel) -> 
     assert seen == [sum(len(prompt) + sum(map(len, continuations)) for prompt, continuations in texts)]
 
 
-def test_trunks_may_be_empty_one_or_all(model: PreTrainedModel) -> None:
+def test_prompts_may_be_empty_one_or_all(model: PreTrainedModel) -> None:
     for texts in ([([], [[7, 8], [9]]), ([], [[10]])], [([], [[7, 8], [9]]), ([5, 6], [[10]])]):
         torch.testing.assert_close(shared(model, texts), separate(model, texts), rtol=1e-5, atol=1e-6)
 
@@ -135,7 +135,7 @@ def test_a_continuation_sees_neither_its_siblings_nor_other_prompts(model: PreTr
     torch.testing.assert_close(shared(model, changed)[0], before[0], rtol=1e-5, atol=1e-6)
 
 
-def test_a_prefix_stands_before_every_trunk(model: PreTrainedModel) -> None:
+def test_a_prefix_is_read_before_every_prompt(model: PreTrainedModel) -> None:
     texts = texts_of((3, 2), seed=2)
     prefix = Prefix(model, PrefixConfig(num_virtual_tokens=3, projection_input_size=8, encoder_hidden_size=8))
     shape = cache_shape(model)
@@ -145,16 +145,16 @@ def test_a_prefix_stands_before_every_trunk(model: PreTrainedModel) -> None:
             past = prefix_cache(prefix.prompt_embeddings(), shape, 1)
             states = model.base_model(torch.tensor([prompt + continuation]), past_key_values=past).last_hidden_state
             expected.append(model.score(states[0, -1]))
-    found = shared(model, texts, prefixes=prefix.prefixes())
-    torch.testing.assert_close(found, torch.cat(expected), rtol=1e-5, atol=1e-6)
-    found.sum().backward()
+    rewards = shared(model, texts, prefixes=prefix.prefixes())
+    torch.testing.assert_close(rewards, torch.cat(expected), rtol=1e-5, atol=1e-6)
+    rewards.sum().backward()
     assert prefix.seed.grad is not None
 
 
 def test_gradient_checkpointing_gives_the_same_gradient(model: PreTrainedModel) -> None:
     texts = texts_of((3, 2), seed=3)
     model.train()
-    found = []
+    embedding_gradients = []
     for checkpointed in (False, True):
         if checkpointed:
             model.gradient_checkpointing_enable()
@@ -162,8 +162,8 @@ def test_gradient_checkpointing_gives_the_same_gradient(model: PreTrainedModel) 
         torch.manual_seed(1)
         with shared_prompt_attention(model):
             shared(model, texts).sum().backward()
-        found.append(model.get_input_embeddings().weight.grad.clone())
-    torch.testing.assert_close(found[1], found[0])
+        embedding_gradients.append(model.get_input_embeddings().weight.grad.clone())
+    torch.testing.assert_close(embedding_gradients[1], embedding_gradients[0])
 
 
 def test_the_gradient_is_the_same_every_time(model: PreTrainedModel) -> None:
@@ -172,14 +172,14 @@ def test_the_gradient_is_the_same_every_time(model: PreTrainedModel) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        found = []
+        embedding_gradients = []
         for _ in range(6):
             model.zero_grad()
             shared(model, texts).sum().backward()
-            found.append(model.get_input_embeddings().weight.grad.clone())
+            embedding_gradients.append(model.get_input_embeddings().weight.grad.clone())
     finally:
         torch.set_num_threads(threads)
-    assert all(torch.equal(gradient, found[0]) for gradient in found)
+    assert all(torch.equal(gradient, embedding_gradients[0]) for gradient in embedding_gradients)
 
 
 def test_inside_the_context_ordinary_rows_are_refused_and_afterwards_read_as_before(model: PreTrainedModel) -> None:
