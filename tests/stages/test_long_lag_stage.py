@@ -84,7 +84,10 @@ def test_a_killed_run_ends_as_if_it_had_not_been(item: str, monkeypatch: pytest.
 
 
 def test_the_environment_says_how_often_it_saves() -> None:
-    program = "from stages import long_lag; from stages.training import fit; print([m.SECONDS_BETWEEN_CHECKPOINTS for m in (fit, long_lag)])"
+    program = (
+        "from stages import long_lag; from stages.training import checkpoints; "
+        "print([m.SECONDS_BETWEEN_CHECKPOINTS for m in (checkpoints, long_lag)])"
+    )
     environment = {**os.environ, "GRADUS_CHECKPOINT_SECONDS": "7", "PYTHONPATH": str(Path(__file__).parents[2])}
     assert subprocess.check_output([sys.executable, "-c", program], env=environment, text=True) == "[7.0, 7.0]\n"
 

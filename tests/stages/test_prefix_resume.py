@@ -11,17 +11,17 @@ from torch.utils._pytree import tree_flatten
 from transformers import AutoModelForCausalLM, GPT2Config
 
 from core.folders import file_hash
-from core.tracking import StageRun
+from core.stage_run import StageRun
 from lightning_modules.prefix_tuning.fine_tuning import FineTuningModule
 from lightning_modules.prefix_tuning.gradient_checkpointing import checkpoint_layers
 from lightning_modules.prefix_tuning.module import PrefixTuningModule
-from lightning_modules.prefix_tuning.prefix import build
+from lightning_modules.prefix_tuning.prefix import build_adapter
 from lightning_modules.shared_prompt.examples import EncodedInput, shared_prompt_loader
 from lightning_modules.shared_prompt.reading import shared_prompt_attention
 from stages.framework import layout
 from stages.framework.params import VariantConfig, load_params
 from stages.framework.stage import Stage, read_json
-from stages.training import fit as fitting
+from stages.training import checkpoints
 from stages.training.fit import fit
 
 TRAINING = {
@@ -64,7 +64,7 @@ def train(stage: Stage, kind: str, killed_at: int | None = None) -> dict[str, An
     rates: dict[str, Any] = dict.fromkeys(("attn_pdrop", "resid_pdrop", "embd_pdrop"), 0.2)
     config = GPT2Config(vocab_size=30, n_embd=16, n_layer=3, n_head=2, n_positions=40, **rates)
     base = AutoModelForCausalLM.from_config(config).eval()
-    adapter = build(variant.kind, base, variant, [5, 6] if variant.prompt_tuning_init_text else None)
+    adapter = build_adapter(variant.kind, base, variant, [5, 6] if variant.prompt_tuning_init_text else None)
     if variant.gradient_checkpointing:
         checkpoint_layers(base)
     examples, shape, batch_tokens = inputs(), adapter.layout(), variant.training.batch_tokens
@@ -87,7 +87,7 @@ def train(stage: Stage, kind: str, killed_at: int | None = None) -> dict[str, An
     with shared_prompt_attention(base):
         learned = fit(stage, module, loader, held_out, variant.training)
     return {
-        "P": adapter.flat().detach().clone(),
+        "P": adapter.prompt_embeddings().detach().clone(),
         "weights": {name: p.detach().clone() for name, p in module.named_parameters()},
         "optimizer": [optimizer.state_dict() for optimizer in module.trainer.optimizers],
         "curve": read_json(stage.out / layout.CURVE),
@@ -113,7 +113,7 @@ def with_another_random_state(checkpoint: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_killed_training_ends_the_same(stage: Stage, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr(checkpoints, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
 
     def killed(before: int) -> Path:
         """The checkpoint that a training left which broke off before this update."""
