@@ -29,11 +29,11 @@ def main() -> None:
     """Prints megabytes and pairs per second for each size."""
     sizes = [int(argument) for argument in sys.argv[1:]] or list(SIZES)
     context = multiprocessing.get_context("spawn")
-    found = {}
+    measures = {}
     for size in sizes:
         with context.Pool(1) as pool:  # a process of its own: its peak is this size's
-            found[str(size)] = pool.apply(measure, (size,))
-    print(json.dumps(found))
+            measures[str(size)] = pool.apply(measure, (size,))
+    print(json.dumps(measures))
 
 
 def measure(size: int) -> dict[str, float]:
@@ -45,7 +45,9 @@ def measure(size: int) -> dict[str, float]:
         for part in ("corpus", "encoded"):
             (folder / part).mkdir()
         started = time.monotonic()
-        write_splits(corpora.settings({"name": "parallel_text", "train_files": files}, "benchmark"), folder / "corpus")
+        write_splits(
+            corpora.corpus_config({"name": "parallel_text", "train_files": files}, "benchmark"), folder / "corpus"
+        )
         split = time.monotonic()
         some = read_split(folder / "corpus", "train").select(range(5000))
         tokenizer = train_tokenizer(some["source"], TokenizerConfig())
@@ -60,7 +62,7 @@ def measure(size: int) -> dict[str, float]:
 
 
 def _write(folder: Path, size: int) -> list[Path]:
-    verses = corpora.read_pairs(corpora.settings({"name": "kjv_bbe", "limit": 5000}, "benchmark"))
+    verses = corpora.read_pairs(corpora.corpus_config({"name": "kjv_bbe", "limit": 5000}, "benchmark"))
     files = [folder / "source.txt", folder / "target.txt"]
     with open(files[0], "w", encoding="utf-8") as source, open(files[1], "w", encoding="utf-8") as target:
         for i, pair in enumerate(itertools.islice(itertools.cycle(verses), size)):

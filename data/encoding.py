@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from core.config import Config
 from core.errors import InputError
 from data.arrow import chunks, read_split, token_counts
+from data.overlong import Overlong
 from data.splits import SPLITS
 from data.tokenizer import END, encode
 
@@ -25,50 +26,67 @@ class EncodingConfig(Config):
     """Settings of the stage `encoding`."""
 
     max_length: int = Field(default=64, ge=1)
-    """Tokens of a source and of a target, without special tokens. Pairs with a longer side are left out, and counted."""
+    """Tokens of a source and of a target, without special tokens."""
+    overlong: Overlong = "drop"
+    """Pairs with a longer side are dropped (`drop`), or the end of that side is cut off (`truncate`). Both are counted."""
 
 
-def write_encoded(corpus: Path, tokenizer: Tokenizer, settings: EncodingConfig, folder: Path) -> dict[str, Any]:
+def write_encoded(corpus: Path, tokenizer: Tokenizer, config: EncodingConfig, folder: Path) -> dict[str, Any]:
     """Encodes every split of `corpus` into `folder` (columns source, target: token ids, without special tokens).
 
-    Returns counts per split and the perplexity on the validation targets of a unigram model of the training targets: what
-    a model reaches that knows how frequent tokens are and nothing else.
+    Returns, for each split, the `pairs` in it, its `target_tokens`, and the pairs that were `dropped` (a side too long, or both
+    empty) or `truncated`. `unigram_perplexity` is that of a unigram model of the training targets on the validation targets: a
+    model reaches it that knows how frequent tokens are and nothing else.
+
+    Raises:
+        InputError: a split has no pair left.
     """
+    sides, truncate = ("source", "target"), config.overlong == "truncate"
     summary: dict[str, Any] = {}
     counts: dict[str, np.ndarray] = {}
     for name in SPLITS:
         rows = read_split(corpus, name)
         with tempfile.TemporaryDirectory(dir=folder) as cache:
             encoded = rows.map(
-                lambda batch: {side: encode(tokenizer, batch[side]) for side in ("source", "target")},
+                lambda batch: {side: encode(tokenizer, batch[side]) for side in sides},
                 batched=True,
                 remove_columns=rows.column_names,
                 features=_FEATURES,
                 cache_file_name=f"{cache}/encoded.arrow",
             )
             lengths = np.maximum(token_counts(encoded, "source"), token_counts(encoded, "target"))
-            short = np.flatnonzero((lengths <= settings.max_length) & (lengths > 0))
-            if not len(short):
+            too_long = lengths > config.max_length
+            mask = (lengths > 0) & (truncate | ~too_long)
+            if not mask.any():
                 raise InputError(
-                    f"encoding: no pair of '{name}' has at most {settings.max_length} tokens. Raise encoding.max_length in params.yaml."
+                    f"encoding: no pair of '{name}' has 1 to {config.max_length} tokens a side. "
+                    "Raise encoding.max_length in params.yaml, or set encoding.overlong to truncate."
                 )
-            encoded.select(short).save_to_disk(folder / name)
-        kept = read_split(folder, name)
-        counts[name] = token_frequencies(kept, "target", tokenizer.get_vocab_size())
+            encoded = encoded.select(np.flatnonzero(mask))
+            if truncate:
+                encoded = encoded.map(
+                    lambda batch: {side: [tokens[: config.max_length] for tokens in batch[side]] for side in sides},
+                    batched=True,
+                    features=_FEATURES,
+                    cache_file_name=f"{cache}/truncated.arrow",
+                )
+            encoded.save_to_disk(folder / name)
+        counts[name] = token_frequencies(read_split(folder, name), "target", tokenizer.get_vocab_size())
         summary[name] = {
-            "pairs": len(kept),
-            "too_long": len(rows) - len(kept),
+            "pairs": int(mask.sum()),
+            "dropped": int((~mask).sum()),
+            "truncated": int((mask & too_long).sum()),
             "target_tokens": int(counts[name].sum()),
         }
     summary["unigram_perplexity"] = unigram_perplexity(counts["train"], counts["validation"])
     return summary
 
 
-def token_frequencies(rows: datasets.Dataset, column: str, vocabulary: int) -> np.ndarray:
-    """(vocabulary,) how often each token stands in the column, with one end token for each row."""
-    total = np.zeros(vocabulary, np.int64)
+def token_frequencies(rows: datasets.Dataset, column: str, vocab_size: int) -> np.ndarray:
+    """(vocab_size,) how often each token is in the column, with one end token for each row."""
+    total = np.zeros(vocab_size, np.int64)
     for chunk in chunks(rows, column):
-        total += np.bincount(chunk.flatten().to_numpy(), minlength=vocabulary)
+        total += np.bincount(chunk.flatten().to_numpy(), minlength=vocab_size)
     total[END] += len(rows)
     return total
 

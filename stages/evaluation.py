@@ -5,9 +5,10 @@ from typing import Any
 
 import torch
 
-from core.progress import Progress
+from core.progress import Progress, track
 from data.arrow import read_split, references_by_source
 from data.batching import padded
+from data.overlong import within
 from data.tokenizer import BEGIN, END, decode, encode
 from lightning_modules.decoding.translation import alignment, translate
 from metrics.bleu_chrf import corpus_scores, tokenised_bleu
@@ -21,70 +22,78 @@ HEAT_MAP_TOKENS = (6, 16)  # length of a source that makes a readable heat map
 
 def main() -> None:
     with stage("evaluation", layout.EVALUATION, "pretraining.architectures") as this:
-        name = this.item
-        folder, settings = layout.TRANSLATORS / name, this.params.evaluation
-        model, tokenizer, _ = load_translator(folder)
-        cases = references_by_source(read_split(layout.CORPUS, "test"))
-        # Sources longer than what the model was trained on are left out here as in training, and counted.
-        tokens = encode(tokenizer, list(cases))
-        kept = [i for i, ids in enumerate(tokens) if len(ids) <= this.params.encoding.max_length]
-        too_long, kept = len(tokens) - len(kept), kept[: settings.sentences]
-        sources = [list(cases)[i] for i in kept]
-        references = [cases[source] for source in sources]
-        ids = [tokens[i] for i in kept]
+        config, encoding = this.params.evaluation, this.params.encoding
+        model, tokenizer, _ = load_translator(layout.TRANSLATORS / this.item)
+        references_of = references_by_source(read_split(layout.CORPUS, "test"))
+        all_sources = list(references_of)
+        encoded = encode(tokenizer, all_sources)
+        # What is longer than what the model was trained on is treated as in training.
+        chosen, ids = within(encoded, encoding.max_length, encoding.overlong)
+        dropped = len(all_sources) - len(chosen)
+        chosen, ids = chosen[: config.sentences], ids[: config.sentences]
+        sources = [all_sources[i] for i in chosen]
+        references = [references_of[source] for source in sources]
 
         bar, started = Progress(this.name, len(ids)), time.monotonic()
         outputs: list[list[int]] = [[]] * len(ids)
-        for done, (i, hypotheses) in enumerate(translate(model, ids, settings.decoding), start=1):
+        for done, (i, hypotheses) in enumerate(translate(model, ids, config.decoding), start=1):
             outputs[i] = hypotheses[0].tokens
             bar.update(done, f"{done / (time.monotonic() - started):.0f} sentences/s")
         seconds = time.monotonic() - started
         translations = decode(tokenizer, outputs)
         language = read_json(layout.CORPUS / layout.SUMMARY)["target_language"]
-        scores, copied = (
+        scores, scores_of_copies = (
             {**corpus_scores(texts, references), **tokenised_bleu(texts, references, language)}
-            for texts in (translations, sources)
+            for texts in track((translations, sources), f"{this.name} scores")
         )
-        this.write_json(
-            layout.EXAMPLES,
-            [
-                {"source": sources[i], "output": translations[i], "references": references[i]}
-                for i in _spread(len(sources), EXAMPLES)
-            ],
-        )
+        examples = [
+            {"source": sources[i], "output": translations[i], "references": references[i]}
+            for i in _spread(len(sources), EXAMPLES)
+        ]
+        this.write_json(layout.EXAMPLES, examples)
         this.write_json(layout.HEAT_MAP, heat_map(model, tokenizer, ids, outputs))
         this.summarise(
             {
                 **scores,
-                "copy_of_source": copied,
+                "copy_of_source": scores_of_copies,
                 "sentences": len(ids),
-                "too_long": too_long,
+                "dropped": dropped,  # of all sources of the split
+                "truncated": sum(
+                    len(encoded[i]) > encoding.max_length for i in chosen
+                ),  # of those that were translated
                 "sentences_per_second": len(ids) / seconds,
             }
         )
 
 
 def heat_map(model: Any, tokenizer: Any, sources: list[list[int]], outputs: list[list[int]]) -> dict[str, Any] | None:
-    """Attention of one translation of readable length: source tokens, and the weights (T, S) of the step that predicted each
-    target token, the end included. None of a model without attention."""
+    """Attention of one translation of readable length.
+
+    Returns the source and target tokens, each with the end token, and the weights (T, S) of the step that predicted each target
+    token. None of a model without attention.
+    """
     low, high = HEAT_MAP_TOKENS
-    readable = [i for i, (s, o) in enumerate(zip(sources, outputs, strict=True)) if low <= len(s) <= high and o]
-    i = readable[0] if readable else 0
+    lengths = [len(source) if output else 0 for source, output in zip(sources, outputs, strict=True)]
+    i = next((i for i, length in enumerate(lengths) if low <= length <= high), 0)
     source, target = [*sources[i], END], [BEGIN, *outputs[i], END]
     with torch.inference_mode():
         weights = alignment(model, *(padded([side]).to(model.output[0].device) for side in (source, target)))
     if weights is None:
         return None
-    tokens = [[tokenizer.decode([p], skip_special_tokens=False).strip() for p in side] for side in (source, target[1:])]
+    source_tokens, target_tokens = (
+        [tokenizer.decode([token], skip_special_tokens=False).strip() for token in side]
+        for side in (source, target[1:])
+    )
     return {
-        "source": tokens[0],
-        "target": tokens[1],
+        "source": source_tokens,
+        "target": target_tokens,
         "weights": [[round(w, 4) for w in row] for row in weights[0].tolist()],
     }
 
 
-def _spread(count: int, wanted: int) -> list[int]:
-    return sorted({i * count // wanted for i in range(min(wanted, count))})
+def _spread(count: int, number: int) -> list[int]:
+    """At most `number` of the indices up to `count`, at equal distances."""
+    return sorted({i * count // number for i in range(min(number, count))})
 
 
 if __name__ == "__main__":

@@ -10,19 +10,19 @@ from transformers import PreTrainedModel
 
 from core.errors import InputError
 from core.processes import share
-from core.progress import Progress
+from core.progress import Progress, say, track
 from data.arrow import read_split
 from lightning_modules.language_model.generation import GenerateConfig, generate
 from lightning_modules.prefix_tuning.fine_tuning import FineTuningModule
 from lightning_modules.prefix_tuning.gradient_checkpointing import checkpoint_layers
 from lightning_modules.prefix_tuning.module import PrefixTuningModule, padded_loader, target_loss
-from lightning_modules.prefix_tuning.prefix import Adapter, build, check_output_layer, longest_text
-from lightning_modules.prefix_tuning.task import Input, read_inputs
+from lightning_modules.prefix_tuning.prefix import Adapter, build_adapter, check_output_layer, max_text_length
+from lightning_modules.prefix_tuning.task import Input, Sample, read_inputs
 from lightning_modules.shared_prompt.examples import shared_prompt_loader
 from lightning_modules.shared_prompt.reading import check_shared_prompts, shared_prompt_attention
 from metrics.generation.scores import generation_scores
 from model_io.files import DEVICE, count_parameters, weight_files
-from model_io.language_model import load_causal_model
+from model_io.language_model import load_language_model
 from model_io.prefix import PREFIX, save_prefix
 from stages.framework import layout
 from stages.framework.params import VariantConfig
@@ -30,8 +30,8 @@ from stages.framework.stage import Stage, stage
 from stages.training.fit import Loader, fit
 
 GENERATED_AT_ONCE = 20
-SHOWN = 3
-HELD_OUT_BUDGET = 1024  # tokens read at once where no gradient is kept
+EXAMPLES_SHOWN = 3  # in the report
+HELD_OUT_BATCH_TOKENS = 1024  # tokens read at once where no gradient is kept
 
 
 def main() -> None:
@@ -40,80 +40,96 @@ def main() -> None:
         variant = task.variants[this.item]
         seed = this.params.seed if variant.seed is None else variant.seed
         pl.seed_everything(seed, verbose=False)
-        base, tokenizer = load_causal_model(layout.BASE_MODEL)
+        base, tokenizer = load_language_model(layout.BASE_MODEL)
         check_output_layer(base)
-        adapter = build(variant.kind, base, variant, _initial(this, tokenizer, variant))
-        longest = longest_text(base, adapter)
+        adapter = build_adapter(variant.kind, base, variant, _initial_tokens(this, tokenizer, variant))
+        longest = max_text_length(base, adapter)
         if variant.gradient_checkpointing:
             checkpoint_layers(base)
 
-        def read(split: str, examples: int | None, **sample: Any) -> list[Input]:
-            rows, where = read_split(layout.CORPUS, split), layout.CORPUS / split
-            fits = min(task.max_length, longest)
+        def read(split: str, examples: int | None, **options: Any) -> Sample:
             return read_inputs(
-                this.name, rows, where, examples, tokenizer=tokenizer, template=task.template, longest=fits, **sample
+                this.name,
+                read_split(layout.CORPUS, split),
+                layout.CORPUS / split,
+                examples,
+                tokenizer=tokenizer,
+                template=task.template,
+                max_length=min(task.max_length, longest),
+                overlong=task.overlong,
+                **options,
             )
 
         count = task.examples if variant.examples is None else variant.examples
-        train = read("train", count, seed=seed, by=variant.sampled)
-        # The same for all variants, whatever seed they have.
-        validation = read("validation", task.validation_examples, seed=this.params.seed)
-        tested = read("test", None, inputs=task.test_examples, seed=this.params.seed)
-        budget = variant.training.batch_tokens
+        samples = {
+            "train": read("train", count, seed=seed, by=variant.sampled),
+            # The same for all variants, whatever seed they have.
+            "validation": read("validation", task.validation_examples, seed=this.params.seed),
+            "test": read("test", None, inputs=task.test_examples, seed=this.params.seed),
+        }
         shares_prompts = _can_share_prompts(this, base, adapter, variant)
         make_loader = partial(_loader, adapter, shares_prompts, variant, longest)
-        loader = make_loader(train, budget, seed=seed, share=share())
-        held_out, test = (make_loader(part, HELD_OUT_BUDGET, shuffle=False) for part in (validation, tested))
-        fitting = _fitting(this, tested, longest)
+        train_inputs = samples["train"].inputs
+        train = make_loader(train_inputs, variant.training.batch_tokens, seed=seed, share=share())
+        validation, test = (
+            make_loader(samples[split].inputs, HELD_OUT_BATCH_TOKENS, shuffle=False) for split in ("validation", "test")
+        )
+        generation_inputs = _generation_inputs(this, samples["test"].inputs, longest)
         module: PrefixTuningModule | FineTuningModule
         if variant.kind in ("full", "top_layers"):
             top = variant.num_top_layers if variant.kind == "top_layers" else None
-            module = FineTuningModule(base, variant.training, len(loader), top)
+            module = FineTuningModule(base, variant.training, len(train), top)
         else:
-            module = PrefixTuningModule(base, adapter, variant.training, len(loader))
+            module = PrefixTuningModule(base, adapter, variant.training, len(train))
         trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
         learned: dict[str, Any] = {"seconds": 0.0}
         if trained:
             with shared_prompt_attention(base) if shares_prompts else nullcontext():
-                learned = fit(this, module, loader, held_out, variant.training)
+                learned = fit(this, module, train, validation, variant.training)
         for trainable in (module, base, adapter):  # a trainer gives them back on the CPU
             cast(torch.nn.Module, trainable).to(DEVICE).eval()
-        examples = sum(len(i.targets) for i in train)
-        tokens = sum(len(t) for i in train for t in i.targets)
+        examples = sum(len(i.targets) for i in train_inputs)
+        tokens = sum(len(t) for i in train_inputs for t in i.targets)
         this.summarise(
             {
                 "examples": examples,
+                "dropped": {split: sample.dropped for split, sample in samples.items()},
+                "truncated": {split: sample.truncated for split, sample in samples.items()},
                 "trained_parameters": trained,
-                **_saved(this, base, tokenizer, adapter, variant, trained),
+                **_save(this, base, tokenizer, adapter, variant, trained),
                 **learned,
                 "examples_per_second": learned.get("tokens_per_second", 0.0) * examples / tokens,
-                **_test(this, base, adapter, tokenizer, test, fitting),
+                **_test_loss(this, base, adapter, test),
+                **_test_outputs(this, base, adapter, tokenizer, generation_inputs),
             }
         )
 
 
-def _initial(this: Stage, tokenizer: Any, variant: VariantConfig) -> list[int] | None:
-    """Tokens of the words to start from; says where they do not fit the length."""
+def _initial_tokens(this: Stage, tokenizer: Any, variant: VariantConfig) -> list[int] | None:
+    """Tokens of `prompt_tuning_init_text`; a line says if the prefix has more or fewer virtual tokens."""
     if not variant.prompt_tuning_init_text:
         return None
     tokens: list[int] = tokenizer(variant.prompt_tuning_init_text)["input_ids"]
     if len(tokens) != variant.num_virtual_tokens:
-        done = "the rest is left out" if len(tokens) > variant.num_virtual_tokens else "it is repeated"
-        print(
-            f"{this.name}: prompt_tuning_init_text has {len(tokens)} tokens, the prefix {variant.num_virtual_tokens}: {done}",
-            flush=True,
+        change = "the rest is left out" if len(tokens) > variant.num_virtual_tokens else "it is repeated"
+        say(
+            f"{this.name}: prompt_tuning_init_text has {len(tokens)} tokens, the prefix {variant.num_virtual_tokens}: {change}"
         )
     return tokens
 
 
 def _can_share_prompts(this: Stage, base: PreTrainedModel, adapter: Adapter, variant: VariantConfig) -> bool:
-    """Whether the base reads an input once for all its references; says why not. Raises InputError where the variant needs it."""
+    """Whether the base model can read an input once for all its references; a line says why not.
+
+    Raises:
+        InputError: it cannot, and the variant needs it.
+    """
     try:
         check_shared_prompts(base)
     except InputError as error:
         if adapter.infix or variant.gradient_checkpointing:
             raise
-        print(f"{this.name}: {error} Training reads padded rows.", flush=True)
+        say(f"{this.name}: {error} Training reads padded rows.")
         return False
     return True
 
@@ -127,92 +143,101 @@ def _loader(
     batch_tokens: int,
     **options: Any,
 ) -> Loader:
-    """Rows of shared prompts; padded rows where the base cannot share them."""
+    """Batches of shared prompts; padded rows where the base model cannot share them."""
     if not shares_prompts:
         return padded_loader([(i.prompt, t) for i in inputs for t in i.targets], batch_tokens, **options)
     examples = [(i.prompt, i.targets) for i in inputs]
-    arranged = adapter.layout(variant.share_references)
-    return shared_prompt_loader(examples, arranged, batch_tokens, max_length=longest, **options)
+    example_layout = adapter.layout(variant.share_references)
+    return shared_prompt_loader(examples, example_layout, batch_tokens, max_length=longest, **options)
 
 
-def _saved(
+def _save(
     this: Stage, base: PreTrainedModel, tokenizer: Any, adapter: Adapter, variant: VariantConfig, trained: int
 ) -> dict[str, Any]:
-    """Writes what is kept of the variant; returns how much it is. A fine-tuned base is a model folder of its own."""
-    kept = adapter.flat().numel()
+    """Writes what the variant trained; returns its size. A fine-tuned base model is a model folder of its own."""
+    kept_parameters = adapter.prompt_embeddings().numel()
     if variant.kind not in ("full", "top_layers"):
         save_prefix(this.out, variant.kind, adapter, layout.BASE_MODEL, this.params.prefix_tuning.template)
-        size = (this.out / PREFIX).stat().st_size if kept else 0
+        size = (this.out / PREFIX).stat().st_size if kept_parameters else 0
     else:
-        kept, size = trained, 4 * count_parameters(base)
+        kept_parameters, size = trained, 4 * count_parameters(base)
         if variant.keep_weights:
             base.save_pretrained(this.out)
             tokenizer.save_pretrained(this.out)
             size = sum(file.stat().st_size for file in weight_files(this.out))
-    return {"kept_parameters": kept, "share_of_base": kept / count_parameters(base), "file_bytes": size}
+    return {
+        "kept_parameters": kept_parameters,
+        "share_of_base": kept_parameters / count_parameters(base),
+        "file_bytes": size,
+    }
 
 
-def _fitting(this: Stage, tested: list[Input], longest: int) -> list[Input]:
-    """The test inputs that leave room for what is to be written; says how many do not. Raises InputError where none does."""
-    most = this.params.prefix_tuning.max_new_tokens
-    fitting = [i for i in tested if len(i.prompt) + most <= longest]
+def _generation_inputs(this: Stage, inputs: list[Input], longest: int) -> list[Input]:
+    """The test inputs that leave room for `max_new_tokens`; a line says how many do not.
+
+    Raises:
+        InputError: none does.
+    """
+    max_new_tokens = this.params.prefix_tuning.max_new_tokens
+    fitting = [i for i in inputs if len(i.prompt) + max_new_tokens <= longest]
     if not fitting:
         raise InputError(
-            f"no test input leaves room for {most} tokens (prefix_tuning.max_new_tokens): with its prefix the base reads {longest:,}."
+            f"no test input leaves room for {max_new_tokens} tokens (prefix_tuning.max_new_tokens): "
+            f"with its prefix the base model reads {longest:,}."
         )
-    if len(fitting) < len(tested):
-        print(
-            f"{this.name}: {len(tested) - len(fitting)} of {len(tested)} test inputs are not written: with "
-            f"{most} tokens more they have above {longest:,}, which is what the base reads",
-            flush=True,
+    if len(fitting) < len(inputs):
+        say(
+            f"{this.name}: no output is generated for {len(inputs) - len(fitting)} of {len(inputs)} test inputs: with "
+            f"{max_new_tokens} tokens more they are longer than {longest:,} tokens, which is what the base model reads"
         )
     return fitting
 
 
 @torch.inference_mode()
-def _test(
-    this: Stage, base: PreTrainedModel, adapter: Adapter, tokenizer: Any, test: Loader, fitting: list[Input]
-) -> dict[str, Any]:
-    """Loss on the targets, and scores of what the model writes against all references of an input."""
+def _test_loss(this: Stage, base: PreTrainedModel, adapter: Adapter, batches: Loader) -> dict[str, Any]:
+    """Mean loss of a target token of the test split, in nats, and the number of these tokens."""
     loss, tokens = 0.0, 0
-    for batch in test:
+    for batch in track(batches, f"{this.name} test loss", len(batches)):
         moved = batch.to(base.device) if hasattr(batch, "to") else {k: v.to(base.device) for k, v in batch.items()}
         batch_loss, count = target_loss(base, adapter, moved)
         loss, tokens = loss + float(batch_loss), tokens + count
+    return {"test_loss": loss / tokens, "test_target_tokens": tokens}
+
+
+@torch.inference_mode()
+def _test_outputs(
+    this: Stage, base: PreTrainedModel, adapter: Adapter, tokenizer: Any, inputs: list[Input]
+) -> dict[str, Any]:
+    """Generates an output for each input; scores it against all references of the input.
+
+    `outputs_cut` are those that ended because they had `max_new_tokens`.
+    """
     task = this.params.prefix_tuning
-    most, cut = task.max_new_tokens, 0
-    settings = GenerateConfig(beam_size=task.beam_size, length_penalty=task.length_penalty, max_new_tokens=most)
-    bar = Progress(f"{this.name} writes", len(fitting))
-    written: dict[int, str] = {}
-    order = sorted(range(len(fitting)), key=lambda i: len(fitting[i].prompt))  # of like length together
+    config = GenerateConfig(
+        beam_size=task.beam_size, length_penalty=task.length_penalty, max_new_tokens=task.max_new_tokens
+    )
+    bar, outputs_cut = Progress(f"{this.name} test outputs", len(inputs)), 0
+    bar.update(0)
+    texts: dict[int, str] = {}
+    order = sorted(range(len(inputs)), key=lambda i: len(inputs[i].prompt))  # a batch has prompts of like length
     for start in range(0, len(order), GENERATED_AT_ONCE):
         chosen = order[start : start + GENERATED_AT_ONCE]
-        ids = generate(
-            base,
-            adapter,
-            [fitting[i].prompt for i in chosen],
-            tokenizer.eos_token_id,
-            settings,
-            batch=GENERATED_AT_ONCE,
-        )
-        cut += sum(len(tokens) == most for tokens in ids)  # the end token is not among them
-        texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
-        written |= {i: " ".join(text.split()) for i, text in zip(chosen, texts, strict=True)}
-        bar.update(len(written))
-    outputs = [written[i] for i in range(len(fitting))]
-    this.write_json(
-        layout.EXAMPLES,
-        [
-            {"source": i.source, "output": w, "references": i.references}
-            for i, w in zip(fitting[:SHOWN], outputs, strict=False)
-        ],
-    )
+        prompts = [inputs[i].prompt for i in chosen]
+        ids = generate(base, adapter, prompts, tokenizer.eos_token_id, config, batch=GENERATED_AT_ONCE)
+        outputs_cut += sum(len(tokens) == task.max_new_tokens for tokens in ids)  # the end token is not among them
+        decoded = tokenizer.batch_decode(ids, skip_special_tokens=True)
+        texts |= {i: " ".join(text.split()) for i, text in zip(chosen, decoded, strict=True)}
+        bar.update(len(texts))
+    outputs = [texts[i] for i in range(len(inputs))]
+    examples = [
+        {"source": i.source, "output": output, "references": i.references}
+        for i, output in zip(inputs[:EXAMPLES_SHOWN], outputs, strict=False)
+    ]
+    this.write_json(layout.EXAMPLES, examples)
     return {
-        "test_inputs": len(fitting),
-        "outputs_cut": cut,
-        "test_loss": loss / tokens,
-        "test_target_tokens": tokens,
-        **generation_scores(outputs, [i.references for i in fitting], [i.source for i in fitting]),
+        "test_inputs": len(inputs),
+        "outputs_cut": outputs_cut,
+        **generation_scores(outputs, [i.references for i in inputs], [i.source for i in inputs]),
     }
 
 

@@ -56,21 +56,21 @@ def _facts(this: Stage) -> dict[str, Any]:
     }
     variants = {
         name: {
-            "settings": settings.model_dump(),
+            "config": config.model_dump(),
             "summary": read_json(layout.PREFIXES / name / layout.SUMMARY),
             "examples": read_json(layout.PREFIXES / name / layout.EXAMPLES),
         }
-        for name, settings in this.params.prefix_tuning.variants.items()
+        for name, config in this.params.prefix_tuning.variants.items()
     }
     rewards = {
         name: {
-            "settings": settings.model_dump(),
+            "config": config.model_dump(),
             "summary": read_json(layout.REWARD_MODELS / name / layout.SUMMARY),
             "curve": read_json(layout.REWARD_MODELS / name / layout.CURVE),
             "evaluation": read_json(layout.REWARD_MODELS / name / layout.EVALUATED),
             "examples": read_json(layout.REWARD_MODELS / name / layout.EXAMPLES),
         }
-        for name, settings in this.params.reward_models.variants.items()
+        for name, config in this.params.reward_models.variants.items()
     }
     long_lag = {
         name: {
@@ -96,12 +96,12 @@ def _facts(this: Stage) -> dict[str, Any]:
 
 def by_source(examples: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """What each variant wrote, side by side under its source: a longer prefix leaves no room for some, so not all have the same."""
-    found: dict[str, dict[str, Any]] = {}
+    rows: dict[str, dict[str, Any]] = {}
     for name, written in examples.items():
         for e in written:
-            row = found.setdefault(e["source"], {"source": e["source"], "reference": e["references"][0], "outputs": {}})
+            row = rows.setdefault(e["source"], {"source": e["source"], "reference": e["references"][0], "outputs": {}})
             row["outputs"][name] = e["output"]
-    return list(found.values())
+    return list(rows.values())
 
 
 def few_examples(variants: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -109,9 +109,9 @@ def few_examples(variants: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
     Variants that differ in examples, seed and epochs only are one way, named by the first one's name without numbers at its end.
     """
-    found = {}
+    lines = {}
     without_epochs = {
-        name: {"settings": {**v["settings"], "training": {**v["settings"]["training"], "num_train_epochs": None}}}
+        name: {"config": {**v["config"], "training": {**v["config"]["training"], "num_train_epochs": None}}}
         for name, v in variants.items()
     }
     for names in families(without_epochs, "examples", "seed"):
@@ -120,11 +120,11 @@ def few_examples(variants: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
             by_count[variants[name]["summary"]["examples"]].append(variants[name]["summary"])
         if len(by_count) > 1:
             way = names[0].rstrip("_0123456789") or names[0]
-            found[way] = [
+            lines[way] = [
                 {"examples": count, "seeds": len(seeds), **{key: _spread(seeds, key) for key in ("test_loss", "bleu")}}
                 for count, seeds in sorted(by_count.items())
             ]
-    return found
+    return lines
 
 
 def _spread(summaries: list[dict[str, Any]], key: str) -> tuple[float, float]:
@@ -143,16 +143,16 @@ def held_out_labelers(models: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _over_folds(names: list[str], folds: list[dict[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {"models": names}
+    means: dict[str, Any] = {"models": names}
     for part in ("held_out_labelers", "test"):
         counts = [fold[part]["comparisons"] for fold in folds]
         for key in ("accuracy", "log_loss"):
             values = [fold[part][key] for fold in folds]
-            found[f"{part}_{key}"] = sum(c * v for c, v in zip(counts, values, strict=True)) / sum(counts)
+            means[f"{part}_{key}"] = sum(c * v for c, v in zip(counts, values, strict=True)) / sum(counts)
         accuracies = [fold[part]["accuracy"] for fold in folds]
-        found[f"{part}_deviation"] = statistics.stdev(accuracies) if len(folds) > 1 else 0.0
-        found[f"{part}_comparisons"] = sum(counts)
-    return found
+        means[f"{part}_deviation"] = statistics.stdev(accuracies) if len(folds) > 1 else 0.0
+        means[f"{part}_comparisons"] = sum(counts)
+    return means
 
 
 def _plots(facts: dict[str, Any], folder: Path) -> dict[str, Path]:

@@ -9,12 +9,13 @@ import pytorch_lightning as pl
 from tokenizers import Tokenizer
 
 from core.errors import InputError
+from core.progress import Progress, track
 from data.comparisons.collection import read_collection
-from data.comparisons.encoding import EncodedRanking, Frame, encode_rankings
-from data.comparisons.splitting import PARTS, labeler_folds, split_by_prompt
+from data.comparisons.encoding import EncodedRanking, EncodedRankings, Frame, encode_rankings
+from data.comparisons.splitting import labeler_folds, split_by_prompt
 from data.tokenizer import load_tokenizer
 from lightning_modules.language_model.top_layers import train_only_top_layers
-from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, Prefix, longest_text
+from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, Prefix, max_text_length
 from lightning_modules.reward_model.module import (
     RankingLoader,
     RewardModelModule,
@@ -25,7 +26,7 @@ from lightning_modules.shared_prompt.reading import shared_prompt_attention
 from metrics.bleu_chrf import sentence_chrf
 from metrics.rankings import accuracy, best_of_n, compare, evaluate, padded, temperature
 from model_io.files import DEVICE, count_parameters
-from model_io.reward_model import BUDGET, new_reward_model, save_reward_model
+from model_io.reward_model import SCORING_TOKENS, new_reward_model, save_reward_model
 from stages.framework import layout
 from stages.framework.params import RewardModelConfig
 from stages.framework.stage import Stage, stage
@@ -40,54 +41,57 @@ class Part:
     """Rankings as records and as what the model reads, in the same order."""
 
     rows: datasets.Dataset
-    rankings: list[EncodedRanking]
+    encoded: EncodedRankings
+
+    @property
+    def rankings(self) -> list[EncodedRanking]:
+        return self.encoded.rankings
 
     def ranks(self) -> np.ndarray:
-        return padded([g.ranks for g in self.rankings])
+        """(G, K)"""
+        return padded([ranking.ranks for ranking in self.rankings])
 
     def lengths(self) -> np.ndarray:
+        """(G, K) characters of the responses."""
         return padded([[len(text) for text in responses] for responses in self.rows["responses"]])
 
 
 def main() -> None:
     with stage("reward_model", layout.REWARD_MODELS, items="reward_models.variants") as this:
-        settings = this.params.reward_models.variants[this.item]
-        seed = this.params.seed if settings.seed is None else settings.seed
+        config = this.params.reward_models.variants[this.item]
+        seed = this.params.seed if config.seed is None else config.seed
         pl.seed_everything(seed, verbose=False)
-        rows = _parts(this, settings)
-        model, tokenizer, frame = new_reward_model(
-            BACKBONES.get(settings.backbone, settings.backbone), settings.template
-        )
+        rows = _parts(this, config)
+        model, tokenizer, frame = new_reward_model(BACKBONES.get(config.backbone, config.backbone), config.template)
         backend = (
-            load_tokenizer(BACKBONES[settings.backbone])
-            if settings.backbone in BACKBONES
-            else tokenizer.backend_tokenizer
+            load_tokenizer(BACKBONES[config.backbone]) if config.backbone in BACKBONES else tokenizer.backend_tokenizer
         )
-        adapter = _adapter(model, settings)
-        longest = min(settings.max_length, longest_text(model, adapter))
-        parts = {name: _encoded(name, part, backend, frame, settings, longest) for name, part in rows.items()}
-        # Ties alone teach nothing unless they have a term.
-        points = [g for g in parts["train"].rankings if settings.loss.ties == "soft" or len(set(g.ranks) - {0}) > 1]
-        points = _sampled(points, settings.training_share, seed)
-        if settings.mode == "shuffled_pairs":
-            points = _sampled(split_into_pairs(points), settings.comparisons_share, seed)
-        budget = settings.training.micro_batch_tokens
-        train = RankingLoader(points, settings.batch_size, budget, seed=seed)
-        validation = RankingLoader(parts["validation"].rankings, settings.batch_size, budget, shuffle=False)
-        module = RewardModelModule(model, settings.training, len(train), settings.loss, adapter)
+        adapter = _adapter(model, config)
+        longest = min(config.max_length, max_text_length(model, adapter))
+        parts = {name: _encoded(name, part, backend, frame, config, longest) for name, part in rows.items()}
+        micro_batch_tokens = config.training.micro_batch_tokens
+        train = RankingLoader(
+            _training_rankings(parts["train"].rankings, config, seed), config.batch_size, micro_batch_tokens, seed=seed
+        )
+        validation = RankingLoader(parts["validation"].rankings, config.batch_size, micro_batch_tokens, shuffle=False)
+        module = RewardModelModule(model, config.training, len(train), config.loss, adapter)
         module.train()  # a model from a folder comes in evaluation mode, without its dropout
         with shared_prompt_attention(model):
-            learned = fit(this, module, train, validation, settings.training, settings.validations)
+            learned = fit(this, module, train, validation, config.training, config.validations)
 
         module.to(DEVICE).eval()  # the trainer gives it back on the CPU
-        scores = {name: _scores(model, part, adapter) for name, part in parts.items() if name != "train"}
+        scores = {
+            name: _scores(model, part, adapter, f"{this.name} scores of {name}")
+            for name, part in parts.items()
+            if name != "train"
+        }
         bias = -_mean_reward_of_references(model, parts["train"], backend, frame, adapter)
-        found, examples = test(parts, scores, bias)
-        this.write_json(layout.EVALUATED, found)
+        evaluation, examples = test(parts, scores, bias, f"{this.name} chrF")
+        this.write_json(layout.EVALUATED, evaluation)
         this.run.artifact(this.out / layout.EVALUATED)
         this.write_json(layout.EXAMPLES, examples)
-        fitted = found["test"]["temperature"]
-        save_reward_model(this.out, model, tokenizer, frame, adapter, bias=bias, temperature=fitted)
+        fitted_temperature = evaluation["test"]["temperature"]
+        save_reward_model(this.out, model, tokenizer, frame, adapter, bias=bias, temperature=fitted_temperature)
         trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
         this.summarise(
             {
@@ -98,104 +102,131 @@ def main() -> None:
                 "seconds": learned["seconds"],
                 "precision": learned["precision"],
                 "rankings": {name: len(part.rankings) for name, part in parts.items()},
-                "too_long_or_without_reference": sum(len(rows[n]) - len(parts[n].rankings) for n in rows if n in PARTS),
-                **{name: _main_numbers(values) for name, values in found.items() if "accuracy" in values},
-                "best_of_n": found["best_of_n"],
+                "dropped": {name: part.encoded.dropped for name, part in parts.items()},
+                "truncated": {name: part.encoded.truncated for name, part in parts.items()},
+                "without_reference": {name: part.encoded.without_reference for name, part in parts.items()},
+                **{name: _main_numbers(values) for name, values in evaluation.items() if "accuracy" in values},
+                "best_of_n": evaluation["best_of_n"],
             }
         )
 
 
-def _parts(this: Stage, settings: RewardModelConfig) -> dict[str, datasets.Dataset]:
-    """Rankings for train, validation and test, by prompt; under `held_out_labelers` also the test prompts' by those labelers."""
+def _parts(this: Stage, config: RewardModelConfig) -> dict[str, datasets.Dataset]:
+    """Rankings for `train`, `validation` and `test`, by prompt.
+
+    Where labelers are held out, their rankings are in none of these; those of test prompts are the part `held_out_labelers`.
+
+    Raises:
+        InputError: a part is empty.
+    """
     folder = layout.COMPARISONS / "rankings"
     rows = read_collection(folder)
-    fractions = this.params.comparisons
-    parts = split_by_prompt(rows, fractions.validation, fractions.test)
-    if settings.held_out_labelers:
-        fold = settings.held_out_labelers
-        chosen = labeler_folds(rows, fold.folds)[fold.fold - 1]
-        out = set(rows.select(chosen)["labeler"])
-        split = {name: _by_labelers(part, out) for name, part in parts.items()}
-        parts = {name: inside for name, (inside, _) in split.items()} | {"held_out_labelers": split["test"][1]}
+    shares = this.params.comparisons
+    parts = split_by_prompt(rows, shares.validation, shares.test)
+    if config.held_out_labelers:
+        fold = config.held_out_labelers
+        indices = labeler_folds(rows, fold.folds)[fold.fold - 1]
+        labelers = set(rows.select(indices)["labeler"])
+        _, held_out = _by_labelers(parts["test"], labelers)
+        parts = {name: _by_labelers(part, labelers)[0] for name, part in parts.items()}
+        parts["held_out_labelers"] = held_out
     for name, part in parts.items():
         if not len(part):
             raise InputError(
-                f"{folder}: too few prompts: none fell into the part '{name}' (those that share a reference stay together). "
-                f"Add rankings, or change comparisons.validation and comparisons.test in params.yaml."
+                f"{folder}: too few prompts: the part '{name}' has none (prompts that share a reference are in one part). "
+                "Add rankings, or change comparisons.validation and comparisons.test in params.yaml."
             )
-    limits = {"validation": settings.validation_rankings, "test": settings.test_rankings}
+    limits = {"validation": config.validation_rankings, "test": config.test_rankings}
     return {name: part.select(_sample(len(part), limits.get(name) or len(part))) for name, part in parts.items()}
 
 
 def _sample(count: int, size: int) -> np.ndarray:
-    """The same `size` of `count` rows in every run and model."""
+    """Indices of `size` of `count` rows, the same in every run and for every model."""
     return np.sort(np.random.default_rng(0).permutation(count)[:size])
 
 
-def _by_labelers(rows: datasets.Dataset, out: set[str]) -> tuple[datasets.Dataset, datasets.Dataset]:
-    held = np.array([labeler in out for labeler in rows["labeler"]], bool)
-    return rows.select(np.flatnonzero(~held)), rows.select(np.flatnonzero(held))
+def _by_labelers(rows: datasets.Dataset, held_out: set[str]) -> tuple[datasets.Dataset, datasets.Dataset]:
+    """The rankings of all other labelers, and those of the labelers held out."""
+    mask = np.array([labeler in held_out for labeler in rows["labeler"]], bool)
+    return rows.select(np.flatnonzero(~mask)), rows.select(np.flatnonzero(mask))
 
 
 def _encoded(
-    name: str, rows: datasets.Dataset, tokenizer: Tokenizer, frame: Frame, settings: RewardModelConfig, longest: int
+    name: str, rows: datasets.Dataset, tokenizer: Tokenizer, frame: Frame, config: RewardModelConfig, max_length: int
 ) -> Part:
-    found, kept = encode_rankings(rows, tokenizer, frame, settings.weighting, longest)
-    part = Part(rows.select(kept), found)
-    if not found or not len(compare(part.ranks(), part.ranks())):
+    """A part's rankings as the model reads them. Raises InputError where no comparison is left."""
+    encoded = encode_rankings(rows, tokenizer, frame, config.weighting, max_length, config.overlong)
+    part = Part(rows.select(encoded.indices), encoded)
+    if not part.rankings or not len(compare(part.ranks(), part.ranks())):
         raise InputError(
-            f"{name}: no comparison is left of {len(rows)} rankings: they have ties only, or texts above {longest} tokens "
-            f"(reward_models: max_length, or the body's length), or lack what the template {settings.template!r} asks for."
+            f"{name}: no comparison is left of {len(rows)} rankings: {encoded.dropped} are longer than {max_length} tokens "
+            f"(reward_models: max_length, or what the backbone reads), {encoded.without_reference} lack the reference that the "
+            f"template {config.template!r} asks for, the others have ties only."
         )
     return part
 
 
-def _sampled(points: list[EncodedRanking], share: float, seed: int) -> list[EncodedRanking]:
+def _training_rankings(rankings: list[EncodedRanking], config: RewardModelConfig, seed: int) -> list[EncodedRanking]:
+    """The batch elements: rankings, or pairs of two responses; a sample of them where the config says so."""
+    # Ties alone teach nothing unless they have a term.
+    rankings = [r for r in rankings if config.loss.ties == "soft" or len(set(r.ranks) - {0}) > 1]
+    rankings = _sampled(rankings, config.training_share, seed)
+    if config.mode == "shuffled_pairs":
+        rankings = _sampled(split_into_pairs(rankings), config.comparisons_share, seed)
+    return rankings
+
+
+def _sampled(rankings: list[EncodedRanking], share: float, seed: int) -> list[EncodedRanking]:
     if share == 1:
-        return points
-    chosen = np.random.default_rng(seed).permutation(len(points))[: max(1, round(share * len(points)))]
-    return [points[i] for i in np.sort(chosen)]
+        return rankings
+    indices = np.random.default_rng(seed).permutation(len(rankings))[: max(1, round(share * len(rankings)))]
+    return [rankings[i] for i in np.sort(indices)]
 
 
-def _adapter(model: Any, settings: RewardModelConfig) -> Adapter:
-    """Freezes what is not to learn, and makes the prefix where that is what learns."""
-    if settings.trainable == "top_layers":
-        train_only_top_layers(model, settings.num_top_layers, output=True)
-    if settings.trainable != "prefix":
+def _adapter(model: Any, config: RewardModelConfig) -> Adapter:
+    """Freezes the weights that are not trained; makes the prefix where a prefix is trained."""
+    if config.trainable == "top_layers":
+        train_only_top_layers(model, config.num_top_layers, output=True)
+    if config.trainable != "prefix":
         return NoPrefix()
     model.base_model.requires_grad_(False)
-    return Prefix(model, settings.prefix)
+    return Prefix(model, config.prefix)
 
 
-def _scores(model: Any, part: Part, adapter: Adapter) -> np.ndarray:
-    return padded(
-        [row.tolist() for row in score(model, [(g.prompt, g.responses) for g in part.rankings], BUDGET, adapter)]
-    )
+def _scores(model: Any, part: Part, adapter: Adapter, title: str) -> np.ndarray:
+    """(G, K) scores of a part's responses, with a progress bar of this title."""
+    texts = [(ranking.prompt, ranking.responses) for ranking in part.rankings]
+    bar = Progress(title, len(texts))
+    bar.update(0)
+    return padded([row.tolist() for row in score(model, texts, SCORING_TOKENS, adapter, bar.update)])
 
 
 def _mean_reward_of_references(model: Any, part: Part, tokenizer: Tokenizer, frame: Frame, adapter: Adapter) -> float:
-    """What the bias takes away, so that demonstrations (here the references of the training part) have mean reward 0."""
-    shown = {
-        (*g.prompt, text): (g.prompt, text)
-        for g, text in zip(part.rankings, part.rows["reference"], strict=True)
+    """The bias takes it away, so that demonstrations have mean reward 0. They are the references of the training part."""
+    distinct = {
+        (*ranking.prompt, text): (ranking.prompt, text)
+        for ranking, text in zip(part.rankings, part.rows["reference"], strict=True)
         if text
     }
-    sampled = list(shown.values())[:DEMONSTRATIONS]
-    if not sampled:
+    demonstrations = list(distinct.values())[:DEMONSTRATIONS]
+    if not demonstrations:
         return 0.0
-    texts = frame.responses(tokenizer, [text for _, text in sampled])
-    cases = [(prompt, [ids]) for (prompt, _), ids in zip(sampled, texts, strict=True)]
-    return float(np.mean([values[0] for values in score(model, cases, BUDGET, adapter)]))
+    responses = frame.responses(tokenizer, [text for _, text in demonstrations])
+    cases = [(prompt, [ids]) for (prompt, _), ids in zip(demonstrations, responses, strict=True)]
+    return float(np.mean([values[0] for values in score(model, cases, SCORING_TOKENS, adapter)]))
 
 
 def test(
-    parts: dict[str, Part], scores: dict[str, np.ndarray], bias: float
+    parts: dict[str, Part], scores: dict[str, np.ndarray], bias: float, title: str
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Metrics on held-out prompts (and labelers), beside length and chrF alone; what best-of-n gains; and examples."""
+    """Metrics on held-out prompts (and labelers), beside length and chrF alone; the gain of best-of-n; and examples.
+
+    The progress bar of chrF, which takes longest, has this title.
+    """
     validation = compare(scores["validation"], parts["validation"].ranks())
-    fitted = temperature(validation.difference)
-    found: dict[str, Any] = {
-        name: evaluate(scores[name], part.ranks(), part.lengths(), fitted)
+    fitted_temperature = temperature(validation.difference)
+    evaluation: dict[str, Any] = {
+        name: evaluate(scores[name], part.ranks(), part.lengths(), fitted_temperature)
         for name, part in parts.items()
         if name in scores and name != "validation"
     }
@@ -203,40 +234,40 @@ def test(
     ranks, lengths = part.ranks(), part.lengths()
     # Length alone, in the direction (longer or shorter is better) that is right more often in training.
     longer = accuracy(compare(parts["train"].lengths(), parts["train"].ranks()).difference) >= 0.5
-    found["baselines"] = {
+    evaluation["baselines"] = {
         "length_accuracy": accuracy(compare(lengths if longer else -lengths, ranks).difference),
         "length_prefers": "longer" if longer else "shorter",
     }
-    found["labelers"] = sorted(set(part.rows["labeler"]))[:20]
-    found["best_of_n"] = {}
-    known = np.array([i for i, reference in enumerate(part.rows["reference"]) if reference], int)
-    if not len(known):
-        return found, []
-    rows = part.rows.select(known)
-    chrf = padded([[sentence_chrf(text, row["reference"]) for text in row["responses"]] for row in rows])
-    found["baselines"]["chrf_accuracy"] = accuracy(compare(chrf, ranks[known][:, : chrf.shape[1]]).difference)
-    reward = scores["test"][known][:, : chrf.shape[1]]
-    found["best_of_n"] = _best_of_n(rows, reward, chrf)
-    return found, _examples(rows, reward + bias, chrf)
+    evaluation["labelers"] = sorted(set(part.rows["labeler"]))[:20]
+    evaluation["best_of_n"] = {}
+    with_reference = np.array([i for i, reference in enumerate(part.rows["reference"]) if reference], int)
+    if not len(with_reference):
+        return evaluation, []
+    rows = part.rows.select(with_reference)
+    chrf = padded([[sentence_chrf(text, row["reference"]) for text in row["responses"]] for row in track(rows, title)])
+    ranks, reward = ranks[with_reference][:, : chrf.shape[1]], scores["test"][with_reference][:, : chrf.shape[1]]
+    evaluation["baselines"]["chrf_accuracy"] = accuracy(compare(chrf, ranks).difference)
+    evaluation["best_of_n"] = _best_of_n(rows, reward, chrf)
+    return evaluation, _examples(rows, reward + bias, chrf)
 
 
 def _best_of_n(rows: datasets.Dataset, reward: np.ndarray, chrf: np.ndarray) -> dict[str, Any]:
     """chrF of the response with the highest reward, beside the mean, the best possible, and systems' first choices (`beam1`)."""
-    there = padded([[1] * len(r) for r in rows["responses"]]) > 0
-    best = np.where(there, reward, -np.inf).argmax(1)
-    firsts = [
-        [c for c, systems in zip(values, row or [], strict=False) for s in systems if s.endswith("/beam1")]
+    mask = padded([[1] * len(responses) for responses in rows["responses"]]) > 0
+    best = np.where(mask, reward, -np.inf).argmax(1)
+    first_choices = [
+        [value for value, systems in zip(values, row or [], strict=False) for s in systems if s.endswith("/beam1")]
         for values, row in zip(chrf.tolist(), rows["systems"], strict=True)
     ]
-    found = {
+    measures = {
         "picked_chrf": float(chrf[np.arange(len(chrf)), best].mean()),
-        "mean_chrf": float(((chrf * there).sum(1) / there.sum(1)).mean()),
-        "best_possible_chrf": float(np.where(there, chrf, -1).max(1).mean()),
-        "curve": best_of_n(reward, chrf, there),
+        "mean_chrf": float(((chrf * mask).sum(1) / mask.sum(1)).mean()),
+        "best_possible_chrf": float(np.where(mask, chrf, -1).max(1).mean()),
+        "curve": best_of_n(reward, chrf, mask),
     }
-    if all(firsts):
-        found["first_choice_chrf"] = float(np.mean([np.mean(f) for f in firsts]))
-    return found
+    if all(first_choices):
+        measures["first_choice_chrf"] = float(np.mean([np.mean(values) for values in first_choices]))
+    return measures
 
 
 def _examples(rows: datasets.Dataset, reward: np.ndarray, chrf: np.ndarray) -> list[dict[str, Any]]:

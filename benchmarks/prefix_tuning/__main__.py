@@ -56,48 +56,48 @@ def main() -> None:
     parser.add_argument("--base", type=Path, default=Path("artifacts/base_model"), help="folder of the base model")
     parser.add_argument("--turns", type=int, default=3, help="how often each system is measured")
     parser.add_argument("--same-memory", action="store_true", help="PEFT's processes keep memory as this project's do")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     peers.environment(PEFT)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        size = prepare(given.base, folder)
+        size = prepare(arguments.base, folder)
 
         def measured(what: str) -> dict[str, Any]:
-            return in_a_process(what, given.base, folder, given.same_memory)
+            return in_a_process(what, arguments.base, folder, arguments.same_memory)
 
-        turns = [{what: measured(what) for what in (*TRAINING, *GENERATION)} for _ in range(given.turns)]
+        turns = [{what: measured(what) for what in (*TRAINING, *GENERATION)} for _ in range(arguments.turns)]
         measured("logits"), measured("peft_logits")
         ours, theirs = (load_file(folder / f"{side}_logits.safetensors")["logits"] for side in ("gradus", "peft"))
-    facts = {"threads": THREADS, "torch": torch.__version__, "same_memory": given.same_memory, "prefix_bytes": size}
+    facts = {"threads": THREADS, "torch": torch.__version__, "same_memory": arguments.same_memory, "prefix_bytes": size}
     difference = {"peft_logits": {"largest_difference": float((ours - theirs).abs().max())}}
     print(json.dumps(facts | difference | compared(turns)))
 
 
 def compared(turns: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
     """Speeds and peaks of all systems, and this project's over PEFT's."""
-    found: dict[str, Any] = {}
+    measures: dict[str, Any] = {}
     for what in TRAINING:
         # Batches differ in what padding costs them, and not for all systems alike: the rate is that of all, not of a middle one.
         of_batches = zip(*(turn[what]["seconds"] for turn in turns), strict=True)
         rate = round(EXAMPLES * UPDATES / sum(statistics.median(seconds) for seconds in of_batches), 3)
         peak = max(turn[what]["peak_mb"] for turn in turns)
-        found[what] = {"examples_per_second": rate, "peak_mb": peak, "updates": UPDATES * len(turns)}
+        measures[what] = {"examples_per_second": rate, "peak_mb": peak, "updates": UPDATES * len(turns)}
     for what in GENERATION:
         rate = round(PROMPTS / statistics.median(turn[what]["seconds"] for turn in turns), 4)
-        found[what] = {"outputs_per_second": rate}
+        measures[what] = {"outputs_per_second": rate}
     texts = (turns[0][what]["texts"] for what in GENERATION)
-    found["same_texts"] = sum(ours == theirs for ours, theirs in zip(*texts, strict=True))
-    examples = {what: found[what]["examples_per_second"] for what in TRAINING}
-    outputs = [found[what]["outputs_per_second"] for what in GENERATION]
-    memory = {what: found[what]["peak_mb"] for what in TRAINING}
+    measures["same_texts"] = sum(ours == theirs for ours, theirs in zip(*texts, strict=True))
+    examples = {what: measures[what]["examples_per_second"] for what in TRAINING}
+    outputs = [measures[what]["outputs_per_second"] for what in GENERATION]
+    memory = {what: measures[what]["peak_mb"] for what in TRAINING}
     fastest = max(examples["peft_loop"], examples["peft_trainer"])
-    found["ratio"] = {
+    measures["ratio"] = {
         "train": round(examples["shared"] / fastest, 2),
         "train_unshared": round(examples["unshared"] / fastest, 2),
         "generate": round(outputs[0] / outputs[1], 2),
         "memory": round(memory["shared"] / min(memory["peft_loop"], memory["peft_trainer"]), 2),
     }
-    return found
+    return measures
 
 
 def in_a_process(what: str, base: Path, folder: Path, same_memory: bool) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def in_a_process(what: str, base: Path, folder: Path, same_memory: bool) -> dict
     environment, side = dict(os.environ), "gradus_side"
     if what.startswith("peft_"):
         environment, side, what = peers.environment(PEFT), "peft_side", what.removeprefix("peft_")
-        if not same_memory:  # set for this process by `stages`
+        if not same_memory:  # set by `set_up_process`
             del environment["THP_MEM_ALLOC_ENABLE"]
     command = [sys.executable, "-m", f"benchmarks.prefix_tuning.{side}", what, str(base), str(folder)]
     command += ["same_memory"] * (same_memory and side == "peft_side")
@@ -119,7 +119,7 @@ def in_a_process(what: str, base: Path, folder: Path, same_memory: bool) -> dict
 def prepare(base_folder: Path, folder: Path) -> int:
     """Writes the batches, the prompts, and one prefix in both formats; returns the size of its file."""
     base, tokenizer = load_language_model(base_folder)
-    pairs = list(corpora.read_pairs(corpora.settings({"name": "e2e"}, "the benchmark")))
+    pairs = list(corpora.read_pairs(corpora.corpus_config({"name": "e2e"}, "the benchmark")))
     sources = list(dict.fromkeys(pair.source for pair in pairs if pair.split == "train"))
     chosen = [sources[i] for i in np.random.default_rng(0).permutation(len(sources))]
     targets: dict[str, list[list[int]]] = {}

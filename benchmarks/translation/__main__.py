@@ -79,19 +79,19 @@ def main() -> None:
     parser.add_argument(
         "--profile", action="store_true", help="instead: where this project's time goes, by torch's profiler"
     )
-    given = parser.parse_args()
-    if unknown := set(given.cases) - set(CASES):
+    arguments = parser.parse_args()
+    if unknown := set(arguments.cases) - set(CASES):
         parser.error(f"no case {', '.join(sorted(unknown))}: choose from {', '.join(CASES)}")
     precisions = ["", "_bf16"] if has_bf16("cpu") else [""]
     with tempfile.TemporaryDirectory() as name:
         prepare(folder := Path(name))
-        if given.profile:
-            for case, precision in itertools.product(given.cases, precisions):
+        if arguments.profile:
+            for case, precision in itertools.product(arguments.cases, precisions):
                 print(f"{case}{precision}", flush=True)
                 command = [*side_command(sys.executable, f"gradus{precision}", folder, case), "profile"]
                 subprocess.run(command, env=environment(), check=True)
         else:
-            print(json.dumps(compare(folder, given.cases, given.turns, precisions)))
+            print(json.dumps(compare(folder, arguments.cases, arguments.turns, precisions)))
 
 
 def compare(folder: Path, cases: list[str], turns: int, precisions: list[str]) -> dict[str, Any]:
@@ -101,20 +101,20 @@ def compare(folder: Path, cases: list[str], turns: int, precisions: list[str]) -
         "joeynmt": str(peers.interpreter("joeynmt", LOCK)),
         "marian": sys.executable,
     }
-    found: dict[str, Any] = {"threads": THREADS, "torch": torch.__version__, "turns": turns}
-    found |= {"ratio": {}, "ratio_single": {}}
+    measures: dict[str, Any] = {"threads": THREADS, "torch": torch.__version__, "turns": turns}
+    measures |= {"ratio": {}, "ratio_single": {}}
     for case in cases:
         peer = ["marian"] if case.startswith("transformer") else []
         sides = [side + p for side in ("gradus", *peer) for p in precisions] + ["joeynmt"]
-        found[case] = measure(folder, case, {s: pythons[s.removesuffix("_bf16")] for s in sides}, turns)
-        rate = {side: values["per_second"] for side, values in found[case].items()}
+        measures[case] = measure(folder, case, {s: pythons[s.removesuffix("_bf16")] for s in sides}, turns)
+        rate = {side: values["per_second"] for side, values in measures[case].items()}
         for ratio, allowed in (("ratio", precisions), ("ratio_single", [""])):
             mine = rate["gradus" + allowed[-1]]
-            found[ratio][case] = round(mine / rate["joeynmt"], 2)
+            measures[ratio][case] = round(mine / rate["joeynmt"], 2)
             if peer:
-                found[ratio][f"{case}_marian"] = round(mine / max(rate["marian" + p] for p in allowed), 2)
-        print(f"{case}: {found[case]}", file=sys.stderr, flush=True)
-    return found
+                measures[ratio][f"{case}_marian"] = round(mine / max(rate["marian" + p] for p in allowed), 2)
+        print(f"{case}: {measures[case]}", file=sys.stderr, flush=True)
+    return measures
 
 
 def side_command(python: str, side: str, folder: Path, case: str) -> list[str]:
@@ -160,8 +160,8 @@ def prepare(folder: Path) -> None:
     """The same tokens in the forms that the sides read: text of tokens (`train.source` ..), and their ids (`train/`, `decode.json`)."""
     if not mirror.folder("multi30k"):
         raise InputError(f"benchmarks.translation needs {mirror.VARIABLE}, a data mirror with multi30k/ in it.")
-    settings = corpora.settings({"name": "multi30k", "source": "en", "target": "de"}, "benchmark")
-    pairs = [pair for pair in corpora.read_pairs(settings) if pair.split == "train"]
+    config = corpora.corpus_config({"name": "multi30k", "source": "en", "target": "de"}, "benchmark")
+    pairs = [pair for pair in corpora.read_pairs(config) if pair.split == "train"]
     texts = [[pair.source for pair in pairs], [pair.target for pair in pairs]]
     tokenizer = train_tokenizer([*texts[0], *texts[1]], TokenizerConfig(vocab_size=VOCABULARY))
     source, target = (encode(tokenizer, side) for side in texts)

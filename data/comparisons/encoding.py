@@ -1,14 +1,16 @@
 """Rankings as token ids: what a reward model reads of a comparison collection."""
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import datasets
 import numpy as np
 from tokenizers import Tokenizer
 
+from data.overlong import Overlong
 from data.templates import template_fields
 from data.tokenizer import encode
 
@@ -59,31 +61,67 @@ class EncodedRanking:
         return len(self.prompt) + sum(map(len, self.responses))
 
 
+class EncodedRankings(NamedTuple):
+    """Rankings as token ids, and how many of the collection's rankings are not as they were."""
+
+    rankings: list[EncodedRanking]
+    indices: np.ndarray  # of the rankings' rows
+    without_reference: int  # rankings without the reference that the frame's template asks for; they are left out
+    dropped: int  # rankings that are left out because they are too long
+    truncated: int  # rankings with a response whose end was cut off
+
+
 def encode_rankings(
-    rows: datasets.Dataset, tokenizer: Tokenizer, frame: Frame, weighting: Weighting = "none", max_length: int = 0
-) -> tuple[list[EncodedRanking], np.ndarray]:
-    """The rankings as token ids, and the indices of their rows.
+    rows: datasets.Dataset,
+    tokenizer: Tokenizer,
+    frame: Frame,
+    weighting: Weighting = "none",
+    max_length: int | None = None,
+    overlong: Overlong = "drop",
+) -> EncodedRankings:
+    """The rankings as token ids.
 
-    Left out are rankings with a text (prompt and response) of more than `max_length`, 0 being no limit, and those
-    without the reference that the frame's template asks for.
-
-    `weighting`: all 1; the record's own weight; or such that every labeler's rankings weigh the same together. The mean is 1.
+    Args:
+        weighting: all weights are 1 ("none"), the record's own ("record"), or such that every labeler's rankings weigh the same
+            together ("labeler"). The mean is 1.
+        max_length: tokens of a prompt and one response of it at most; None: no limit.
+        overlong: what happens to rankings with a longer text: "drop", or "truncate", which cuts the end of responses, never of
+            the prompt. A ranking whose prompt leaves no room for a token of a response is dropped.
     """
     needs_reference = "reference" in template_fields(frame.template)
-    kept = np.array([i for i, r in enumerate(rows["reference"]) if r or not needs_reference], np.int64)
-    rows = rows.select(kept)
+    complete = np.array([i for i, reference in enumerate(rows["reference"]) if reference or not needs_reference], int)
+    without_reference = len(rows) - len(complete)
+    rows = rows.select(complete)
     prompts = frame.prompts(tokenizer, [dict(row) for row in rows.select_columns(["prompt", "reference"])])
     sizes = [len(r) for r in rows["responses"]]
-    flat = iter(frame.responses(tokenizer, [text for responses in rows["responses"] for text in responses]))
+    responses = iter(frame.responses(tokenizer, [text for texts in rows["responses"] for text in texts]))
     weights = _weights(rows, weighting)
     encoded = [
-        EncodedRanking(prompt, [next(flat) for _ in range(k)], [r or 0 for r in ranks], weight)
-        for prompt, k, ranks, weight in zip(prompts, sizes, rows["ranks"], weights, strict=True)
+        EncodedRanking(prompt, [next(responses) for _ in range(size)], [rank or 0 for rank in ranks], weight)
+        for prompt, size, ranks, weight in zip(prompts, sizes, rows["ranks"], weights, strict=True)
     ]
-    short = [
-        i for i, r in enumerate(encoded) if not max_length or len(r.prompt) + max(map(len, r.responses)) <= max_length
-    ]
-    return [encoded[i] for i in short], kept[short]
+    shortened = [_within(ranking, max_length, overlong, frame.after) for ranking in encoded]
+    indices = [i for i, ranking in enumerate(shortened) if ranking is not None]
+    return EncodedRankings(
+        [ranking for ranking in shortened if ranking is not None],
+        complete[indices],
+        without_reference,
+        dropped=len(encoded) - len(indices),
+        truncated=sum(shortened[i] is not encoded[i] for i in indices),
+    )
+
+
+def _within(
+    ranking: EncodedRanking, max_length: int | None, overlong: Overlong, after: list[int]
+) -> EncodedRanking | None:
+    """The ranking if it is short enough; else with its responses cut before `after`, or None where it is dropped."""
+    room = (max_length or sys.maxsize) - len(ranking.prompt)
+    if max(map(len, ranking.responses)) <= room:
+        return ranking
+    if overlong == "drop" or room <= len(after):
+        return None
+    cut = room - len(after)
+    return replace(ranking, responses=[r if len(r) <= room else [*r[:cut], *after] for r in ranking.responses])
 
 
 def _weights(rows: datasets.Dataset, weighting: Weighting) -> list[float]:

@@ -1,7 +1,7 @@
 """Corpora of sentence pairs, one file each.
 
-A corpus is a module here with `Config` (a `CorpusConfig`) and `pairs(settings)`, an iterator over `Pair`. Where it
-comes with official splits its pairs name theirs; else `data.splits` places whole documents.
+A corpus is a module here with `Config` (a `CorpusConfig`) and `pairs(config)`, an iterator over `Pair`. Where a
+corpus has official splits, its pairs name theirs; elsewhere `data.splits` divides whole documents.
 """
 
 import importlib
@@ -64,8 +64,8 @@ def names() -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(__path__))
 
 
-def settings(values: Mapping[str, Any], where: str) -> CorpusConfig:
-    """The settings of the corpus that `values["name"]` names. Raises InputError on unknown names and keys."""
+def corpus_config(values: Mapping[str, Any], where: str) -> CorpusConfig:
+    """The config of the corpus that `values["name"]` names. Raises InputError on unknown names and keys."""
     return validated(_module(values.get("name"), where).Config, values, where)
 
 

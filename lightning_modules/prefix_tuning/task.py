@@ -8,9 +8,10 @@ import numpy as np
 
 from core.errors import InputError
 from data.arrow import references_by_source
+from data.overlong import Overlong
 from lightning_modules.language_model.prompts import end_token, prompts
 
-READ_AT_ONCE = 512
+TEXTS_AT_ONCE = 512  # which the tokenizer reads
 
 
 class Input(NamedTuple):
@@ -18,8 +19,16 @@ class Input(NamedTuple):
 
     source: str
     prompt: list[int]
-    targets: list[list[int]]  # those that fit, each with its end token
+    targets: list[list[int]]  # those that fit, each with its end token; or the beginnings of those that do not
     references: list[str]  # all of them
+
+
+class Sample(NamedTuple):
+    """Inputs of a split, and how many pairs of input and reference were too long."""
+
+    inputs: list[Input]
+    dropped: int
+    truncated: int
 
 
 def read_inputs(
@@ -30,18 +39,21 @@ def read_inputs(
     *,
     tokenizer: Any,
     template: str,
-    longest: int,
+    max_length: int,
+    overlong: Overlong = "drop",
     seed: int,
     by: Literal["inputs", "pairs"] = "inputs",
     inputs: int | None = None,
-) -> list[Input]:
-    """A sample of a split, the same for the same seed; a larger one holds the smaller.
+) -> Sample:
+    """A sample of a split, the same for the same seed; a larger sample contains the smaller.
 
     Args:
         rows: a split of the corpus. where: its folder, for messages.
         examples: pairs of input and reference; None: no limit. inputs: how many of these.
         by: "inputs" takes inputs with all their references, "pairs" takes pairs one by one, as the paper's low-data sets (6.3) do.
-        longest: pairs of more tokens are left out, and counted in the log.
+        max_length: tokens of a prompt and a target together at most.
+        overlong: longer pairs are left out ("drop"), or the end of the target is cut off, its end token included ("truncate").
+            A pair whose prompt leaves room for less than two tokens of the target is left out.
 
     Raises:
         InputError: a target is empty, or no pair fits; names the row, or the limit.
@@ -49,48 +61,53 @@ def read_inputs(
     for number, target in enumerate(rows["target"], start=1):
         if not target.strip():
             raise InputError(f"{where}, row {number}: an empty target: there is nothing to learn to write.")
-    known = references_by_source(rows)
-    units = list(known.items()) if by == "inputs" else [(s, [t]) for s, targets in known.items() for t in targets]
+    references = references_by_source(rows)
+    units = list(references.items())
+    if by == "pairs":
+        units = [(source, [target]) for source, targets in references.items() for target in targets]
     order = np.random.default_rng(seed).permutation(len(units))
-    found: dict[str, Input] = {}
-    taken = too_long = 0
-    wanted = len(rows) if examples is None else examples
-    most = len(known) if inputs is None else inputs
-    for start in range(0, len(order), READ_AT_ONCE):
-        if taken >= wanted or len(found) >= most:
+    sample: dict[str, Input] = {}
+    pairs = dropped = truncated = 0
+    max_pairs = len(rows) if examples is None else examples
+    max_inputs = len(references) if inputs is None else inputs
+    for start in range(0, len(order), TEXTS_AT_ONCE):
+        if pairs >= max_pairs or len(sample) >= max_inputs:
             break
-        for source, prompt, targets in _encoded(
-            [units[i] for i in order[start : start + READ_AT_ONCE]], tokenizer, template
-        ):
-            if taken >= wanted or len(found) >= most:
+        chosen = [units[i] for i in order[start : start + TEXTS_AT_ONCE]]
+        for source, prompt, targets in _encoded(chosen, tokenizer, template):
+            if pairs >= max_pairs or len(sample) >= max_inputs:
                 break
-            short = [t for t in targets if len(prompt) + len(t) <= longest]
-            too_long += len(targets) - len(short)
-            if short:
-                kept = found.setdefault(source, Input(source, prompt, [], known[source]))
-                kept.targets.extend(short[: wanted - taken])
-                taken += len(short[: wanted - taken])
-    if not found:
+            room = max_length - len(prompt)
+            readable = [t for t in targets if len(t) <= room or (overlong == "truncate" and room > 1)]
+            dropped += len(targets) - len(readable)
+            taken = readable[: max_pairs - pairs]
+            truncated += sum(len(target) > room for target in taken)
+            pairs += len(taken)
+            if taken:
+                sampled = sample.setdefault(source, Input(source, prompt, [], references[source]))
+                sampled.targets.extend(target[:room] for target in taken)
+    if not sample:
         raise InputError(
-            f"{where}: no pair has at most {longest} tokens. Raise prefix_tuning.max_length in params.yaml, "
+            f"{where}: no pair has at most {max_length} tokens. Raise prefix_tuning.max_length in params.yaml, "
             f"or shorten the template or the prefix."
         )
     print(
-        f"{stage}: {where.name}: {taken} examples of {len(found)} inputs; {too_long} pairs passed over, longer than {longest} tokens",
+        f"{stage}: {where.name}: {pairs} examples of {len(sample)} inputs; "
+        f"pairs longer than {max_length} tokens: {dropped} dropped, {truncated} truncated",
         flush=True,
     )
-    return list(found.values())
+    return Sample(list(sample.values()), dropped, truncated)
 
 
 def _encoded(
     units: list[tuple[str, list[str]]], tokenizer: Any, template: str
 ) -> list[tuple[str, list[int], list[list[int]]]]:
-    """(source, prompt, targets) as token ids; the tokenizer sees a part of the texts at once."""
-    read = prompts(tokenizer, template, [source for source, _ in units])
+    """(source, prompt, targets) as token ids."""
+    encoded_prompts = prompts(tokenizer, template, [source for source, _ in units])
     end = end_token(tokenizer, tokenizer.name_or_path)
     texts = [f" {target}" for _, targets in units for target in targets]
-    targets = iter(tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+    ids = iter(tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"])
     return [
-        (source, prompt, [[*next(targets), end] for _ in own])
-        for (source, own), prompt in zip(units, read, strict=True)
+        (source, prompt, [[*next(ids), end] for _ in targets])
+        for (source, targets), prompt in zip(units, encoded_prompts, strict=True)
     ]

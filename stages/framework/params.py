@@ -16,6 +16,7 @@ from data.comparisons.encoding import FIELDS, Weighting
 from data.comparisons.importing import Source
 from data.corpora import CorpusConfig
 from data.encoding import EncodingConfig
+from data.overlong import Overlong
 from data.templates import checked_template
 from data.tokenizer import TokenizerConfig
 from lightning_modules.decoding.hypotheses import DecodingConfig
@@ -129,7 +130,9 @@ class RewardModelConfig(Config):
     template: str = "{prompt}"
     """What the model reads before the response: `{prompt}`, and `{reference}` if it may see the reference."""
     max_length: int = Field(default=1024, ge=8)
-    """Tokens of prompt and response together. Rankings with a longer text are left out, and counted."""
+    """Tokens of prompt and response together."""
+    overlong: Overlong = "drop"
+    """Rankings with a longer text are dropped (`drop`), or the end of its response is cut off (`truncate`). Both are counted."""
     trainable: Literal["all", "top_layers", "prefix"] = "all"
     """What is trained beside the scalar head: all weights, the top layers, or a prefix."""
     num_top_layers: int = Field(default=2, ge=1)
@@ -264,7 +267,9 @@ class PrefixTuningConfig(Config):
     test_examples: int | None = Field(default=40, ge=1)
     """Inputs to test on, each with all its references. `null`: all."""
     max_length: int = Field(default=64, ge=2)
-    """Tokens of prompt and target together. Longer examples are left out, and counted."""
+    """Tokens of prompt and target together."""
+    overlong: Overlong = "drop"
+    """Longer examples are dropped (`drop`), or the end of the target is cut off (`truncate`). Both are counted."""
     max_new_tokens: int = Field(default=48, ge=1)
     """Tokens of a test output at the most."""
     beam_size: int = Field(default=1, ge=1)
@@ -358,7 +363,7 @@ class Params(Config):
     @field_validator("corpus", mode="before")
     @classmethod
     def _by_name(cls, value: Any) -> Any:
-        return corpora.settings(value if isinstance(value, Mapping) else {}, f"{FILE}: corpus")
+        return corpora.corpus_config(value if isinstance(value, Mapping) else {}, f"{FILE}: corpus")
 
 
 def load_params(path: Path = FILE) -> Params:

@@ -14,7 +14,7 @@ from data.splits import SPLITS, place, write_splits
 
 
 def corpus(**values: object) -> corpora.CorpusConfig:
-    return corpora.settings(values, "params.yaml: corpus")
+    return corpora.corpus_config(values, "params.yaml: corpus")
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_without_a_mirror_and_a_hub_the_error_names_variable_and_remedy(monkeypa
 BROKEN = {
     "not UTF-8": (b"fine\n\xff\xfe\n", r"a\.txt:2: not UTF-8"),
     "empty": (b"", r"the file is empty"),
-    "shorter": (b"one\n", r"a\.txt: ends after 1 lines, but .*b\.txt goes on"),
+    "shorter": (b"one\n", r"a\.txt: ends after 1 lines, but .*b\.txt has more"),
 }
 
 

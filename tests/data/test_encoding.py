@@ -31,7 +31,9 @@ from data.tokenizer import (
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
     write_splits(
-        corpora.settings({"name": "kjv_bbe", "limit": 1500, "prompts": 0.2, "validation": 0.1, "test": 0.1}, "test"),
+        corpora.corpus_config(
+            {"name": "kjv_bbe", "limit": 1500, "prompts": 0.2, "validation": 0.1, "test": 0.1}, "test"
+        ),
         folder,
     )
     return folder
@@ -56,14 +58,15 @@ def test_a_saved_tokenizer_is_the_same(tokenizer: Tokenizer, tmp_path: Path) -> 
         load_tokenizer(tmp_path / "none")
 
 
-def test_encoded_sets_leave_out_and_count_what_is_too_long(corpus: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_pairs_that_are_too_long_are_dropped_and_counted(corpus: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
     summary = write_encoded(corpus, tokenizer, EncodingConfig(max_length=40), tmp_path)
     rows, encoded = read_split(corpus, "train"), read_split(tmp_path, "train")
     both = list(zip(encode(tokenizer, list(rows["source"])), encode(tokenizer, list(rows["target"])), strict=True))
     short = [(s, t) for s, t in both if max(len(s), len(t)) <= 40]
     assert [(r["source"], r["target"]) for r in encoded] == short
     assert summary["train"]["pairs"] == len(short)
-    assert summary["train"]["too_long"] == len(both) - len(short)
+    assert summary["train"]["dropped"] == len(both) - len(short)
+    assert summary["train"]["truncated"] == 0
     assert token_counts(encoded, "target").tolist() == [len(t) for _, t in short]
     # The unigram perplexity, written out.
     counts = Counter(p for _, t in short for p in [*t, END])
@@ -79,6 +82,19 @@ def test_encoded_sets_leave_out_and_count_what_is_too_long(corpus: Path, tokeniz
     assert ((batch["source"] == END).sum(1) == 1).all()
     text = next(iter(causal_loader(encoded, 400)))
     assert ((text == SEPARATOR).sum(1) == 1).all()
+
+
+def test_pairs_that_are_too_long_are_truncated_on_demand_and_counted(
+    corpus: Path, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    summary = write_encoded(corpus, tokenizer, EncodingConfig(max_length=40, overlong="truncate"), tmp_path)
+    rows, encoded = read_split(corpus, "train"), read_split(tmp_path, "train")
+    sides = [encode(tokenizer, list(rows[side])) for side in ("source", "target")]
+    assert list(encoded["source"]) == [tokens[:40] for tokens in sides[0]]
+    assert list(encoded["target"]) == [tokens[:40] for tokens in sides[1]]
+    too_long = sum(max(len(s), len(t)) > 40 for s, t in zip(*sides, strict=True))
+    assert (summary["train"]["dropped"], summary["train"]["truncated"]) == (0, too_long)
+    assert too_long > 0
 
 
 def test_perplexity_of_uniform_counts_is_their_number() -> None:

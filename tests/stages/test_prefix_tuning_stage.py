@@ -11,8 +11,11 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from data.arrow import read_split
 from data.tokenizer import TokenizerConfig, save_tokenizer, train_tokenizer
 from lightning_modules.language_model.config import LanguageModelConfig, build_language_model
+from lightning_modules.prefix_tuning.task import Sample, read_inputs
+from model_io.language_model import load_language_model
 from stages import prefix_tuning
 from stages.framework import layout
 from stages.framework.stage import read_json
@@ -47,7 +50,7 @@ def task(project: Path) -> Path:
         datasets.Dataset.from_dict({"source": sources, "target": targets}).save_to_disk(layout.CORPUS / split)
     save_tokenizer(train_tokenizer(["ab cd so and or"] * 3, TokenizerConfig(vocab_size=300)), layout.BASE_MODEL)
     torch.manual_seed(0)
-    settings = LanguageModelConfig(
+    config = LanguageModelConfig(
         num_hidden_layers=2,
         hidden_size=16,
         intermediate_size=32,
@@ -55,7 +58,7 @@ def task(project: Path) -> Path:
         num_key_value_heads=1,
         max_position_embeddings=96,
     )
-    build_language_model(settings, 300).save_pretrained(layout.BASE_MODEL)
+    build_language_model(config, 300).save_pretrained(layout.BASE_MODEL)
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["prefix_tuning"] = {
         "template": "{source} means", "examples": None, "validation_examples": 6, "test_examples": 4, "max_length": 90,
@@ -68,64 +71,55 @@ def task(project: Path) -> Path:
 def run(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(sys, "argv", ["prefix_tuning", name])
     prefix_tuning.main()
-    found: dict[str, Any] = read_json(layout.PREFIXES / name / layout.SUMMARY)
-    return found
+    summary: dict[str, Any] = read_json(layout.PREFIXES / name / layout.SUMMARY)
+    return summary
 
 
 def test_every_kind_learns_and_keeps_what_it_should(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (layout.BASE_MODEL / "model.safetensors").read_bytes()
     base = load_file(layout.BASE_MODEL / "model.safetensors")
     size = sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(layout.BASE_MODEL).parameters())
-    found = {name: run(name, monkeypatch) for name in VARIANTS if name != "long"}
-    assert {name: f["kept_parameters"] for name, f in found.items()} == {
+    summaries = {name: run(name, monkeypatch) for name in VARIANTS if name != "long"}
+    assert {name: s["kept_parameters"] for name, s in summaries.items()} == {
         "none": 0, "prefix": 4 * 2 * 2 * 8, "flat": 4 * 2 * 2 * 8, "infix": 4 * 2 * 2 * 8, "prompt_tuning": 4 * 16,
-        "top": found["top"]["trained_parameters"], "full": size, "few": size,
+        "top": summaries["top"]["trained_parameters"], "full": size, "few": size,
     }  # fmt: skip
-    for name, summary in found.items():
+    for name, summary in summaries.items():
         assert summary["examples"] == (5 if name == "few" else 90)
         assert summary["test_inputs"] == 4
         assert summary["outputs_cut"] <= 4
         assert summary["share_of_base"] == pytest.approx(summary["kept_parameters"] / size)
         if name not in ("none", "few"):
-            assert summary["test_loss"] < found["none"]["test_loss"], name
+            assert summary["test_loss"] < summaries["none"]["test_loss"], name
             assert summary["examples_per_second"] > 0
-    assert found["none"]["outputs_cut"] == 4  # what has learned nothing does not end
+    assert summaries["none"]["outputs_cut"] == 4  # what has learned nothing does not end
     assert all(len(e["references"]) == 3 for e in read_json(layout.PREFIXES / "none" / layout.EXAMPLES))
     assert (layout.BASE_MODEL / "model.safetensors").read_bytes() == before
-    assert found["prefix"]["file_bytes"] < 2000 < found["full"]["file_bytes"]
+    assert summaries["prefix"]["file_bytes"] < 2000 < summaries["full"]["file_bytes"]
     assert not (layout.PREFIXES / "few" / "model.safetensors").exists()
     top = load_file(layout.PREFIXES / "top" / "model.safetensors")
     changed = {name.split(".")[2] for name, p in top.items() if not torch.equal(p, base[name])}
     assert changed == {"1"}  # the upper of two layers; embeddings and norms are as they were
 
 
+def read(task: Path, examples: int | None = None, max_length: int = 90, **options: Any) -> Sample:
+    """A sample of the training split."""
+    _, tokenizer = load_language_model(layout.BASE_MODEL)
+    rows, options = read_split(layout.CORPUS, "train"), {"seed": 0, "template": "{source}", **options}
+    where = layout.CORPUS / "train"
+    return read_inputs("stage", rows, where, examples, tokenizer=tokenizer, max_length=max_length, **options)
+
+
 def test_a_sample_is_the_same_for_the_same_seed_and_a_larger_one_holds_it(task: Path) -> None:
-    from functools import partial
-
-    from data.arrow import read_split
-    from lightning_modules.prefix_tuning.task import read_inputs
-    from model_io.language_model import load_causal_model
-
-    _, tokenizer = load_causal_model(layout.BASE_MODEL)
-    read = partial(
-        read_inputs,
-        "s",
-        read_split(layout.CORPUS, "train"),
-        layout.CORPUS / "train",
-        tokenizer=tokenizer,
-        template="{source}",
-        longest=90,
-    )
-
     def pairs(**options: Any) -> set[tuple[str, tuple[int, ...]]]:
-        return {(i.source, tuple(t)) for i in read(**options) for t in i.targets}
+        return {(i.source, tuple(t)) for i in read(task, **options).inputs for t in i.targets}
 
     small, large = (pairs(examples=n, seed=1, by="pairs") for n in (10, 40))
     assert (len(small), len(large)) == (10, 40)
     assert small < large
     assert small == pairs(examples=10, seed=1, by="pairs")
     assert small != pairs(examples=10, seed=2, by="pairs")
-    whole = read(examples=10, seed=1)
+    whole = read(task, examples=10, seed=1).inputs
     assert [len(i.targets) for i in whole] == [3, 3, 3, 1]
     assert all(len(i.references) == 3 for i in whole)
 
@@ -135,7 +129,7 @@ def test_a_prefix_that_leaves_no_room_is_refused(
 ) -> None:
     with pytest.raises(SystemExit):
         run("long", monkeypatch)
-    assert "95 trained positions leave no room for text in the base's context of 96" in capsys.readouterr().err
+    assert "95 virtual tokens leave no room for text in the base's context of 96" in capsys.readouterr().err
     assert not (layout.PREFIXES / "long").exists()
 
 
@@ -168,13 +162,42 @@ def test_what_is_too_long_is_counted(
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["prefix_tuning"]["max_length"] = 33
     Path("params.yaml").write_text(yaml.safe_dump(params))
-    found = run("none", monkeypatch)
-    said = capsys.readouterr().out
-    assert "pairs passed over, longer than 33 tokens" in said
-    assert 0 < found["examples"] < 90
-    assert f"train: {found['examples']} examples of" in said
+    summary = run("none", monkeypatch)
+    printed = capsys.readouterr().out
+    dropped = summary["dropped"]["train"]
+    assert f"train: {summary['examples']} examples of" in printed
+    assert f"pairs longer than 33 tokens: {dropped} dropped, 0 truncated" in printed
+    assert summary["examples"] == 90 - dropped > 0 < dropped
+    assert summary["truncated"]["train"] == 0
     params["prefix_tuning"]["max_length"] = 3
     Path("params.yaml").write_text(yaml.safe_dump(params))
     with pytest.raises(SystemExit):
         run("none", monkeypatch)
     assert "no pair has at most 3 tokens" in capsys.readouterr().err
+
+
+def test_a_target_that_is_too_long_is_cut_and_counted(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["prefix_tuning"] |= {"max_length": 33, "overlong": "truncate"}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    summary = run("prompt_tuning", monkeypatch)
+    assert summary["examples"] == 90
+    assert summary["dropped"]["train"] == 0
+    assert 0 < summary["truncated"]["train"] < 90
+    assert summary["test_loss"] > 0
+
+
+def test_a_cut_target_has_the_beginning_of_the_whole_one_and_a_prompt_is_never_cut(task: Path) -> None:
+    whole, cut = (read(task, max_length=length, overlong="truncate") for length in (90, 20))
+    assert (whole.dropped, whole.truncated) == (0, 0)
+    targets = {i.source: (i.prompt, i.targets) for i in whole.inputs}
+    for i in cut.inputs:
+        prompt, full = targets[i.source]
+        assert i.prompt == prompt
+        assert i.targets == [target[: 20 - len(prompt)] for target in full]
+    pairs = [len(p) + len(t) for p, full in targets.values() for t in full]
+    assert cut.truncated == sum(length > 20 for length in pairs) > 0
+    shortest = min(len(prompt) for prompt, _ in targets.values())
+    tight = read(task, max_length=shortest + 2, overlong="truncate")
+    assert len(tight.inputs) < len(whole.inputs)
+    assert tight.dropped + tight.truncated == 90

@@ -18,11 +18,11 @@ TESTED = {
 }  # fmt: skip
 FACTS: dict[str, Any] = {
     "corpus": HOSTILE,
-    "encoded": {"train": {"pairs": 1234, "target_tokens": 5, "too_long": 6}, "unigram_perplexity": 300.0},
+    "encoded": {"train": {"pairs": 1234, "target_tokens": 5, "dropped": 6, "truncated": 0}, "unigram_perplexity": 300.0},
     "translators": {
         "luong": {
             "training": {"parameters": 1000, "seconds": 2.0, "tokens_per_second": 3.0, "validation_perplexity": 4.0},
-            "test": {**SCORES, "copy_of_source": SCORES, "sentences": 7, "too_long": 8, "sentences_per_second": 9.0},
+            "test": {**SCORES, "copy_of_source": SCORES, "sentences": 7, "dropped": 8, "truncated": 0, "sentences_per_second": 9.0},
             "examples": [EXAMPLE],
         }
     },
@@ -33,8 +33,10 @@ FACTS: dict[str, Any] = {
     "language_model": {"parameters": 12, "validation_perplexity": 13.0},
     "reward_models": {
         "paper": {
-            "settings": {"training_share": 0.5, "training": {"num_train_epochs": 2}},
-            "summary": {"trained_parameters": 1234567, "seconds": 2.0, "tokens": 98765},
+            "config": {"training_share": 0.5, "training": {"num_train_epochs": 2}},
+            "summary": {
+                "trained_parameters": 1234567, "seconds": 2.0, "tokens": 98765, "dropped": {"train": 1, "test": 2}, "truncated": {"train": 0},
+            },
             "curve": [{"step": 5, "validation_accuracy": 0.6, "validation_loss": 0.68}],
             "evaluation": {
                 "test": TESTED, "held_out_labelers": {**TESTED, "accuracy": 0.65},
@@ -46,7 +48,10 @@ FACTS: dict[str, Any] = {
     },
     "variants": {
         "none": {
-            "summary": {"kept_parameters": 0, "share_of_base": 0.0, "seconds": 0.0, "test_loss": 2.5, "test_target_tokens": 16, **SCORES},
+            "summary": {
+                "kept_parameters": 0, "share_of_base": 0.0, "seconds": 0.0, "test_loss": 2.5, "test_target_tokens": 16, **SCORES,
+                "dropped": {"train": 0}, "truncated": {"train": 4000, "test": 21},
+            },
             "examples": [EXAMPLE],
         }
     },
@@ -115,8 +120,8 @@ def test_outputs_stand_under_their_own_source() -> None:
 def test_variants_are_averaged_over_seeds_for_each_number_of_examples() -> None:
     def variant(kind: str, examples: int, seed: int, epochs: int, loss: float, rate: float = 0.1) -> dict[str, Any]:
         training = {"num_train_epochs": epochs, "learning_rate": rate}
-        settings = {"kind": kind, "examples": examples, "seed": seed, "training": training}
-        return {"settings": settings, "summary": {"examples": examples, "test_loss": loss, "bleu": 10 * loss}}
+        config = {"kind": kind, "examples": examples, "seed": seed, "training": training}
+        return {"config": config, "summary": {"examples": examples, "test_loss": loss, "bleu": 10 * loss}}
 
     found = few_examples(
         {

@@ -53,10 +53,10 @@ def ranked(project: Path) -> Path:
     write_collection(rankings, layout.COMPARISONS / "rankings")
     save_tokenizer(train_tokenizer(["prompt ab cd"], TokenizerConfig(vocab_size=300)), layout.LANGUAGE_MODEL)
     torch.manual_seed(0)
-    settings = LanguageModelConfig(
+    config = LanguageModelConfig(
         num_hidden_layers=2, hidden_size=16, intermediate_size=32, num_attention_heads=2, num_key_value_heads=1
     )
-    build_language_model(settings, 300).save_pretrained(layout.LANGUAGE_MODEL)
+    build_language_model(config, 300).save_pretrained(layout.LANGUAGE_MODEL)
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["comparisons"] |= {"validation": 0.2, "test": 0.3}
     common = params["reward_models"]["common"]
@@ -98,6 +98,24 @@ def test_a_variant_learns_and_is_evaluated(ranked: Path, variant: str, monkeypat
             assert same == set()
 
 
+def test_rankings_that_are_too_long_are_dropped_or_cut_and_counted(
+    ranked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["stages.reward_model", "paper"])
+    summaries = {}
+    for overlong in ("drop", "truncate"):
+        params = yaml.safe_load(Path("params.yaml").read_text())
+        params["reward_models"]["variants"]["paper"] = {"max_length": 24, "overlong": overlong}
+        Path("params.yaml").write_text(yaml.safe_dump(params))
+        reward_model.main()
+        summaries[overlong] = read_json(layout.REWARD_MODELS / "paper" / layout.SUMMARY)
+    dropped, cut = summaries["drop"], summaries["truncate"]
+    for part, rankings in cut["rankings"].items():
+        assert cut["truncated"][part] == dropped["dropped"][part] == rankings - dropped["rankings"][part] > 0
+        assert cut["dropped"][part] == dropped["truncated"][part] == 0
+    assert cut["without_reference"] == {"train": 0, "validation": 0, "test": 0}
+
+
 def test_demonstrations_have_mean_reward_zero(ranked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["stages.reward_model", "paper"])
     reward_model.main()
@@ -116,7 +134,7 @@ def test_a_prefix_that_leaves_no_room_is_an_error(
     monkeypatch.setattr(sys, "argv", ["stages.reward_model", "prefix"])
     with pytest.raises(SystemExit):
         reward_model.main()
-    assert "2048 trained positions leave no room" in capsys.readouterr().err
+    assert "2048 virtual tokens leave no room" in capsys.readouterr().err
 
 
 def test_too_few_labelers_for_the_folds_is_an_error(
