@@ -39,8 +39,8 @@ def padded(rows: Sequence[Sequence[float]], fill: float = 0) -> np.ndarray:
 
 def compare(scores: np.ndarray, ranks: np.ndarray) -> Comparisons:
     """The strict comparisons of rankings (G, K) with the scores' differences; ties and what is not ranked have none."""
-    there = ranks > 0
-    strict = (ranks[:, :, None] < ranks[:, None, :]) & there[:, :, None] & there[:, None, :]
+    mask = ranks > 0
+    strict = (ranks[:, :, None] < ranks[:, None, :]) & mask[:, :, None] & mask[:, None, :]
     ranking, better, worse = np.nonzero(strict)
     return Comparisons(
         difference=scores[ranking, better] - scores[ranking, worse],
@@ -74,8 +74,8 @@ def temperature(difference: np.ndarray) -> float | None:
         middle = math.sqrt(low * high)
         slope = -(difference / (1 + np.exp(np.clip(difference * middle, -700, 700)))).mean()
         low, high = (middle, high) if slope < 0 else (low, middle)
-    found = 1 / math.sqrt(low * high)
-    return found if 2 * LEAST < found < 0.5 / LEAST else None
+    value = 1 / math.sqrt(low * high)
+    return value if 2 * LEAST < value < 0.5 / LEAST else None
 
 
 def calibration(difference: np.ndarray, temperature: float = 1.0) -> tuple[float, list[dict[str, float]]]:
@@ -101,8 +101,8 @@ def calibration(difference: np.ndarray, temperature: float = 1.0) -> tuple[float
 
 def kendall_tau(scores: np.ndarray, ranks: np.ndarray) -> float:
     """Mean over rankings of Kendall's tau-b between scores and ranks; rankings where either has no order are left out, 0 if all are."""
-    there = ranks > 0
-    both = (there[:, :, None] & there[:, None, :]) & np.triu(np.ones(ranks.shape[1:] * 2, bool), 1)
+    mask = ranks > 0
+    both = (mask[:, :, None] & mask[:, None, :]) & np.triu(np.ones(ranks.shape[1:] * 2, bool), 1)
     by_score = np.sign(scores[:, :, None] - scores[:, None, :]) * both
     by_rank = np.sign(ranks[:, None, :] - ranks[:, :, None]) * both
     norm = np.sqrt((by_score != 0).sum((1, 2)) * (by_rank != 0).sum((1, 2)))
@@ -112,9 +112,9 @@ def kendall_tau(scores: np.ndarray, ranks: np.ndarray) -> float:
 
 def length_slope(scores: np.ndarray, lengths: np.ndarray, ranks: np.ndarray) -> dict[str, float]:
     """Least-squares slope of score on length among the responses to one prompt, for 100 characters, and the correlation."""
-    there = ranks > 0
-    count = np.maximum(there.sum(1, keepdims=True), 1)
-    centred = [np.where(there, x - (x * there).sum(1, keepdims=True) / count, 0) for x in (scores, lengths)]
+    mask = ranks > 0
+    count = np.maximum(mask.sum(1, keepdims=True), 1)
+    centred = [np.where(mask, x - (x * mask).sum(1, keepdims=True) / count, 0) for x in (scores, lengths)]
     covariance, spread = (centred[0] * centred[1]).sum(), (centred[1] ** 2).sum()
     norm = math.sqrt(spread * (centred[0] ** 2).sum())
     return {
@@ -123,34 +123,34 @@ def length_slope(scores: np.ndarray, lengths: np.ndarray, ranks: np.ndarray) -> 
     }
 
 
-def best_of_n(scores: np.ndarray, quality: np.ndarray, there: np.ndarray) -> list[float]:
+def best_of_n(scores: np.ndarray, quality: np.ndarray, mask: np.ndarray) -> list[float]:
     """Mean quality of the response with the highest score among n, for n = 1, 2, ... up to the smallest K.
 
     Exact over all ways to choose n of a prompt's K responses: the one in place i by score (from 0) is the best of
     C(K - 1 - i, n - 1) of the C(K, n) choices.
     """
-    order = np.argsort(np.where(there, -scores, np.inf), 1, kind="stable")
+    order = np.argsort(np.where(mask, -scores, np.inf), 1, kind="stable")
     ranked = np.take_along_axis(quality, order, 1)
-    counts = there.sum(1)
+    counts = mask.sum(1)
     curve = []
     for n in range(1, int(counts.min(initial=quality.shape[1])) + 1):
-        share = np.array(
+        chance = np.array(
             [
                 [math.comb(k - 1 - i, n - 1) / math.comb(k, n) if i < k >= n else 0.0 for i in range(quality.shape[1])]
                 for k in range(quality.shape[1] + 1)
             ]
         )
-        curve.append(float((share[counts] * ranked).sum(1).mean()))
+        curve.append(float((chance[counts] * ranked).sum(1).mean()))
     return curve
 
 
 def won_share(ranks: np.ndarray) -> np.ndarray:
     """(G, K) share of the other ranked responses that a response is ranked above, ties counting half: its quality as ranked."""
-    there = ranks > 0
-    both = there[:, :, None] & there[:, None, :]
+    mask = ranks > 0
+    both = mask[:, :, None] & mask[:, None, :]
     won = ((ranks[:, :, None] < ranks[:, None, :]) & both).sum(2)
-    tied = ((ranks[:, :, None] == ranks[:, None, :]) & both).sum(2) - there
-    return np.where(there, (won + 0.5 * tied) / np.maximum(there.sum(1, keepdims=True) - 1, 1), 0)
+    tied = ((ranks[:, :, None] == ranks[:, None, :]) & both).sum(2) - mask
+    return np.where(mask, (won + 0.5 * tied) / np.maximum(mask.sum(1, keepdims=True) - 1, 1), 0)
 
 
 def evaluate(
@@ -160,29 +160,29 @@ def evaluate(
 
     `fitted_temperature` comes from other rankings than these (the validation part); without one, what depends on it is left out.
     """
-    found = compare(scores, ranks)
+    comparisons = compare(scores, ranks)
     sizes = (ranks > 0).sum(1)
-    error, curve = calibration(found.difference)
+    error, curve = calibration(comparisons.difference)
     result: dict[str, Any] = {
         "rankings": len(ranks),
-        "comparisons": len(found),
-        "accuracy": accuracy(found.difference),
-        "log_loss": log_loss(found.difference),
+        "comparisons": len(comparisons),
+        "accuracy": accuracy(comparisons.difference),
+        "log_loss": log_loss(comparisons.difference),
         "chance_accuracy": 0.5,
         "chance_log_loss": math.log(2),
         "kendall_tau": kendall_tau(scores, ranks),
         "temperature": fitted_temperature,
         "calibration_error": error,
         "calibration_curve": curve,
-        "accuracy_by_responses": _accuracy_by(found.difference, sizes[found.ranking]),
-        "accuracy_by_rank_distance": _accuracy_by(found.difference, found.distance),
+        "accuracy_by_responses": _accuracy_by(comparisons.difference, sizes[comparisons.ranking]),
+        "accuracy_by_rank_distance": _accuracy_by(comparisons.difference, comparisons.distance),
         "longer_is_better": accuracy(compare(lengths, ranks).difference),
         "length": length_slope(scores, lengths, ranks),
         "best_of_n_won_share": best_of_n(scores, won_share(ranks), ranks > 0),
     }
     if fitted_temperature is not None:
-        result["log_loss_at_temperature"] = log_loss(found.difference, fitted_temperature)
-        result["calibration_error_at_temperature"] = calibration(found.difference, fitted_temperature)[0]
+        result["log_loss_at_temperature"] = log_loss(comparisons.difference, fitted_temperature)
+        result["calibration_error_at_temperature"] = calibration(comparisons.difference, fitted_temperature)[0]
     return result
 
 

@@ -13,8 +13,8 @@ from data.comparisons.collection import read_collection
 from data.comparisons.importing import Source, import_rankings
 from data.comparisons.ranking import Ranking
 from data.comparisons.report import ImportReport
-from metrics.collections.reference_labeler import rank_by_reference
-from metrics.collections.statistics import statistics
+from metrics.collection_statistics import statistics
+from metrics.reference_labeler import rank_by_reference
 from stages.framework import layout
 from stages.framework.params import ComparisonsConfig
 from stages.framework.stage import Stage, stage
@@ -42,12 +42,12 @@ def main() -> None:
         this.summarise({**counts, "import": report.counts(), "prompts_with_too_few_responses": too_few["prompts"]})
 
 
-def _import(settings: ComparisonsConfig, rows: Path) -> ImportReport:
+def _import(config: ComparisonsConfig, rows: Path) -> ImportReport:
     """The rankings of labeled/ and of the settings' imports; an empty report when there are none."""
-    sources = [*(Source(source=str(path)) for path in sorted(layout.LABELED.glob("*.jsonl"))), *settings.imports]
+    sources = [*(Source(source=str(path)) for path in sorted(layout.LABELED.glob("*.jsonl"))), *config.imports]
     if not sources:
         return ImportReport()
-    report = import_rankings(sources, rows, settings.strict, lambda total: Progress("comparisons", total))
+    report = import_rankings(sources, rows, config.strict, lambda total: Progress("comparisons", total))
     for problem in report.problems():
         print(f"comparisons: {problem}", flush=True)
     return report
@@ -55,15 +55,15 @@ def _import(settings: ComparisonsConfig, rows: Path) -> ImportReport:
 
 def _ranked_responses(this: Stage, alone: bool, too_few: Counter[str]) -> Iterator[Ranking]:
     """The pipeline's own responses, ranked by the reference labeler; `alone` where there are no other rankings."""
-    settings = this.params.comparisons
-    if settings.reference_labeler:
+    config = this.params.comparisons
+    if config.reference_labeler:
         systems = [
             datasets.load_from_disk(str(layout.RESPONSES / name)) for name in this.params.pretraining.architectures
         ]
-        yield from rank_responses(systems, settings, too_few)
+        yield from rank_responses(systems, config, too_few)
         if alone and too_few["prompts"] == len(systems[0]):
             raise InputError(
-                f"none of the {len(systems[0])} prompts has {settings.min_responses} distinct responses. In params.yaml raise "
+                f"none of the {len(systems[0])} prompts has {config.min_responses} distinct responses. In params.yaml raise "
                 "responses.beam_responses or responses.samples, add an architecture, or lower comparisons.min_responses."
             )
     elif alone:
@@ -74,7 +74,7 @@ def _ranked_responses(this: Stage, alone: bool, too_few: Counter[str]) -> Iterat
 
 
 def rank_responses(
-    systems: list[datasets.Dataset], settings: ComparisonsConfig, too_few: Counter[str]
+    systems: list[datasets.Dataset], config: ComparisonsConfig, too_few: Counter[str]
 ) -> Iterator[Ranking]:
     """Joins the systems' responses to each prompt, equal ones once, and ranks them by the reference labeler.
 
@@ -83,18 +83,20 @@ def rank_responses(
     """
     for rows in zip(*systems, strict=True):
         prompt, reference = rows[0]["prompt"], rows[0]["reference"]
-        given: dict[str, list[str]] = {}
+        systems_of: dict[str, list[str]] = {}
         longest = max(len(row["responses"]) for row in rows)
-        for place in range(longest):
+        for position in range(longest):
             for row in rows:
-                if place < len(row["responses"]) and row["responses"][place]["text"]:
-                    given.setdefault(row["responses"][place]["text"], []).append(row["responses"][place]["system"])
-        texts = list(given)[: settings.max_responses]
-        if len(texts) < settings.min_responses:
+                if position < len(row["responses"]) and row["responses"][position]["text"]:
+                    systems_of.setdefault(row["responses"][position]["text"], []).append(
+                        row["responses"][position]["system"]
+                    )
+        texts = list(systems_of)[: config.max_responses]
+        if len(texts) < config.min_responses:
             too_few["prompts"] += 1
             continue
         yield rank_by_reference(
-            prompt, texts, reference, "pipeline responses", [given[t] for t in texts], settings.tie_margin
+            prompt, texts, reference, "pipeline responses", [systems_of[t] for t in texts], config.tie_margin
         )
 
 

@@ -7,15 +7,15 @@ with wrong values apart, as Dušek, Howcroft and Rieser (2019, "Semantic Noise M
 - *wrong* when the text says another value of it, but not its own,
 - *added* when it is not in the meaning representation and the text says a value of it.
 
-What says a value is found by patterns (below), names by themselves. Said twice is not counted. It is a second view, not a judge: patterns
-miss unusual words, so compare systems with each other and with the references' own rate (`references` of `metrics.bleu_chrf`).
+Patterns (below) tell which values a text says; names are searched for word for word. A value that is said twice counts once. Patterns miss
+unusual words: compare systems with each other and with the rate of the references (`references_slot_error_rate`).
 """
 
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-VERBATIM = ("name", "near")  # their values stand in the text as they are
+VERBATIM = ("name", "near")  # their values are in the text word for word
 
 _PRICES = r"(?:prices?|priced|pricing|costs?)"
 _RATED = r"(?:rat(?:ed|es?|ings?)|reviews?|reviewed|scores?|quality|service)"
@@ -86,13 +86,13 @@ _SLOT = re.compile(r"\s*([^,\[\]][^\[\]]*)\[([^\[\]]*)\]\s*(?:,|$)")
 
 
 def slots(meaning: str) -> dict[str, str] | None:
-    """Slots and values of a meaning representation such as "name[The Mill], food[French]"; None where the text is no such thing."""
-    found, end = {}, 0
+    """Slots and values of a meaning representation such as "name[The Mill], food[French]"; None where the text is none."""
+    values, end = {}, 0
     for match in _SLOT.finditer(meaning):
         if match.start() != end:
             return None
-        found[match[1].strip()], end = match[2].strip(), match.end()
-    return found if found and end == len(meaning) else None
+        values[match[1].strip()], end = match[2].strip(), match.end()
+    return values if values and end == len(meaning) else None
 
 
 def slot_errors(meanings: Sequence[Mapping[str, str]], texts: Sequence[str]) -> dict[str, float]:
@@ -118,12 +118,12 @@ def slot_errors(meanings: Sequence[Mapping[str, str]], texts: Sequence[str]) -> 
                 said.discard(
                     meaning.get("name" if slot == "near" else "near", "")
                 )  # a venue is both somebody's name and a neighbour
-            wanted = meaning.get(slot)
-            if wanted is None:
+            expected = meaning.get(slot)
+            if expected is None:
                 counts["added"] += bool(said)
                 continue
             counts["slots"] += 1
-            if wanted not in said:
+            if expected not in said:
                 counts["wrong" if said else "missing"] += 1
     errors = counts["missing"] + counts["wrong"] + counts["added"]
     return {

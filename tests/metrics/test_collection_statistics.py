@@ -5,7 +5,7 @@ from pathlib import Path
 
 from data.comparisons.collection import read_collection, write_collection
 from data.comparisons.ranking import Ranking
-from metrics.collections.statistics import statistics
+from metrics.collection_statistics import statistics
 
 
 def test_counts(tmp_path: Path, make: Callable[..., Ranking]) -> None:

@@ -95,9 +95,9 @@ def _prompts_of_several(rows: datasets.Dataset) -> Iterator[list[Judged]]:
 
 def _codes(rows: datasets.Dataset, column: str) -> np.ndarray:
     """(rows,) numbers from 0 that are equal where the texts are; -1 for the labeler `reference`."""
-    known = {REFERENCE_LABELER: -1} if column == "labeler" else {}
+    codes = {REFERENCE_LABELER: -1} if column == "labeler" else {}
     texts = (text for chunk in chunks(rows, column) for text in chunk.to_pylist())
-    return np.fromiter((known.setdefault(text, len(known)) for text in texts), np.int64, len(rows))
+    return np.fromiter((codes.setdefault(text, len(codes)) for text in texts), np.int64, len(rows))
 
 
 def _units(judged: Iterable[Judged]) -> dict[tuple[str, str], list[int]]:

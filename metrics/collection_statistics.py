@@ -7,7 +7,7 @@ import datasets
 
 from data.arrow import chunks
 from data.comparisons.ranking import REFERENCE_LABELER
-from metrics.collections.agreement import agreement
+from metrics.labeler_agreement import agreement
 
 
 def statistics(rows: datasets.Dataset) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 
 from data.comparisons.collection import read_collection, write_collection
 from data.comparisons.ranking import Ranking
-from metrics.collections.agreement import BETTER, TIE, WORSE, agreement, krippendorff_alpha
+from metrics.labeler_agreement import BETTER, TIE, WORSE, agreement, krippendorff_alpha
 
 Collect = Callable[..., datasets.Dataset]
 

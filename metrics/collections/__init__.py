@@ -1,1 +1,0 @@
-"""Comparison collections in numbers, agreement between labelers, and the labeler `reference`."""
