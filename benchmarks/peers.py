@@ -41,5 +41,5 @@ def interpreter(name: str, requirements: Path) -> Path:
         venv.create(partial, clear=True, with_pip=True)
         pip = [str(partial / "bin/python"), "-m", "pip", "install", "--quiet", "--requirement", str(requirements)]
         subprocess.run(pip, check=True)
-        partial.rename(target)  # started as bin/python, it finds its packages beside it wherever it stands
+        partial.rename(target)  # started as bin/python, it finds its packages beside it in any folder
     return target / "bin/python"

@@ -3,7 +3,7 @@
 The file has K = 4 responses of a sentence each, with ties, gaps and 1,000 labelers. The function behind `gradus comparisons import` reads
 it in a process of its own, on one core. A second import is killed (SIGKILL) when half of its shards are finished, and started again.
 Memory is the process' peak of anonymous pages: mapped files, which the system can drop at any time, are not in it; the whole resident peak
-stands beside it.
+is reported beside it.
 """
 
 import json
@@ -77,9 +77,9 @@ def imported(file: Path, folder: Path) -> dict[str, float]:
     process = context.Process(target=_import, args=(file, folder, theirs))
     process.start()
     theirs.close()
-    found: dict[str, float] = ours.recv()
+    measures: dict[str, float] = ours.recv()
     process.join()
-    return found
+    return measures
 
 
 def kill_half_way(file: Path, folder: Path, count: int) -> None:

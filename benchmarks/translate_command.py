@@ -43,18 +43,18 @@ def main() -> None:
         "--corpus", type=Path, default=Path("artifacts/corpus"), help="its test sentences are translated"
     )
     parser.add_argument("--turns", type=int, default=3, help="how often each side is measured")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
-    sentences = [" ".join(text.split()) for text in read_split(given.corpus, "test")["source"]]
-    model, tokenizer, _ = load_translator(given.model)
-    settings = DecodingConfig(method="beam", beam_size=BEAM)
+    sentences = [" ".join(text.split()) for text in read_split(arguments.corpus, "test")["source"]]
+    model, tokenizer, _ = load_translator(arguments.model)
+    config = DecodingConfig(method="beam", beam_size=BEAM)
     tokens = sorted(encode(tokenizer, sentences), key=len)
-    command = Command(given.model, sentences)
+    command = Command(arguments.model, sentences)
 
     def search(batch: int) -> float:
         started = time.perf_counter()
-        found = [h for i in range(0, len(tokens), batch) for h in translate(model, tokens[i : i + batch], settings)]
-        assert len(found) == len(sentences)
+        outputs = [h for i in range(0, len(tokens), batch) for h in translate(model, tokens[i : i + batch], config)]
+        assert len(outputs) == len(sentences)
         return time.perf_counter() - started
 
     sides: dict[str, Callable[[], float]] = {
@@ -62,17 +62,17 @@ def main() -> None:
         "search": partial(search, len(tokens)),
         "search_64": partial(search, BATCH),
     }
-    list(translate(model, tokens[:BATCH], settings))  # libraries warm up
+    list(translate(model, tokens[:BATCH], config))  # libraries warm up
     turns: list[dict[str, float]] = []
-    for _ in range(given.turns):
+    for _ in range(arguments.turns):
         turns.append({side: len(sentences) / measured() for side, measured in sides.items()})
         print({side: round(rate, 1) for side, rate in turns[-1].items()}, file=sys.stderr, flush=True)
     command.end()
     medians = {side: statistics.median(turn[side] for turn in turns) for side in sides}
-    found: dict[str, Any] = {"sentences": len(sentences), "threads": THREADS}
-    found |= {f"{side}_per_second": round(rate, 1) for side, rate in medians.items()}
+    measures: dict[str, Any] = {"sentences": len(sentences), "threads": THREADS}
+    measures |= {f"{side}_per_second": round(rate, 1) for side, rate in medians.items()}
     ratio = {side: round(medians["command"] / medians[side], 3) for side in sides if side != "command"}
-    print(json.dumps({**found, "ratio": ratio}))
+    print(json.dumps({**measures, "ratio": ratio}))
 
 
 class Command:

@@ -58,7 +58,7 @@ def chunks(rows: datasets.Dataset, column: str) -> Iterator[Any]:
 
 def references_by_source(rows: datasets.Dataset) -> dict[str, list[str]]:
     """Targets of each distinct source, in the order of first appearance: several references where a corpus gives them."""
-    found: dict[str, list[str]] = collections.defaultdict(list)
+    references: dict[str, list[str]] = collections.defaultdict(list)
     for source, target in zip(rows["source"], rows["target"], strict=True):
-        found[source].append(target)
-    return dict(found)
+        references[source].append(target)
+    return dict(references)

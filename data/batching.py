@@ -58,7 +58,7 @@ class ResumableLoader(ABC):
 class TokenBudgetLoader(ResumableLoader):
     """Batches whose padded size stays within a budget.
 
-    Items are sorted by length, so a batch holds hardly any padding; equal lengths are shuffled anew each epoch, and so is
+    Items are sorted by length, so a batch holds hardly any padding; each epoch shuffles equal lengths among themselves, and
     the order of batches. Batch boundaries depend on lengths alone: every epoch has the same number of batches.
     """
 

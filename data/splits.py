@@ -20,8 +20,8 @@ def write_splits(corpus: CorpusConfig, folder: Path) -> dict[str, Any]:
     """Writes the corpus' pairs as one Arrow folder per split (columns document, source, target); returns counts.
 
     Pairs stream to disk, so memory stays flat as a corpus grows (9 bytes a pair are kept). A document lies in one split.
-    Training pairs whose source also stands in a held-out split are left out, except where official splits overlap: these
-    stay as published, and the overlap is counted.
+    Training pairs whose source is also in a held-out split are left out. Official splits stay as published: where they
+    overlap, the overlap is counted.
 
     Raises:
         InputError: the corpus cannot be read or leaves a split empty.
@@ -91,11 +91,11 @@ def place(pair: Pair, corpus: CorpusConfig) -> str:
     """
     if pair.split in corpus.official:
         return str(pair.split)
-    share = (_hash(pair.document) % 10_000) / 10_000
+    position = (_hash(pair.document) % 10_000) / 10_000
     for name in SPLITS[1:]:
         if name not in corpus.official:
-            share -= getattr(corpus, name)
-            if share < 0:
+            position -= getattr(corpus, name)
+            if position < 0:
                 return name
     return "train"
 

@@ -34,16 +34,16 @@ class TokenizerConfig(Config):
         return self
 
 
-def train_tokenizer(texts: Iterable[str], settings: TokenizerConfig) -> Tokenizer:
+def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
     """BPE (Sennrich et al. 2016) over bytes, with no unknown words, where decoding restores the text; or a vocabulary of words."""
-    if settings.kind == "words":
-        return _train_words(texts, settings)
+    if config.kind == "words":
+        return _train_words(texts, config)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=settings.vocab_size,
-        min_frequency=settings.min_frequency,
+        vocab_size=config.vocab_size,
+        min_frequency=config.min_frequency,
         special_tokens=list(SPECIAL),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -52,7 +52,7 @@ def train_tokenizer(texts: Iterable[str], settings: TokenizerConfig) -> Tokenize
     return tokenizer
 
 
-def _train_words(texts: Iterable[str], settings: TokenizerConfig) -> Tokenizer:
+def _train_words(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
     """Words and punctuation marks, with the space before them (▁) as part of them, so decoding sets spaces right."""
 
     def words(model: models.WordLevel) -> Tokenizer:
@@ -63,16 +63,16 @@ def _train_words(texts: Iterable[str], settings: TokenizerConfig) -> Tokenizer:
         tokenizer.decoder = decoders.Metaspace()
         return tokenizer
 
-    counted = words(models.WordLevel())
+    counting = words(models.WordLevel())
     trainer = trainers.WordLevelTrainer(
-        vocab_size=settings.vocab_size,
-        min_frequency=settings.min_frequency,
+        vocab_size=config.vocab_size,
+        min_frequency=config.min_frequency,
         special_tokens=[*SPECIAL, UNKNOWN],
         show_progress=False,
     )
-    counted.train_from_iterator(texts, trainer)
-    # Anew, because the unknown word is none of the special tokens, which decoding leaves out: a reader sees it.
-    tokenizer = words(models.WordLevel(counted.get_vocab(), unk_token=UNKNOWN))
+    counting.train_from_iterator(texts, trainer)
+    # A second tokenizer, in which the unknown word is no special token: decoding leaves special tokens out, and a reader must see it.
+    tokenizer = words(models.WordLevel(counting.get_vocab(), unk_token=UNKNOWN))
     tokenizer.add_special_tokens(list(SPECIAL))
     return tokenizer
 

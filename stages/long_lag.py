@@ -23,32 +23,33 @@ POINTS = 100  # of the learning curve, in all the sequences that a trial may see
 
 def main() -> None:
     with stage("long_lag", layout.LONG_LAG, items="long_lag.tasks") as this:
-        settings = this.params.long_lag.tasks[this.item]
-        seed = this.params.seed if settings.seed is None else settings.seed
-        task = task_of(settings.task, settings.settings, f"long_lag.tasks.{this.item}")
-        trials = Trials(task, settings.trials, seed, settings.variant)
+        config = this.params.long_lag.tasks[this.item]
+        seed = this.params.seed if config.seed is None else config.seed
+        task = task_of(config.task, config.settings, f"long_lag.tasks.{this.item}")
+        trials = Trials(task, config.trials, seed, config.variant)
         checkpoint = layout.WORK / "checkpoints" / f"{this.name.replace('@', '-')}-{this.key}" / "trials.safetensors"
         this.when_done.append(lambda: shutil.rmtree(checkpoint.parent, ignore_errors=True))
-        curve, seconds = run(trials, settings.sequences, checkpoint, this)
+        curve, seconds = run(trials, config.sequences, checkpoint, this)
         this.write_json(layout.CURVE, curve)
-        found = trials.results()
-        this.write_json(layout.TRIALS, found)
+        results = trials.results()
+        this.write_json(layout.TRIALS, results)
         # What the paper tells of its own net says nothing of another.
-        is_paper = settings.variant == "paper"
+        is_paper = config.variant == "paper"
         criteria = {
-            c.name: _of_criterion([t[c.name] for t in found], c.published if is_paper else None) for c in task.criteria
+            c.name: _of_criterion([t[c.name] for t in results], c.published if is_paper else None)
+            for c in task.criteria
         }
         this.summarise(
             {
-                "task": settings.task,
-                "settings": settings.settings,
-                "variant": settings.variant,
+                "task": config.task,
+                "settings": config.settings,
+                "variant": config.variant,
                 "weights": trials.nets.weights,
-                "trials": settings.trials,
-                "most_sequences": settings.sequences,
+                "trials": config.trials,
+                "most_sequences": config.sequences,
                 "criteria": criteria,
                 "solved_share": criteria[task.criteria[-1].name]["solved_share"],
-                **_additional(found, task.criteria[-1].name),
+                **_additional(results, task.criteria[-1].name),
                 "sequences_per_second": trials.trained_on / max(seconds, 1e-9),
                 "seconds": seconds,
             }
@@ -103,9 +104,9 @@ def _of_criterion(sequences: list[int | None], published: int | None) -> dict[st
     }
 
 
-def _additional(found: list[dict[str, Any]], last: str) -> dict[str, Any]:
+def _additional(results: list[dict[str, Any]], last: str) -> dict[str, Any]:
     """Trials that have succeeded, on more test sequences: wrong ones on average, and their mean error."""
-    solved = [t for t in found if t[last] is not None]
+    solved = [t for t in results if t[last] is not None]
     return {
         "tested": ADDITIONAL,
         "wrong": statistics.mean(t["wrong"] for t in solved) if solved else None,

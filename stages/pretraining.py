@@ -19,21 +19,21 @@ from stages.training.fit import fit
 def main() -> None:
     with stage("pretraining", layout.TRANSLATORS, "pretraining.architectures", in_processes=True) as this:
         name = this.item
-        settings, seed = this.params.pretraining.architectures[name], this.params.seed
+        config, seed = this.params.pretraining.architectures[name], this.params.seed
         pl.seed_everything(seed, verbose=False)
-        model = architecture(name)(settings, load_tokenizer(layout.TOKENIZER).get_vocab_size())
-        longest, limit = this.params.encoding.max_length, model.longest_source
-        if limit is not None and limit < longest:
+        model = architecture(name)(config, load_tokenizer(layout.TOKENIZER).get_vocab_size())
+        max_length, max_source_length = this.params.encoding.max_length, model.longest_source
+        if max_source_length is not None and max_source_length < max_length:
             raise InputError(
-                f"pretraining.architectures.{name} reads at most {limit} tokens, encoding.max_length lets {longest} through."
+                f"pretraining.architectures.{name} reads at most {max_source_length} tokens, encoding.max_length lets {max_length} through."
             )
-        budget = settings.training.batch_tokens
+        budget = config.training.batch_tokens
         train = translation_loader(read_split(layout.ENCODED, "train"), budget, seed=seed, share=share())
         validation = translation_loader(read_split(layout.ENCODED, "validation"), budget, shuffle=False)
-        module = TranslatorModule(model, settings.training, len(train))
-        learned = fit(this, module, train, validation, settings.training)
-        save_translator(this.out, name, model, settings, layout.TOKENIZER)
-        this.summarise({"parameters": count_parameters(model), **learned})
+        module = TranslatorModule(model, config.training, len(train))
+        training = fit(this, module, train, validation, config.training)
+        save_translator(this.out, name, model, config, layout.TOKENIZER)
+        this.summarise({"parameters": count_parameters(model), **training})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""This project's side: the base and a prefix read by its stages, trained on shared prompts, written by its beam search."""
+"""This project's side: a prefix trained on shared prompts, and outputs by beam search, with the functions of its stages."""
 
 import json
 import sys
@@ -11,12 +11,15 @@ from safetensors.torch import save_file
 
 from benchmarks import memory
 from benchmarks.prefix_tuning.task import BEAM, PROMPTS, TOKENS, timed
+from core.process_setup import set_up_process
 from lightning_modules.language_model.generation import GenerateConfig, generate
 from lightning_modules.prefix_tuning.module import target_loss
 from lightning_modules.shared_prompt.examples import EncodedInput, batch_examples
 from lightning_modules.shared_prompt.reading import shared_prompt_attention
 from model_io.language_model import load_language_model
 from model_io.prefix import load_prefix
+
+set_up_process()
 
 
 def main() -> None:
@@ -26,19 +29,19 @@ def main() -> None:
     base, _ = load_language_model(base_folder)
     base.requires_grad_(False)
     adapter = load_prefix(folder / "prefix", base, base_folder).adapter
-    found: dict[str, Any] = {}
+    measures: dict[str, Any] = {}
     if what == "logits":
         with torch.inference_mode():
             states = adapter.states(base, torch.tensor(data["prompts"][:1]))
             save_file({"logits": base.get_output_embeddings()(states)}, folder / "gradus_logits.safetensors")
     elif what == "generate":
-        settings = GenerateConfig(beam_size=BEAM, max_new_tokens=TOKENS)
+        config = GenerateConfig(beam_size=BEAM, max_new_tokens=TOKENS)
         before = time.perf_counter()
-        found["texts"] = generate(base, adapter, data["prompts"], -1, settings, batch=PROMPTS)
-        found["seconds"] = time.perf_counter() - before
+        measures["texts"] = generate(base, adapter, data["prompts"], -1, config, batch=PROMPTS)
+        measures["seconds"] = time.perf_counter() - before
     else:
-        found["seconds"] = train(base, adapter, data["batches"], share=what == "shared")
-    print(json.dumps(found | {"peak_mb": memory.peak()}))
+        measures["seconds"] = train(base, adapter, data["batches"], share=what == "shared")
+    print(json.dumps(measures | {"peak_mb": memory.peak()}))
 
 
 def train(base: Any, adapter: Any, batches: list[list[Any]], share: bool) -> list[float]:

@@ -1,4 +1,4 @@
-"""PEFT's side, as its users have it: `stages`, which sets how this project's processes keep memory, is imported only when asked for."""
+"""PEFT's side, as its users have it: the process is set up as this project's are only when asked for."""
 
 import json
 import sys
@@ -26,12 +26,12 @@ def main() -> None:
         set_up_process()
     what, base_folder, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     data = json.loads((folder / "data.json").read_text(encoding="utf-8"))
-    # Left to itself it has the file's half precision.
+    # Without `dtype` it has the file's half precision.
     base = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
-    found: dict[str, Any] = {}
+    measures: dict[str, Any] = {}
     if what in ("loop", "trainer"):
         model, batches = trained(base, folder / "peft"), [batch_of(examples) for examples in data["batches"]]
-        found["seconds"] = loop(model, batches) if what == "loop" else trainer(model, batches)
+        measures["seconds"] = loop(model, batches) if what == "loop" else trainer(model, batches)
     else:
         model = PeftModel.from_pretrained(base, folder / "peft").eval()
         with torch.inference_mode():
@@ -40,13 +40,13 @@ def main() -> None:
                 save_file({"logits": logits.contiguous()}, folder / "peft_logits.safetensors")
             else:
                 before = time.perf_counter()
-                found["texts"] = generate(model, data["prompts"])
-                found["seconds"] = time.perf_counter() - before
-    print(json.dumps(found | {"peak_mb": memory.peak()}))
+                measures["texts"] = generate(model, data["prompts"])
+                measures["seconds"] = time.perf_counter() - before
+    print(json.dumps(measures | {"peak_mb": memory.peak()}))
 
 
 def trained(base: Any, folder: Path) -> Any:
-    """The base with the folder's prefix. PEFT trains no loaded prefix, so one is made anew with its values."""
+    """The base with the folder's prefix. PEFT trains no loaded prefix, so a new one gets its values."""
     values = load_file(folder / "adapter_model.safetensors")["prompt_embeddings"]
     model = get_peft_model(base, PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=len(values)))
     model.prompt_encoder["default"].load_prompt_embeddings(values)
@@ -89,8 +89,8 @@ def generate(model: Any, prompts: list[list[int]]) -> list[list[int]]:
     """What follows each prompt, by `transformers.generate`; no hypothesis ends before the last token."""
     rows = prompts_of(prompts)
     options = {"max_new_tokens": TOKENS, "num_beams": BEAM, "do_sample": False, "eos_token_id": -1, "pad_token_id": 0}
-    found: list[list[int]] = model.generate(**rows, **options)[:, rows["input_ids"].shape[1] :].tolist()
-    return found
+    outputs: list[list[int]] = model.generate(**rows, **options)[:, rows["input_ids"].shape[1] :].tolist()
+    return outputs
 
 
 if __name__ == "__main__":

@@ -26,13 +26,13 @@ def main() -> None:
     turns = (Profile if "profile" in sys.argv[3:] else Turns)(case["units"][task])
     torch.manual_seed(0)
     model_class = architecture(case["architecture"])
-    settings = model_class.Config.model_validate(settings_of(case))
-    model = model_class(settings, case["vocab_size"])
+    config = model_class.Config.model_validate(settings_of(case))
+    model = model_class(config, case["vocab_size"])
     parameters = sum(p.numel() for p in model.parameters())
     if task == "decode":
         decode(turns, model, case, parameters, in_bf16)
         return
-    train(turns, model, settings, case, parameters, in_bf16)
+    train(turns, model, config, case, parameters, in_bf16)
 
 
 class Profile(Turns):
@@ -73,7 +73,7 @@ def settings_of(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def train(
-    turns: Turns, model: Translator, settings: TranslatorConfig, case: dict[str, Any], parameters: int, in_bf16: bool
+    turns: Turns, model: Translator, config: TranslatorConfig, case: dict[str, Any], parameters: int, in_bf16: bool
 ) -> None:
     """Trains as the stage `pretraining` does."""
     # Not where sentences are only translated, as `gradus translate` does without: they take 290 MB.
@@ -103,7 +103,7 @@ def train(
         enable_model_summary=False,
     )
     turns.ready(parameters=parameters)
-    trainer.fit(TranslatorModule(model, settings.training, len(loader)), loader)
+    trainer.fit(TranslatorModule(model, config.training, len(loader)), loader)
 
 
 def decode(turns: Turns, model: Translator, case: dict[str, Any], parameters: int, in_bf16: bool) -> None:
@@ -114,9 +114,9 @@ def decode(turns: Turns, model: Translator, case: dict[str, Any], parameters: in
         model.eval().output[0][END] = 0
     sources = json.loads((Path(case["folder"]) / "decode.json").read_text(encoding="utf-8"))
     (length,) = {len(source) for source in sources}
-    settings = DecodingConfig(
+    config = DecodingConfig(
         beam_size=case["beam_size"], beam_alpha=case["beam_alpha"], extra_tokens=case["tokens"] - 1 - length,
-        precision="bf16-mixed" if in_bf16 else "single",
+        precision="bf16-mixed" if in_bf16 else "32-true",
     )  # fmt: skip
     size = case["sentences"]
     batches = [padded([[*ids, END] for ids in sources[i : i + size]]) for i in range(0, len(sources), size)]
@@ -124,8 +124,8 @@ def decode(turns: Turns, model: Translator, case: dict[str, Any], parameters: in
     while True:
         for batch in batches:
             turns.unit(len(batch))
-            found = beam_search(model, batch, settings)
-            assert all(len(hypotheses[0].tokens) == case["tokens"] - 1 for hypotheses in found)  # and the end token
+            outputs = beam_search(model, batch, config)
+            assert all(len(hypotheses[0].tokens) == case["tokens"] - 1 for hypotheses in outputs)  # and the end token
 
 
 if __name__ == "__main__":

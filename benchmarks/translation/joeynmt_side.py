@@ -60,7 +60,7 @@ def decode(turns: Turns, model: Any, data: Any, case: dict[str, Any], parameters
         for batch in batches:
             turns.unit(batch.nseqs)
             batch.sort_by_src_length()
-            found, _, _ = search(
+            outputs, _, _ = search(
                 model=model,
                 batch=batch,
                 beam_size=case["beam_size"],
@@ -70,8 +70,8 @@ def decode(turns: Turns, model: Any, data: Any, case: dict[str, Any], parameters
                 n_best=1,
                 generate_unk=False,
             )
-            assert found.shape == (batch.nseqs, case["tokens"])
-            assert (found != model.eos_index).all()
+            assert outputs.shape == (batch.nseqs, case["tokens"])
+            assert (outputs != model.eos_index).all()
 
 
 def configuration(case: dict[str, Any]) -> dict[str, Any]:

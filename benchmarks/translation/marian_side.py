@@ -92,7 +92,7 @@ def decode(turns: Turns, model: Any, case: dict[str, Any], parameters: int) -> N
     while True:
         for batch in batches:
             turns.unit(len(batch))
-            found = model.generate(
+            outputs = model.generate(
                 batch,
                 attention_mask=(batch != PAD).long(),
                 num_beams=case["beam_size"],
@@ -100,7 +100,7 @@ def decode(turns: Turns, model: Any, case: dict[str, Any], parameters: int) -> N
                 min_new_tokens=case["tokens"],
                 max_new_tokens=case["tokens"],
             )
-            assert found.shape == (len(batch), 1 + case["tokens"])
+            assert outputs.shape == (len(batch), 1 + case["tokens"])
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def appending(folder: Path, command: Any = None) -> Iterator["Appending"]:
     """Rankings added to what is yielded become part of the collection in `folder` when the body ends well.
 
     Until then they are in the hidden folder `.NAME.import` beside it. An InputError removes that; whatever else ends the
-    body leaves it, and the same `command` (plain data; None is never the same) goes on from its last checkpoint.
+    body leaves it, and the same `command` (plain data; None is never the same) continues from its last checkpoint.
 
     Raises:
         InputError: another process is adding to the collection; `folder` is something else; nothing was there or added.

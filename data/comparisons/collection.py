@@ -90,7 +90,7 @@ def write_collection(rankings: Iterable[Ranking], folder: Path) -> int:
 
 
 class State:
-    """What `state.json` says: the names of the shards and a fingerprint of their contents; nothing of a collection not yet made."""
+    """What `state.json` says: the names of the shards and a fingerprint of their contents; both empty if there is no collection yet."""
 
     def __init__(self, names: Sequence[str] = (), fingerprint: str = "") -> None:
         self.names, self.fingerprint = list(names), fingerprint
@@ -101,8 +101,8 @@ class State:
         if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
             return cls()
         read_collection(folder)
-        found = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        return cls([file["filename"] for file in found["_data_files"]], found["_fingerprint"])
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        return cls([file["filename"] for file in state["_data_files"]], state["_fingerprint"])
 
 
 def describe(folder: Path, new: Sequence[str], base: State) -> None:
@@ -125,12 +125,12 @@ def describe(folder: Path, new: Sequence[str], base: State) -> None:
 class Shards:
     """Writes rankings that are new into shards in a folder; a shard has its name only when it is complete and synced."""
 
-    def __init__(self, folder: Path, first: int = 0, known: np.ndarray | None = None) -> None:
-        """`first` is the number of the first shard; rankings whose key is in `known` are not stored again."""
+    def __init__(self, folder: Path, first: int = 0, stored_before: np.ndarray | None = None) -> None:
+        """`first` is the number of the first shard; rankings whose key is in `stored_before` are not stored again."""
         self.folder, self.first = folder, first
         self.names: list[str] = []
         self.count = 0
-        self._known = _sorted(known)
+        self._stored_before = _sorted(stored_before)
         self._stored = _sorted(None)  # keys of the closed shards; 8 bytes each
         self._recent: set[int] = set()  # and of the open one
         self._open: _Shard | None = None
@@ -142,11 +142,11 @@ class Shards:
         return shard is not None and (shard.rows >= SHARD_ROWS or shard.characters >= SHARD_CHARACTERS)
 
     def add(self, record: Ranking) -> Added:
-        """Stores a ranking unless it is known ("already_there") or came before ("repeated")."""
+        """Stores a ranking unless the collection has it ("already_there") or it came before ("repeated")."""
         key = content_key(record)
         if key in self._recent or _holds(self._stored, key):
             return "repeated"
-        if _holds(self._known, key):
+        if _holds(self._stored_before, key):
             return "already_there"
         if self._open is None:
             self._open = _Shard(self.folder / f"shard-{self.first + len(self.names):05d}.arrow")
@@ -166,7 +166,7 @@ class Shards:
         self._open = None
 
     def take_over(self, names: Sequence[str]) -> None:
-        """Goes on after shards that are in the folder already."""
+        """Continues after shards that are in the folder already."""
         for name in names:
             keys = read_keys(self.folder / name)
             self.count += len(keys)
@@ -230,5 +230,5 @@ def _sorted(keys: np.ndarray | None) -> memoryview:
 
 
 def _holds(keys: memoryview, key: int) -> bool:
-    place = bisect_left(keys, key)
-    return place < len(keys) and keys[place] == key
+    index = bisect_left(keys, key)
+    return index < len(keys) and keys[index] == key

@@ -148,9 +148,9 @@ def cells(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def ranks_of_scores(scores: list[Any]) -> list[int | None]:
     """Ranks 1, 2, ... of the distinct scores, the highest first; None where there is no score."""
-    known = [None if s in (None, "") else _number(s) for s in scores]
-    place = {s: i for i, s in enumerate(sorted({s for s in known if s is not None}, reverse=True), start=1)}
-    return [None if s is None else place[s] for s in known]
+    numbers = [None if s in (None, "") else _number(s) for s in scores]
+    rank = {s: i for i, s in enumerate(sorted({s for s in numbers if s is not None}, reverse=True), start=1)}
+    return [None if s is None else rank[s] for s in numbers]
 
 
 def _read(record: Mapping[str, Any], source: str | list[str]) -> Any:
@@ -283,8 +283,8 @@ def _check_same(first: _Answer, other: _Answer) -> None:
 def _check_text(prompt: _Cell, conversation: list[Message]) -> None:
     """A text may be the conversation written out, or the question in it; the conversation is kept."""
     question = next((message for message in reversed(conversation) if message.role == _USER), None)
-    known = [written_out(conversation), *([question.content] if question else [])]
-    if prompt.value.strip() not in [text.strip() for text in known]:
+    same_texts = [written_out(conversation), *([question.content] if question else [])]
+    if prompt.value.strip() not in [text.strip() for text in same_texts]:
         raise ValueError(
             f"{prompt.column}: {prompt.value[:40]!r} found, the last message by 'user' expected ({_shown(question)}), or all messages "
             "written out: leave this column out where the messages are the whole conversation"

@@ -1,4 +1,4 @@
-"""Reading one record of an export: fields of the expected type, and answers that stand there twice."""
+"""Reading one record of an export: fields of the expected type, and answers that occur twice."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -11,7 +11,7 @@ _NAMES = {str: "a text", int: "a whole number", float: "a number", list: "a list
 def field(record: Mapping[str, Any], key: str, kind: type[T], at: str = "") -> T:
     """`record[key]`, of the type `kind`: str, int, float (whole numbers too), list or dict.
 
-    `at` says where `record` itself stands in the export, such as "responses.0."; messages begin with it.
+    `at` says where `record` itself is in the export, such as "responses.0."; messages begin with it.
 
     Raises:
         ValueError: it is missing or of another type.
@@ -21,7 +21,7 @@ def field(record: Mapping[str, Any], key: str, kind: type[T], at: str = "") -> T
     value = record[key]
     kinds = (int, float) if kind is float else kind
     if not isinstance(value, kinds) or isinstance(value, bool):
-        raise ValueError(f"{at}{key}: {found(value)}, {_NAMES[kind]} expected")
+        raise ValueError(f"{at}{key}: {what_was_found(value)}, {_NAMES[kind]} expected")
     return value  # type: ignore[return-value]  # a whole number serves as a float
 
 
@@ -31,15 +31,15 @@ def optional(record: Mapping[str, Any], key: str, kind: type[T], at: str = "") -
 
 
 def entries(record: Mapping[str, Any], key: str, at: str = "") -> list[tuple[dict[str, Any], str]]:
-    """The objects of the list `record[key]`, each with where it stands ("responses.0."). Raises ValueError as `field`."""
+    """The objects of the list `record[key]`, each with its place ("responses.0."). Raises ValueError as `field`."""
     values = field(record, key, list, at)
     for i, value in enumerate(values):
         if not isinstance(value, dict):
-            raise ValueError(f"{at}{key}.{i}: {found(value)}, an object expected")
+            raise ValueError(f"{at}{key}.{i}: {what_was_found(value)}, an object expected")
     return [(value, f"{at}{key}.{i}.") for i, value in enumerate(values)]
 
 
-def found(value: Any) -> str:
+def what_was_found(value: Any) -> str:
     """What was found, for a message: lists and objects by their kind only, the rest by their first 60 characters."""
     if isinstance(value, list | dict):
         return f"{_NAMES[type(value)]} found"

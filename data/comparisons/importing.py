@@ -69,7 +69,7 @@ def import_rankings(
     """Adds the rankings of all sources to the collection in `folder`, which is made if it is not there.
 
     Wrong records are dropped and reported; if `strict`, they refuse the whole import. (Contradictions are no wrong records.)
-    What the collection holds is not added again. An import that was killed goes on where it was when it is called again with
+    What the collection holds is not added again. An import that was killed continues where it was when it is called again with
     the same, unchanged sources.
 
     Raises:
@@ -82,7 +82,7 @@ def import_rankings(
             _store(reading, into, report, strict)
             report.files, report.rows = [s.source for s in sources], reading.records
             if not report.kept + report.already_there:
-                raise InputError("\n".join([_nothing(report), *report.problems()]))
+                raise InputError("\n".join([_why_empty(report), *report.problems()]))
             into.checkpoint(0, report.model_dump(), finished=True)
     return report
 
@@ -93,15 +93,15 @@ def _store(reading: "Reading", into: Appending, report: ImportReport, strict: bo
         if into.shards.full and row.position != last:  # all of every record before this one is in the shard
             into.checkpoint(row.position, report.model_dump())
         last = row.position
-        if isinstance(row.found, Judged):
-            report.note_ranking(row.found, into.add(row.found.ranking))
+        if isinstance(row.result, Judged):
+            report.note_ranking(row.result, into.add(row.result.ranking))
         else:
-            report.note(row.found)
+            report.note(row.result)
             if strict and len(report.dropped) >= SHOWN:
                 break
     if strict and report.dropped:
         more = ["(further records not read)"] if len(report.dropped) >= SHOWN else []
-        end = "Nothing was imported. Mend or remove these records and import again."
+        end = "Nothing was imported. Fix or remove these records and import again."
         raise InputError("\n".join([*map(str, report.dropped), *more, end]))
 
 
@@ -109,10 +109,10 @@ def check_rankings(sources: Sequence[Source], bar: NewBar | None = None) -> Impo
     """Reads as `import_rankings` does and stores nothing: every ranking counts as kept."""
     reading, report = Reading(sources, bar), ImportReport(files=[s.source for s in sources])
     for row in reading.rows():
-        if isinstance(row.found, Judged):
-            report.note_ranking(row.found, "kept")
+        if isinstance(row.result, Judged):
+            report.note_ranking(row.result, "kept")
         else:
-            report.note(row.found)
+            report.note(row.result)
     report.rows = reading.records
     return report
 
@@ -126,17 +126,19 @@ def read(
         InputError: the source cannot be read.
     """
     mapping = Columns(**columns) if columns else None
-    one = _Opened(Source(source=str(source), format=format, columns=mapping, higher_is_better=higher_is_better))
-    for line, record in one.records:
-        for found in one.results(line, record):
-            yield line, found
+    opened = _OpenedSource(
+        Source(source=str(source), format=format, columns=mapping, higher_is_better=higher_is_better)
+    )
+    for line, record in opened.records:
+        for result in opened.results(line, record):
+            yield line, result
 
 
 class Row(NamedTuple):
-    """One thing that was found. Rows of one position are of the same record."""
+    """One result of reading. Rows of one position are of the same record."""
 
     position: int
-    found: Judged | Contradiction | Dropped | None  # None: a record in which nothing is ranked
+    result: Judged | Contradiction | Dropped | None  # None: a record in which nothing is ranked
 
 
 class Reading:
@@ -144,29 +146,29 @@ class Reading:
 
     def __init__(self, sources: Sequence[Source], bar: NewBar | None = None) -> None:
         """Raises InputError when a source is not there."""
-        opened = [_Opened(source) for source in sources]
-        self.single = [one for one in opened if not one.format.PAIRS]
-        self.paired = [one for one in opened if one.format.PAIRS]
+        opened = [_OpenedSource(source) for source in sources]
+        self.single = [source for source in opened if not source.format.PAIRS]
+        self.paired = [source for source in opened if source.format.PAIRS]
         self.records = 0  # read so far
-        self._done, self._total = 0, sum(o.records.total for o in (*self.single, *self.paired, *self.paired))
+        self._done, self._total = 0, sum(source.records.total for source in (*self.single, *self.paired, *self.paired))
         self._bar = bar(self._total) if bar else None
 
     def identity(self) -> list[Any]:
         """Plain data that tells whether sources are the same, with the same contents."""
-        return [one.identity() for one in (*self.single, *self.paired)]
+        return [source.identity() for source in (*self.single, *self.paired)]
 
     def rows(self, start: int = 0) -> Iterator[Row]:
-        """What is found, from position `start` on.
+        """The results, from position `start` on.
 
         Pairs come last, joined over all sources of pairs. To do that with little memory they are read twice: first to count how
         many belong together, so that each group can be joined, and forgotten, when the last of them has come.
         """
-        for one in self.single:
-            for line, record in self._followed(one):
+        for source in self.single:
+            for line, record in self._followed(source):
                 position, self.records = self.records, self.records + 1
                 if position >= start:
-                    for found in _placed(one, line, record):
-                        yield Row(position, found)
+                    for result in _placed(source, line, record):
+                        yield Row(position, result)
         offset = self.records
         sizes = self._group_sizes()
         skipped = max(0, start - offset)
@@ -176,41 +178,41 @@ class Reading:
     def _group_sizes(self) -> Counter[int]:
         """How many pairs each prompt and labeler have, by a hash of these."""
         sizes = Counter[int]()
-        for one in self.paired:
-            for line, record in self._followed(one):
+        for source in self.paired:
+            for line, record in self._followed(source):
                 self.records += 1
-                sizes.update(hash(_group(found)) for found in one.results(line, record) if _is_pair(found))
+                sizes.update(hash(_group(result)) for result in source.results(line, record) if _is_pair(result))
         return sizes
 
     def _joined(self, sizes: Counter[int]) -> Iterator[Judged | Contradiction | Dropped | None]:
         groups: dict[tuple[str, str], list[Judged]] = defaultdict(list)
-        for one in self.paired:
-            for line, record in self._followed(one):
-                for found in _placed(one, line, record):
-                    if not isinstance(found, Judged) or not _is_pair(found.ranking):
-                        yield found
+        for source in self.paired:
+            for line, record in self._followed(source):
+                for result in _placed(source, line, record):
+                    if not isinstance(result, Judged) or not _is_pair(result.ranking):
+                        yield result
                         continue
-                    group = _group(found.ranking)
-                    groups[group].append(found)
+                    group = _group(result.ranking)
+                    groups[group].append(result)
                     if len(groups[group]) == sizes[hash(group)]:
                         yield from join(groups.pop(group))
-        for rest in groups.values():  # two groups with one hash
-            yield from join(rest)
+        for pairs in groups.values():  # two groups with one hash
+            yield from join(pairs)
 
-    def _followed(self, one: "_Opened") -> Iterator[tuple[int, Record]]:
+    def _followed(self, source: "_OpenedSource") -> Iterator[tuple[int, Record]]:
         """The records of a source; moves the bar."""
-        for number, row in enumerate(one.records, start=1):
+        for number, row in enumerate(source.records, start=1):
             yield row
             if self._bar and number % _RECORDS_BETWEEN_UPDATES == 0:
-                done = min(self._done + one.records.done, self._total - 1)  # the whole is shown once, at the end
+                done = min(self._done + source.records.done, self._total - 1)  # the whole is shown once, at the end
                 self._bar.update(done, f"{self.records:,} records")
-        self._done += one.records.total
+        self._done += source.records.total
         if self._bar:
             self._bar.update(self._done, f"{self.records:,} records")
 
 
-class _Opened:
-    """A source that was found, and how its records are read."""
+class _OpenedSource:
+    """A source, and how its records are read."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -233,10 +235,10 @@ class _Opened:
                 yield parse_ranking(record, origin)
             else:
                 values = parse_record(record) if isinstance(record, bytes) else record
-                for found in self.rankings(cells(values) if self.canonical and self.records.is_table else values):
+                for fields in self.rankings(cells(values) if self.canonical and self.records.is_table else values):
                     if getattr(self.format, "LINE_IS_ID", False):
-                        found["id"] = f"{found.get('id') or ''}:{line}"
-                    yield _validated(found, origin)
+                        fields["id"] = f"{fields.get('id') or ''}:{line}"
+                    yield _validated(fields, origin)
         except ValueError as error:
             yield Problem(str(error))
 
@@ -249,34 +251,35 @@ class _Canonical:
 
 
 def _validated(values: dict[str, Any], origin: str) -> Ranking | Problem:
-    """A wrong ranking of a record leaves the others of this record as they are."""
+    """The ranking, or what is wrong with it; other rankings of the record are not affected."""
     try:
         return ranking(values if values.get("origin") else {**values, "origin": origin})
     except ValueError as error:
         return Problem(str(error))
 
 
-def _placed(one: _Opened, line: int, record: Record) -> Iterator[Judged | Dropped | None]:
-    nothing = True
-    for found in one.results(line, record):
-        nothing = False
-        if isinstance(found, Ranking):
-            yield Judged(found, (Place(one.source.source, line),))
+def _placed(source: _OpenedSource, line: int, record: Record) -> Iterator[Judged | Dropped | None]:
+    """The results of a record with its place; None if nothing is ranked in it."""
+    is_empty = True
+    for result in source.results(line, record):
+        is_empty = False
+        if isinstance(result, Ranking):
+            yield Judged(result, (Place(source.source.source, line),))
         else:
-            yield Dropped(file=one.source.source, line=line, why=found.why)
-    if nothing:
+            yield Dropped(file=source.source.source, line=line, why=result.why)
+    if is_empty:
         yield None
 
 
-def _is_pair(found: Ranking | Problem) -> TypeGuard[Ranking]:
-    return isinstance(found, Ranking) and len(found.responses) == 2
+def _is_pair(result: Ranking | Problem) -> TypeGuard[Ranking]:
+    return isinstance(result, Ranking) and len(result.responses) == 2
 
 
-def _group(found: Ranking) -> tuple[str, str]:
-    return found.prompt, found.labeler
+def _group(pair: Ranking) -> tuple[str, str]:
+    return pair.prompt, pair.labeler
 
 
-def _nothing(report: ImportReport) -> str:
+def _why_empty(report: ImportReport) -> str:
     files = ", ".join(report.files)
     if not report.rows:
         return f"{files}: the file is empty. Put one ranking on each line (see gradus comparisons import --help)."

@@ -16,7 +16,7 @@ from data.comparisons.ranking import Ranking
 
 
 class Place(NamedTuple):
-    """Where a judgment stands."""
+    """Where a judgment is: the file, and the line in it."""
 
     file: str
     line: int
@@ -88,7 +88,7 @@ def _without_cycles(count: int, edges: list[_Edge]) -> tuple[list[_Edge], list[l
     for edge in edges:
         if component[edge.better] == component[edge.worse]:
             inside.setdefault(component[edge.better], []).append(edge)
-    cycles = [_core(found) for found in inside.values() if not all(edge.tied for edge in found)]
+    cycles = [_core(members) for members in inside.values() if not all(edge.tied for edge in members)]
     dropped = {edge[:3] for cycle in cycles for edge in cycle}
     return [edge for edge in edges if edge[:3] not in dropped], cycles
 
@@ -97,10 +97,10 @@ def _core(edges: list[_Edge]) -> list[_Edge]:
     """Edges of a strong component without the ties that only hang on it: those contradict nothing."""
     while True:
         degree = Counter(node for edge in edges for node in edge[:2])
-        kept = [edge for edge in edges if degree[edge.better] > 1 and degree[edge.worse] > 1]
-        if len(kept) == len(edges):
+        core = [edge for edge in edges if degree[edge.better] > 1 and degree[edge.worse] > 1]
+        if len(core) == len(edges):
             return edges
-        edges = kept
+        edges = core
 
 
 def _strong_components(count: int, edges: list[_Edge]) -> list[int]:
@@ -177,7 +177,7 @@ def _complete_order(part: list[_Edge]) -> dict[int, int] | None:
     levels = list(order.static_order())
     if any(step not in strict for step in itertools.pairwise(levels)):
         return None
-    rank = {found: place for place, found in enumerate(levels, start=1)}
+    rank = {level_node: number for number, level_node in enumerate(levels, start=1)}
     return {node: rank[level[node]] for node in nodes}
 
 

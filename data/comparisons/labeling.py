@@ -43,10 +43,10 @@ def write_tasks(source: str, output: Path, config: Path, template: Template, see
     Raises:
         InputError: a record is wrong (names each, up to 20; nothing is written then), or there is none.
     """
-    prompts = count = most = 0
+    prompts = count = max_responses = 0
     with finished_file(output) as partial, open(partial, "w", encoding="utf-8") as file:
         for candidates in distinct_candidates(read_candidates(source)):
-            prompts, most = prompts + 1, max(most, len(candidates.responses))
+            prompts, max_responses = prompts + 1, max(max_responses, len(candidates.responses))
             for task in tasks(candidates, template, seed):
                 file.write(("[\n" if not count else ",\n") + json.dumps(task, ensure_ascii=False))
                 count += 1
@@ -54,7 +54,7 @@ def write_tasks(source: str, output: Path, config: Path, template: Template, see
             raise InputError(f'{source}: empty. Put one {{"prompt": "...", "responses": ["...", "..."]}} on each line.')
         file.write("\n]\n")
         with finished_file(config) as xml:
-            xml.write_text(labeling_config(template, most), encoding="utf-8")
+            xml.write_text(labeling_config(template, max_responses), encoding="utf-8")
     return prompts, count
 
 
@@ -74,8 +74,8 @@ def tasks(candidates: Ranking, template: Template, seed: int) -> Iterator[Task]:
 
 
 def _meta(candidates: Ranking, order: list[int]) -> dict[str, Any]:
-    kept = candidates.model_dump(mode="json", include={"messages", "reference"}, exclude_none=True)
-    return {**kept, "systems": [list(candidates.systems[i]) for i in order]} if candidates.systems else kept
+    meta = candidates.model_dump(mode="json", include={"messages", "reference"}, exclude_none=True)
+    return {**meta, "systems": [list(candidates.systems[i]) for i in order]} if candidates.systems else meta
 
 
 def _shuffled(candidates: Ranking, chosen: Iterable[int], seed: int) -> list[int]:
@@ -122,7 +122,7 @@ def read_candidates(source: str) -> Iterator[Ranking]:
                 errors.append("(further records not read)")
                 break
     if errors:
-        raise InputError("\n".join([*errors, "No task was written. Mend or remove these records."]))
+        raise InputError("\n".join([*errors, "No task was written. Fix or remove these records."]))
 
 
 def _candidates(record: Record, is_table: bool) -> Ranking:
@@ -137,20 +137,20 @@ def _candidates(record: Record, is_table: bool) -> Ranking:
     return ranking({**values, "ranks": [1] * k, "labeler": "nobody", "origin": "nowhere"})
 
 
-def labeling_config(template: Template, most: int = MAX_RESPONSES) -> str:
-    """The labeling configuration (XML) for tasks of up to `most` responses. It holds no data: its values name keys of the tasks.
+def labeling_config(template: Template, max_responses: int = MAX_RESPONSES) -> str:
+    """The labeling configuration (XML) for tasks of up to `max_responses` responses. It holds no data: its values name keys of the tasks.
 
     Buckets are ranks: responses in one bucket tie, those that stay in the list are not ranked. A Ranker without buckets knows
     neither, and saves the random order of an untouched task as if it were a judgment.
     """
     if template == "pairwise":
         return _PAIRWISE
-    titles = {1: "1 (best)", most: f"{most} (worst)"}
-    buckets = [f'      <Bucket name="rank_{n}" title="{titles.get(n, n)}" />' for n in range(1, most + 1)]
+    titles = {1: "1 (best)", max_responses: f"{max_responses} (worst)"}
+    buckets = [f'      <Bucket name="rank_{n}" title="{titles.get(n, n)}" />' for n in range(1, max_responses + 1)]
     return _RANKER.replace("BUCKETS", "\n".join(buckets))
 
 
-# Of a List's items only `html` is rendered; `body`, and a Text, are shown as they are, tags and all. An item's last line is its id.
+# Of a List's items only `html` is rendered; `body`, and a Text, are shown with all their tags. An item's last line is its id.
 _RANKER = """<View>
   <Style>
     .htx-ranker-column { min-width: 14em; }

@@ -89,7 +89,7 @@ class Ranking(BaseModel):
         if self.systems is not None and len(self.systems) != k:
             raise ValueError(f"{k} responses but systems for {len(self.systems)}")
         if len(set(self.responses)) != k:
-            raise ValueError("a response stands there twice: keep one of the two")
+            raise ValueError("a response is there twice: keep one of the two")
         if k - self.ranks.count(None) < 2:
             raise ValueError(f"{k - self.ranks.count(None)} of {k} responses ranked: at least 2 needed")
         return self
@@ -130,5 +130,5 @@ def _explain(error: Any) -> str:
         return f"{where}: missing"
     if not where:  # the record as a whole
         return str(error.get("ctx", {}).get("error", "a JSON object expected"))
-    found = str(error["input"])[:60].encode("utf-8", "backslashreplace").decode()
-    return f"{where}: {error['msg']} (found {found!r})"
+    value = str(error["input"])[:60].encode("utf-8", "backslashreplace").decode()
+    return f"{where}: {error['msg']} (found {value!r})"

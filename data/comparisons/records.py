@@ -135,7 +135,9 @@ class Records:
                 if header is None:
                     header = row
                     if len(set(header)) < len(header):
-                        raise InputError(f"{self.source}:{line}: a column's name stands twice in the header.")
+                        raise InputError(
+                            f"{self.source}:{line}: a column's name is in the header twice. Rename one of the two."
+                        )
                 elif row:
                     yield line, _row(header, row)
 
@@ -208,7 +210,7 @@ def _surrogate(text: str) -> str | None:
 
 
 class _Array:
-    """The items of a JSON array as it is read: only one of them, and what is read ahead, is in memory."""
+    """The items of a JSON array while it is read: only one item, and what is read ahead, is in memory."""
 
     def __init__(self, text: io.TextIOBase, source: str) -> None:
         self.text, self.source = text, source
@@ -238,13 +240,13 @@ class _Array:
         while True:
             try:
                 item, end = self.decode(self.buffer, self.at)
-                if end < len(self.buffer) or not self._read():  # a number at the end of what is read may go on
+                if end < len(self.buffer) or not self._read():  # a number may continue after what is read
                     return item, end
             except (json.JSONDecodeError, RecursionError) as error:
                 if len(self.buffer) - self.at > MAX_RECORD_BYTES or not self._read():
                     what = getattr(error, "msg", "nested too deeply")
                     raise InputError(
-                        f"{self.source}: item {number} is not JSON ({what}), and no item after it can be read. Mend the file."
+                        f"{self.source}: item {number} is not JSON ({what}), and no item after it can be read. Fix the file."
                     ) from None
 
     def _mark(self, expected: str) -> str:

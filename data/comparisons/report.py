@@ -1,4 +1,4 @@
-"""What became of every record of an import."""
+"""The report of an import: what happened to every record."""
 
 from pydantic import BaseModel
 
@@ -44,17 +44,17 @@ class ImportReport(BaseModel):
     dropped: list[Dropped] = []
     contradictions: list[Cycle] = []
 
-    def note(self, found: Dropped | Contradiction | None) -> None:
-        """Takes down what is no ranking; None is a record in which nothing is ranked."""
-        if found is None:
+    def note(self, result: Dropped | Contradiction | None) -> None:
+        """Counts a result that is no ranking; None is a record in which nothing is ranked."""
+        if result is None:
             self.without_ranking += 1
-        elif isinstance(found, Dropped):
-            self.dropped.append(found)
+        elif isinstance(result, Dropped):
+            self.dropped.append(result)
         else:
-            self.contradictions.append(Cycle(**found._asdict()))
+            self.contradictions.append(Cycle(**result._asdict()))
 
     def note_ranking(self, judged: Judged, outcome: str) -> None:
-        """Takes down a ranking that is "kept", "already_there" or "repeated"."""
+        """Counts a ranking that is "kept", "already_there" or "repeated"."""
         setattr(self, outcome, getattr(self, outcome) + 1)
         if len(judged.ranking.responses) > 2 and len(judged.places) > 1:
             self.joined_rankings += 1
@@ -69,6 +69,6 @@ class ImportReport(BaseModel):
 
     def problems(self) -> list[str]:
         """The first problems, a line each."""
-        found = [*self.dropped, *self.contradictions]
-        more = [f"(and {len(found) - SHOWN:,} more)"] if len(found) > SHOWN else []
-        return [*map(str, found[:SHOWN]), *more]
+        problems = [*self.dropped, *self.contradictions]
+        more = [f"(and {len(problems) - SHOWN:,} more)"] if len(problems) > SHOWN else []
+        return [*map(str, problems[:SHOWN]), *more]

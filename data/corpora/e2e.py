@@ -25,7 +25,7 @@ class Config(CorpusConfig):
         return frozenset({"validation", "test"})
 
 
-def pairs(settings: CorpusConfig) -> Iterator[Pair]:
+def pairs(config: CorpusConfig) -> Iterator[Pair]:
     """Pairs (meaning representation, text) with their official splits; the document is the meaning representation."""
     folder = mirror.folder("e2e")
     if folder is None:

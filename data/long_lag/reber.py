@@ -26,14 +26,14 @@ class EmbeddedReber(Task):
     """Task 1: predict every next symbol of the embedded Reber grammar; 256 training and 256 other test strings."""
 
     varied = frozenset({"learning_rate", "blocks", "cells", "squashing", "legal"})
-    learning_rate: float = 0.5
+    learning_rate: float = Field(default=0.5, gt=0)
     update: Literal["sequence", "step"] = "step"
-    tolerance: float = 1.0
+    tolerance: float = Field(default=1.0, gt=0)
     """Not used: the legal next symbols must be the most active outputs."""
-    round: int = 256
-    blocks: int = 3
+    round: int = Field(default=256, ge=1)
+    blocks: int = Field(default=3, ge=1)
     """Memory blocks. Paper: 3 of 2 cells, or 4 of 1 cell."""
-    cells: int = 2
+    cells: int = Field(default=2, ge=1)
     """Memory cells of each block."""
     squashing: Literal["text", "caption"] = "text"
     """`text`: g in [-2, 2] and h in [-1, 1]. `caption`: the reverse, as table 10's caption says."""
@@ -55,18 +55,24 @@ class EmbeddedReber(Task):
 
     @property
     def paper_criteria(self) -> tuple[Criterion, ...]:
-        known = {(4, 1, 0.1): 39_740, (3, 2, 0.1): 21_730, (3, 2, 0.2): 14_060, (4, 1, 0.5): 9_500, (3, 2, 0.5): 8_440}
-        published = known.get((self.blocks, self.cells, self.learning_rate))
+        sequences_of = {
+            (4, 1, 0.1): 39_740,
+            (3, 2, 0.1): 21_730,
+            (3, 2, 0.2): 14_060,
+            (4, 1, 0.5): 9_500,
+            (3, 2, 0.5): 8_440,
+        }
+        published = sequences_of.get((self.blocks, self.cells, self.learning_rate))
         return (Criterion(on="test", sequences=2 * self.strings, published=published),)
 
     @property
     def criteria(self) -> tuple[Criterion, ...]:
-        (found,) = super().criteria
-        if found.on == "test" and found.sequences > 2 * self.strings:
+        (criterion,) = super().criteria
+        if criterion.on == "test" and criterion.sequences > 2 * self.strings:
             raise InputError(
-                f"criteria.{found.name}: sequences: {found.sequences} of {2 * self.strings} strings; give more `strings`"
+                f"criteria.{criterion.name}: sequences: {criterion.sequences} of {2 * self.strings} strings; give more `strings`"
             )
-        return (found,)
+        return (criterion,)
 
     def sequences(self, random: np.random.Generator, count: int) -> Sequences:
         return reber_sequences(random, count)
@@ -85,14 +91,14 @@ class EmbeddedReber(Task):
         steps = torch.arange(outputs.shape[-2], device=outputs.device) < sequences.lengths[..., None]
         legal = sequences.goals > 0
         every = self.legal == "all"
-        least = (
+        lowest_legal = (
             outputs.masked_fill(~legal, torch.inf).amin(-1)
             if every
             else outputs.masked_fill(~legal, -torch.inf).amax(-1)
         )
-        most = outputs.masked_fill(legal, -torch.inf).amax(-1)
+        highest_illegal = outputs.masked_fill(legal, -torch.inf).amax(-1)
         errors = (outputs - sequences.targets).abs().mean(-1).where(steps, 0)
-        return ((least <= most) & steps).any(-1), errors.sum(-1) / sequences.lengths
+        return ((lowest_legal <= highest_illegal) & steps).any(-1), errors.sum(-1) / sequences.lengths
 
 
 @lru_cache(maxsize=16)
@@ -105,10 +111,10 @@ def string_sets(seed: int, number: int, strings: int) -> tuple[Sequences, Sequen
     def texts(sequences: Sequences) -> list[tuple[int, ...]]:
         return [tuple(s[:n]) for s, n in zip(sequences.inputs.tolist(), sequences.lengths.tolist(), strict=True)]
 
-    known = set(texts(train))
+    training_texts = set(texts(train))
     while sum(len(part.lengths) for part in test) < strings:
         more = reber_sequences(random, 8 * strings)
-        test.append(more[torch.tensor([i for i, text in enumerate(texts(more)) if text not in known])])
+        test.append(more[torch.tensor([i for i, text in enumerate(texts(more)) if text not in training_texts])])
     return train, side_by_side(test, "cat")[:strings]
 
 
@@ -123,7 +129,7 @@ def reber_sequences(random: np.random.Generator, count: int) -> Sequences:
 
 def reber_strings(random: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
     """`count` strings of the embedded Reber grammar as symbols (N, L) of "BTPSXVE", -1 after the end, and the symbols that may
-    stand at each place, (N, L, 7)."""
+    be at each place, (N, L, 7)."""
     state = np.zeros(count, np.int64)
     symbols, legal = [], []
     while (state >= 0).any():

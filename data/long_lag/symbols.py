@@ -14,10 +14,10 @@ class TwoSequences(Task):
     """Task 2a: (y, a_1 .. a_p-1, y) and (x, a_1 .. a_p-1, x); predict every next symbol, all of them right."""
 
     varied = frozenset({"p"})
-    learning_rate: float = 1.0
+    learning_rate: float = Field(default=1.0, gt=0)
     update: Literal["sequence", "step"] = "step"
-    tolerance: float = 0.25
-    round: int = 10
+    tolerance: float = Field(default=0.25, gt=0)
+    round: int = Field(default=10, ge=1)
     p: int = Field(default=100, ge=2)
     """The time lag, in steps. Paper: 100 (table 2)."""
 
@@ -73,8 +73,8 @@ class LongDistractors(Task):
     """Task 2c: b, x or y, q + k distractors out of p, e; then predict the x or y. k is geometric: an e comes with probability .1."""
 
     varied = frozenset({"q", "p"})
-    learning_rate: float = 0.01
-    tolerance: float = 0.2
+    learning_rate: float = Field(default=0.01, gt=0)
+    tolerance: float = Field(default=0.2, gt=0)
     q: int = Field(default=50, ge=1)
     """Distractors of a sequence at the least: the minimal time lag is q + 1. Paper: 50 to 1000 (table 3)."""
     p: int = Field(default=50, ge=1)
@@ -86,9 +86,9 @@ class LongDistractors(Task):
 
     @property
     def paper_criteria(self) -> tuple[Criterion, ...]:
-        known = {(50, 50): 30, (100, 100): 31, (200, 200): 33, (500, 500): 38, (1000, 1000): 49,
+        thousands_of = {(50, 50): 30, (100, 100): 31, (200, 200): 33, (500, 500): 38, (1000, 1000): 49,
                  (1000, 500): 49, (1000, 200): 75, (1000, 100): 135, (1000, 50): 203}  # fmt: skip
-        thousands = known.get((self.q, self.p))
+        thousands = thousands_of.get((self.q, self.p))
         return (Criterion(on="test", sequences=10_000, published=thousands and 1000 * thousands),)
 
     def sequences(self, random: np.random.Generator, count: int) -> Sequences:
@@ -104,11 +104,11 @@ class LongDistractors(Task):
 class TemporalOrder(Task):
     """Task 6a: E, noise out of a, b, c, d with two symbols X or Y in it, B; a class for each order of Xs and Ys."""
 
-    learning_rate: float = 0.5
-    tolerance: float = 0.3
+    learning_rate: float = Field(default=0.5, gt=0)
+    tolerance: float = Field(default=0.3, gt=0)
     positions: tuple[tuple[int, int], ...] = ((10, 20), (50, 60))
     """First and last possible step of each X or Y, counted from 1."""
-    blocks: int = 2
+    blocks: int = Field(default=2, ge=1)
     """Memory blocks of 2 cells."""
     published: ClassVar[int] = 31_390
 
@@ -137,9 +137,9 @@ class TemporalOrder(Task):
 class TemporalOrder3(TemporalOrder):
     """Task 6b: three symbols, eight classes."""
 
-    learning_rate: float = 0.1
+    learning_rate: float = Field(default=0.1, gt=0)
     positions: tuple[tuple[int, int], ...] = ((10, 20), (33, 43), (66, 76))
-    blocks: int = 3
+    blocks: int = Field(default=3, ge=1)
     published: ClassVar[int] = 571_100
 
 

@@ -183,10 +183,10 @@ class Task(Config, ABC):
         if unknown := changes.keys() - {c.name for c in paper}:
             name = min(unknown)
             raise InputError(f"criteria: unknown key '{name}' - {nearest(name, [c.name for c in paper])}")
-        found = tuple(changed(c, changes[c.name], f"criteria.{c.name}") if c.name in changes else c for c in paper)
-        if found == paper and self.network == self.paper_network and not self._departures():
-            return found
-        return tuple(c.model_copy(update={"published": None}) for c in found)
+        criteria = tuple(changed(c, changes[c.name], f"criteria.{c.name}") if c.name in changes else c for c in paper)
+        if criteria == paper and self.network == self.paper_network and not self._departures():
+            return criteria
+        return tuple(c.model_copy(update={"published": None}) for c in criteria)
 
     def _departures(self) -> list[str]:
         """Settings that are not the paper's, but for those that it varied and `update` and `round`, of which it says nothing."""
@@ -223,7 +223,7 @@ def changed(paper: S, changes: Config, where: str) -> S:
 
 
 def at_end(values: Tensor, lengths: Tensor) -> Tensor:
-    """(..., N, K) what stands at each sequence's last step in `values` (..., N, S, K)."""
+    """(..., N, K) `values` (..., N, S, K) at each sequence's last step."""
     if values.shape[-2] == 1:
         return values[..., 0, :]
     last = (lengths - 1)[..., None, None].expand(*lengths.shape, 1, values.shape[-1])

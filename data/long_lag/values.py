@@ -10,8 +10,8 @@ class Bengio(Task):
     """Task 3a: the 2-sequence problem. The first N elements are 1 (class 1) or -1 (class 2), the rest is noise; class at the end."""
 
     varied = frozenset({"T", "N"})
-    learning_rate: float = 1.0
-    tolerance: float = 0.2
+    learning_rate: float = Field(default=1.0, gt=0)
+    tolerance: float = Field(default=0.2, gt=0)
     T: int = Field(default=100, ge=2)
     """Shortest sequence, in steps; the longest has a tenth more. Paper: 100 and 1000."""
     N: int = Field(default=3, ge=1)
@@ -69,8 +69,8 @@ class NoisySignal(Bengio):
 class NoisyTargets(Bengio):
     """Task 3c: targets .2 and .8 with noise of variance .1; the net has to learn their expectations."""
 
-    learning_rate: float = 0.1
-    tolerance: float = 0.1
+    learning_rate: float = Field(default=0.1, gt=0)
+    tolerance: float = Field(default=0.1, gt=0)
 
     @property
     def paper_criteria(self) -> tuple[Criterion, ...]:
@@ -86,8 +86,8 @@ class Adding(Task):
     """Task 4: pairs of a value in [-1, 1] and a marker; the (scaled) sum of the two values marked by 1."""
 
     varied = frozenset({"T"})
-    learning_rate: float = 0.5
-    tolerance: float = 0.04
+    learning_rate: float = Field(default=0.5, gt=0)
+    tolerance: float = Field(default=0.04, gt=0)
     T: int = Field(default=100, ge=22)
     """Shortest sequence, in steps; the longest has a tenth more. Paper: 100, 500 and 1000."""
 
@@ -104,7 +104,7 @@ class Adding(Task):
         return random.uniform(-1, 1, shape)
 
     def target(self, x: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-        """(N,) from the marked values X1, X2 (N, 2); `hidden` ones stand in a first pair, whose marker does not show them."""
+        """(N,) from the marked values X1, X2 (N, 2); `hidden` ones are in a first pair, whose marker does not show them."""
         return 0.5 + np.where(hidden, 0, x).sum(1) / 4
 
     def sequences(self, random: np.random.Generator, count: int) -> Sequences:
@@ -125,7 +125,7 @@ class Adding(Task):
 class Multiplication(Adding):
     """Task 5: values in [0, 1], and their product."""
 
-    learning_rate: float = 0.1
+    learning_rate: float = Field(default=0.1, gt=0)
 
     @property
     def paper_network(self) -> Network:

@@ -18,7 +18,7 @@ from data.tokenizer import (
     train_tokenizer,
     unknown_token,
 )
-from data.word_alignment import Source, read_dictionary, target_words, with_known_words, word_alignment
+from data.word_alignment import SourceWords, read_dictionary, replace_unknown_words, target_words, word_alignment
 
 TEXTS = ["The dog runs (fast), it's a well-known dog.", "A cat sleeps.", "The dog sleeps."]
 
@@ -60,14 +60,14 @@ def test_bytes_need_their_room_and_have_no_unknown_token(bpe: Tokenizer) -> None
 def test_tokens_know_their_word(bpe: Tokenizer, words: Tokenizer) -> None:
     for text in ("The dog 你好 sleeps", "ä b"):
         (tokens,) = encode(bpe, [text])
-        found = Source(bpe, text, 99).words
+        found = SourceWords(bpe, text, 99).words
         assert len(found) == len(tokens)
         assert found == sorted(found)
         assert set(found) == set(range(len(text.split())))
         assert target_words(bpe, tokens) == found
-        assert Source(bpe, text, 5).words == found[:5]
-    assert Source(words, "The dog sleeps.", 99).words == [0, 1, 2, 2]
-    assert Source(words, "", 99).words == []
+        assert SourceWords(bpe, text, 5).words == found[:5]
+    assert SourceWords(words, "The dog sleeps.", 99).words == [0, 1, 2, 2]
+    assert SourceWords(words, "", 99).words == []
 
 
 def test_words_are_aligned_by_the_weights_of_all_their_tokens() -> None:
@@ -88,14 +88,19 @@ def test_an_unknown_token_becomes_the_aligned_word(words: Tokenizer) -> None:
         where = words.encode(text, add_special_tokens=False).offsets
         s = next(i for i, (a, b) in enumerate(where) if text[a:b].strip() == name.strip("▁"))
         weights[t, s] = 0.1
-    source = Source(words, text, 99)
-    assert with_known_words(words, source, tokens, weights, {}) == "The Okapi runs ( Nashorn), rennt."
-    assert with_known_words(words, source, tokens, weights, {"Okapi": "okapi", "x": "y"}).startswith("The okapi runs")
+    source = SourceWords(words, text, 99)
+    assert replace_unknown_words(words, source, tokens, weights, {}) == "The Okapi runs ( Nashorn), rennt."
+    assert replace_unknown_words(words, source, tokens, weights, {"Okapi": "okapi", "x": "y"}).startswith(
+        "The okapi runs"
+    )
     cut = weights[:, [*range(3), -1]]  # the model read three tokens of the source
-    assert with_known_words(words, source, tokens, cut, {}) == "The Okapi runs ( Das), Das."
-    assert with_known_words(words, Source(words, text, 3), tokens, weights, {}) == "The Okapi runs ( Das), Das."
+    assert replace_unknown_words(words, source, tokens, cut, {}) == "The Okapi runs ( Das), Das."
     assert (
-        with_known_words(words, Source(words, "", 99), tokens, weights[:, -1:], {}) == "The <unk> runs ( <unk>), <unk>."
+        replace_unknown_words(words, SourceWords(words, text, 3), tokens, weights, {}) == "The Okapi runs ( Das), Das."
+    )
+    assert (
+        replace_unknown_words(words, SourceWords(words, "", 99), tokens, weights[:, -1:], {})
+        == "The <unk> runs ( <unk>), <unk>."
     )
 
 

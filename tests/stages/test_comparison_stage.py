@@ -56,7 +56,7 @@ def test_everything_is_in_one_collection(run: Any) -> None:
         datasets.Dataset.from_list(rows).save_to_disk(str(layout.RESPONSES / name))
     shown = run(imports=[IMPORT], strict=False)
     assert "3 rankings are by the labeler 'reference' (chrF against the reference): no person judged them." in shown
-    assert "export.csv:4: a response stands there twice" in shown
+    assert "export.csv:4: a response is there twice" in shown
 
     found = list(rankings(read_collection(layout.COMPARISONS / "rankings")))
     assert [(r.labeler, r.origin, len(r.responses)) for r in found] == [
@@ -68,7 +68,7 @@ def test_everything_is_in_one_collection(run: Any) -> None:
     report = json.loads((layout.COMPARISONS / "import_report.json").read_text())
     assert report["files"] == ["labeled/people.jsonl", "export.csv"]
     assert report["dropped"] == [
-        {"file": "export.csv", "line": 4, "why": "a response stands there twice: keep one of the two"}
+        {"file": "export.csv", "line": 4, "why": "a response is there twice: keep one of the two"}
     ]
     names = {p.name for p in layout.COMPARISONS.iterdir()}
     assert names == {"rankings", "import_report.json", "statistics.json", layout.SUMMARY}
@@ -76,7 +76,7 @@ def test_everything_is_in_one_collection(run: Any) -> None:
 
 def test_a_wrong_record_refuses_everything_unless_told_otherwise(run: Any) -> None:
     shown = run(expect=2, imports=[IMPORT], reference_labeler=False)
-    assert "export.csv:4: a response stands there twice" in shown
+    assert "export.csv:4: a response is there twice" in shown
     assert not layout.COMPARISONS.exists()
     run(strict=False)
     assert len(read_collection(layout.COMPARISONS / "rankings")) == 2

@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 
 from core.errors import InputError
 
-AUTO = "auto"  # not a module: canonical records as they are
+AUTO = "auto"  # not a module: canonical records
 
 
 class Format(Protocol):
@@ -52,8 +52,8 @@ def taking_higher_is_better() -> list[str]:
 
 def described() -> dict[str, str]:
     """The first line of each format's docstring, read without importing it."""
-    found = {}
+    lines = {}
     for name in names():
         source = (Path(__path__[0]) / f"{name}.py").read_text(encoding="utf-8")
-        found[name] = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
-    return found
+        lines[name] = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+    return lines

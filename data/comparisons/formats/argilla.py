@@ -39,9 +39,9 @@ class _Response(NamedTuple):
     """One annotator's answer to one question, whatever its type."""
 
     value: Any
-    at: str  # where the value stands
+    at: str  # where the value is
     of: Mapping[str, Any]  # user_id and status, and what else the shape has
-    whose: str  # where `of` stands
+    whose: str  # where `of` is
     by_client_2: bool = False
 
 
@@ -148,12 +148,12 @@ def _options(value: Any, at: str) -> dict[str, int | None]:
         value = [{"value": name, "rank": rank} for name, rank in zip(names, ranks, strict=True)]
     if not isinstance(value, list) or not any(isinstance(v, dict) and "value" in v for v in value):
         return {}
-    found: dict[str, int | None] = {}
+    options: dict[str, int | None] = {}
     for i, option in enumerate(value):
         if not isinstance(option, dict):
             raise ValueError(f"{at}.{i}: an option and its rank expected")
         name = field(option, "value", str, f"{at}.{i}.")
-        if name in found:
+        if name in options:
             raise ValueError(f"{at}: option {name!r} is ranked twice")
-        found[name] = optional(option, "rank", int, f"{at}.{i}.")
-    return found
+        options[name] = optional(option, "rank", int, f"{at}.{i}.")
+    return options

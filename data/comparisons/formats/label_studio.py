@@ -27,7 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from data.comparisons.columns import ranks_of_scores
-from data.comparisons.fields import Answer, distinct, entries, field, found, optional
+from data.comparisons.fields import Answer, distinct, entries, field, optional, what_was_found
 
 PAIRS = True  # those of the Pairwise tag: rankings of more responses are not touched by the joining
 TAKES_HIGHER_IS_BETTER = True
@@ -133,7 +133,7 @@ def _ranks(value: Mapping[str, Any], control: Any, at: str, higher_is_better: bo
         placed = [(item, bucket_ranks.get(name)) for name, contents in items.items() for item in contents]
     ranks = dict(placed)
     if len(ranks) < len(placed):
-        raise ValueError(f"{at}ranker: an item stands there twice")
+        raise ValueError(f"{at}ranker: an item is there twice")
     return ranks
 
 
@@ -208,5 +208,5 @@ def _labeler(annotation: Mapping[str, Any], at: str) -> str:
     if isinstance(by, dict):
         by = by.get("email") or by.get("id")
     if by is None or isinstance(by, bool) or not isinstance(by, int | str):
-        raise ValueError(f"{at}completed_by: {found(by)}, a user's id or e-mail address expected")
+        raise ValueError(f"{at}completed_by: {what_was_found(by)}, a user's id or e-mail address expected")
     return str(by)

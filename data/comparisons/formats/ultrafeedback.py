@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data.comparisons.fields import Answer, distinct, entries, field, found, optional
+from data.comparisons.fields import Answer, distinct, entries, field, optional, what_was_found
 
 PAIRS = False
 
@@ -45,10 +45,10 @@ def _score(completion: Mapping[str, Any], at: str) -> float | None:
     for aspect, annotation in (optional(completion, "annotations", dict, at) or {}).items():
         where = f"{at}annotations.{aspect}"
         if not isinstance(annotation, dict):
-            raise ValueError(f"{where}: {found(annotation)}, an object expected")
+            raise ValueError(f"{where}: {what_was_found(annotation)}, an object expected")
         rating = field(annotation, "Rating", str, f"{where}.")
         if rating not in ("1", "2", "3", "4", "5", "N/A"):
-            raise ValueError(f"{where}.Rating: {found(rating)}, '1' to '5' or 'N/A' expected")
+            raise ValueError(f"{where}.Rating: {what_was_found(rating)}, '1' to '5' or 'N/A' expected")
         if rating != "N/A":
             ratings.append(int(rating))
     return sum(ratings) / len(ratings) if ratings else None
@@ -56,5 +56,8 @@ def _score(completion: Mapping[str, Any], at: str) -> float | None:
 
 def _reference(record: Mapping[str, Any]) -> str | None:
     correct = optional(record, "correct_answers", list) or [None]
-    known = isinstance(correct[0], str) and correct[0].strip() not in ("", "None")  # ["None"] where the source has none
-    return correct[0] if known else None
+    has_answer = isinstance(correct[0], str) and correct[0].strip() not in (
+        "",
+        "None",
+    )  # ["None"] where the source has none
+    return correct[0] if has_answer else None

@@ -14,7 +14,7 @@ https://www.statmt.org/wmt12/results.html (README.txt: the columns of the CSV)
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data.comparisons.fields import Answer, distinct, entries, field, found, optional
+from data.comparisons.fields import Answer, distinct, entries, field, optional, what_was_found
 
 PAIRS = False
 LINE_IS_ID = True  # `id` is the sentence's, and some labelers judged the same translations alike twice
@@ -45,5 +45,5 @@ def _systems(response: Mapping[str, Any], at: str) -> tuple[str, ...]:
     systems = optional(response, "systems", list, at) or []
     for i, system in enumerate(systems):
         if not isinstance(system, str):
-            raise ValueError(f"{at}systems.{i}: {found(system)}, a text expected")
+            raise ValueError(f"{at}systems.{i}: {what_was_found(system)}, a text expected")
     return tuple(systems)

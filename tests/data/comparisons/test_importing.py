@@ -63,7 +63,7 @@ def test_wrong_records_are_dropped_and_named(tmp_path: Path, broken: str) -> Non
         (4, "NaN is not a number: ranks are whole numbers from 1"),
         (5, "a JSON object expected"),
         (6, "not UTF-8"),
-        (7, "a response stands there twice: keep one of the two"),
+        (7, "a response is there twice: keep one of the two"),
     ]
     assert report.counts() == {
         "rows": 9, "kept": 3, "already_there": 0, "repeated": 0, "without_ranking": 0, "joined_pairs": 0,
@@ -149,7 +149,7 @@ def test_reading_gives_rankings_and_problems_with_their_lines(tmp_path: Path) ->
     assert (one, two) == (2, 3)
     assert isinstance(ranking, Ranking)
     assert (ranking.labeler, ranking.origin) == ("ann", "r.csv")
-    assert problem == Problem("a response stands there twice: keep one of the two")
+    assert problem == Problem("a response is there twice: keep one of the two")
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def test_pairs_are_joined_over_all_files(tmp_path: Path, pairs: list[str], good:
         "joined_rankings": 1, "dropped": 1, "contradictions": 1,
     }  # fmt: skip
     # A contradiction is a finding about the labeler, no wrong record: it does not refuse a strict import.
-    with pytest.raises(InputError, match=r"p2\.jsonl:1: a response stands there twice"):
+    with pytest.raises(InputError, match=r"p2\.jsonl:1: a response is there twice"):
         import_rankings(sources(*pairs, **PAIRS), tmp_path / "d", strict=True)
     assert import_rankings(sources(pairs[0], **PAIRS), tmp_path / "d", strict=True).kept == 2
 

@@ -147,7 +147,7 @@ def test_wrong_records_are_named_and_nothing_is_written(tmp_path: Path) -> None:
     for line, what in (
         (2, "K = 10, at most 9"),
         (3, "K = 1"),
-        (4, "stands there twice"),
+        (4, "is there twice"),
         (5, "system: Extra"),
         (6, "prompt: "),
     ):

@@ -92,7 +92,7 @@ def test_csv_with_broken_quotes_goes_on_with_the_next_line(tmp_path: Path) -> No
     (line, problem), good = read(tmp_path / "r.csv", b'p,q\n1,"a"b\n2,c\n')
     assert (line, good) == (2, (3, {"p": "2", "q": "c"}))
     assert "not CSV" in problem.why
-    with pytest.raises(InputError, match=r"a column's name stands twice"):
+    with pytest.raises(InputError, match=r"a column's name is in the header twice"):
         read(tmp_path / "r.csv", b"p,p\n1,2\n")
 
 

@@ -289,7 +289,7 @@ BROKEN = {
     "pair without texts": (pair(side("left"), data={"prompt": "p", "a": "x"}), r"data: left and right expected, found prompt, a"),
     "two rankers": (task(ranker({}), ranker({})), r"annotations\.0\.result: 2 of type 'ranker' found"),
     "no rank in a bucket's name": (task(ranker({"_": [], "good": ["1"]})), r"result\.0\.value\.ranker: buckets 'good' found, rank_1"),
-    "twice": (task(ranker({"_": [], "rank_1": ["1"], "rank_2": ["1"]})), r"ranker: an item stands there twice"),
+    "twice": (task(ranker({"_": [], "rank_1": ["1"], "rank_2": ["1"]})), r"ranker: an item is there twice"),
     "unknown item": (task(ranker({"_": [], "rank_1": ["1", "9"]})), r"one list with the ids of all its items.*found data\.items"),
     "no value": (task({"type": "ranker", "from_name": "rank"}), r"annotations\.0\.result\.0\.value: missing"),
     "item without text": (
