@@ -31,3 +31,12 @@ def test_defaults_are_those_of_the_place() -> None:
     defaults = {key: default for key, _, default, _ in rows(Params)}
     assert defaults["language_model.training.learning_rate"] == "`0.002`"
     assert defaults["seed"] == "required"
+
+
+def test_another_default_keeps_the_bounds() -> None:
+    for config in configs():
+        for base in config.__mro__[1:]:
+            if issubclass(base, Config):
+                for name, field in base.model_fields.items():
+                    lost = set(map(repr, field.metadata)) - set(map(repr, config.model_fields[name].metadata))
+                    assert not lost, f"{config.__module__}.{config.__name__}.{name}: {lost}"

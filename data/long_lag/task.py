@@ -66,10 +66,10 @@ class Network(NetworkConfig):
     @model_validator(mode="after")
     def _agree(self) -> Self:
         for name in ("input_gate_bias", "output_gate_bias"):
-            given = getattr(self, name)
-            if given and (len(given) != self.blocks or "gates" not in self.biased):
+            biases = getattr(self, name)
+            if biases and (len(biases) != self.blocks or "gates" not in self.biased):
                 raise InputError(
-                    f"network: {name} has {len(given)} values; give one a block ({self.blocks}), biased gates"
+                    f"network: {name} has {len(biases)} values; give one a block ({self.blocks}), biased gates"
                 )
         if "cells" in self.biased and "gates" not in self.biased:
             raise InputError("network: biased: cells have biases only where gates have them, too")
@@ -190,9 +190,9 @@ class Task(Config, ABC):
 
     def _departures(self) -> list[str]:
         """Settings that are not the paper's, but for those that it varied and `update` and `round`, of which it says nothing."""
-        kept = {"update", "round", "network_changes", "criteria_changes"} | self.varied
+        free = {"update", "round", "network_changes", "criteria_changes"} | self.varied
         fields = type(self).model_fields
-        return [name for name in fields if name not in kept and getattr(self, name) != fields[name].default]
+        return [name for name in fields if name not in free and getattr(self, name) != fields[name].default]
 
     @abstractmethod
     def sequences(self, random: np.random.Generator, count: int) -> Sequences:
@@ -218,8 +218,8 @@ class Task(Config, ABC):
 
 def changed(paper: S, changes: Config, where: str) -> S:
     """`paper` with those values of `changes` that were given."""
-    given = changes.model_dump(exclude_unset=True)
-    return validated(type(paper), {**dict(paper), **given}, where) if given else paper
+    changed_values = changes.model_dump(exclude_unset=True)
+    return validated(type(paper), {**dict(paper), **changed_values}, where) if changed_values else paper
 
 
 def at_end(values: Tensor, lengths: Tensor) -> Tensor:

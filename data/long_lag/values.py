@@ -25,13 +25,13 @@ class Bengio(Task):
 
     @property
     def paper_criteria(self) -> tuple[Criterion, ...]:
-        known = {(100, 3): (27_380, 39_850), (100, 1): (58_370, 64_330), (1000, 3): (446_850, 452_460)}
-        return self._criteria(known, 0, 0.01)
+        published = {(100, 3): (27_380, 39_850), (100, 1): (58_370, 64_330), (1000, 3): (446_850, 452_460)}
+        return self._criteria(published, 0, 0.01)
 
     def _criteria(
-        self, known: dict[tuple[int, int], tuple[int, int]], wrong: int, error: float
+        self, published: dict[tuple[int, int], tuple[int, int]], wrong: int, error: float
     ) -> tuple[Criterion, ...]:
-        st1, st2 = known.get((self.T, self.N), (None, None))
+        st1, st2 = published.get((self.T, self.N), (None, None))
         return (
             Criterion(name="ST1", on="test", sequences=256, most_wrong=wrong, published=st1),
             Criterion(name="ST2", on="test", sequences=256, most_wrong=wrong, mean_error=error, published=st2),
@@ -59,8 +59,8 @@ class NoisySignal(Bengio):
 
     @property
     def paper_criteria(self) -> tuple[Criterion, ...]:
-        known = {(100, 3): (41_740, 43_250), (100, 1): (74_950, 78_430), (1000, 1): (481_060, 485_080)}
-        return self._criteria(known, 5, 0.04)
+        published = {(100, 3): (41_740, 43_250), (100, 1): (74_950, 78_430), (1000, 1): (481_060, 485_080)}
+        return self._criteria(published, 5, 0.04)
 
     def signal(self, signal: np.ndarray, noise: np.ndarray) -> np.ndarray:
         return signal + noise
@@ -133,9 +133,9 @@ class Multiplication(Adding):
 
     @property
     def paper_criteria(self) -> tuple[Criterion, ...]:
-        known = {140: 482_000, 13: 1_273_000} if self.T == 100 else {}
+        published = {140: 482_000, 13: 1_273_000} if self.T == 100 else {}
         return tuple(
-            Criterion(name=f"{n}", on="training", sequences=2000, most_wrong=n - 1, published=known.get(n))
+            Criterion(name=f"{n}", on="training", sequences=2000, most_wrong=n - 1, published=published.get(n))
             for n in (140, 13)
         )
 

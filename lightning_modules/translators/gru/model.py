@@ -44,10 +44,10 @@ from lightning_modules.translators.gated_unit import GatedUnit
 class GRUTrainingConfig(TranslatorTrainingConfig):
     """For small data."""
 
-    learning_rate: float = 1e-3
+    learning_rate: float = Field(default=1e-3, gt=0)
     optimizer: Optimizer = "adam"
-    num_train_epochs: int = 10
-    max_grad_norm: float | None = 1.0
+    num_train_epochs: int = Field(default=10, ge=1)
+    max_grad_norm: float | None = Field(default=1.0, gt=0)
 
 
 class GRUConfig(TranslatorConfig):

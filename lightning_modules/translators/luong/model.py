@@ -53,13 +53,13 @@ class LuongTrainingConfig(TranslatorTrainingConfig):
 
     optimizer: Optimizer = "sgd"
     lr_scheduler_type: Schedule = "halving"
-    learning_rate: float = 1.0
+    learning_rate: float = Field(default=1.0, gt=0)
     """The highest learning rate. Paper: 1 (4.1)."""
     halve_after: float = 8
     """Of `halving`: epochs at the full rate. Paper: 8 with dropout, 5 without (4.1)."""
-    num_train_epochs: int = 12
+    num_train_epochs: int = Field(default=12, ge=1)
     """Times that all training data is seen. Paper: 12 with dropout, 10 without (4.1)."""
-    max_grad_norm: float | None = 5.0
+    max_grad_norm: float | None = Field(default=5.0, gt=0)
     """A longer gradient is scaled to this norm. Paper: 5 (4.1)."""
 
 

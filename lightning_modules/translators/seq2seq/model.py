@@ -43,15 +43,15 @@ class Seq2SeqTrainingConfig(TranslatorTrainingConfig):
 
     optimizer: Optimizer = "sgd"
     lr_scheduler_type: Schedule = "halving"
-    learning_rate: float = 0.7
+    learning_rate: float = Field(default=0.7, gt=0)
     """The highest learning rate. Paper: 0.7 (3.4)."""
     halve_after: float = 5
     """Of `halving`: epochs at the full rate. Paper: 5 (3.4)."""
-    halve_every: float = 0.5
+    halve_every: float = Field(default=0.5, gt=0)
     """Of `halving`: epochs between two halvings after that. Paper: 0.5 (3.4)."""
-    num_train_epochs: int = 8
+    num_train_epochs: int = Field(default=8, ge=1)
     """Times that all training data is seen. Paper: 7.5 (3.4)."""
-    max_grad_norm: float | None = 5.0
+    max_grad_norm: float | None = Field(default=5.0, gt=0)
     """A longer gradient is scaled to this norm. Paper: 5 (3.4)."""
 
 

@@ -2,8 +2,8 @@
 
 Option that is not in the paper: `layer_norm: pre` (Xiong et al. 2020) beside its `post`.
 
-Fixed differences: batches have a budget of target tokens, the length of a training is in epochs, and the weights averaged at its end
-are those after whole epochs, not of every ten minutes.
+Fixed differences: batches have a budget of target tokens, and the length of a training is in epochs. The weights averaged at its end
+are those after whole epochs; the paper's are of every ten minutes.
 """
 
 import math
@@ -33,13 +33,13 @@ class TransformerTrainingConfig(TranslatorTrainingConfig):
 
     optimizer: Optimizer = "adam"
     lr_scheduler_type: Schedule = "noam"
-    learning_rate: float = 1.0
-    warmup_steps: int = 4000
+    learning_rate: float = Field(default=1.0, gt=0)
+    warmup_steps: int = Field(default=4000, ge=0)
     """Updates over which the learning rate rises, warmup_steps. Paper: 4000 (5.3)."""
-    num_train_epochs: int = 10
-    label_smoothing: float = 0.1
+    num_train_epochs: int = Field(default=10, ge=1)
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     """Share of a target's probability that is spread over the vocabulary, epsilon_ls. Paper: 0.1 (5.4)."""
-    max_grad_norm: float | None = None
+    max_grad_norm: float | None = Field(default=None, gt=0)
 
 
 class TransformerConfig(TranslatorConfig):

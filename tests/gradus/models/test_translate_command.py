@@ -139,7 +139,7 @@ def test_products_in_bf16_where_the_device_has_it(models: Path, monkeypatch: pyt
     for has_it in (True, False):
         monkeypatch.setattr("gradus.models.translated_lines.has_bf16", lambda device, has_it=has_it: has_it)
         (line,), said = run(*model, "--precision", "bf16-mixed", stdin="In the beginning\n")
-        assert ("bf16-mixed: not on this device" in said) == (not has_it)
+        assert ("bf16-mixed: this device does not have it" in said) == (not has_it)
         (single,), _ = run(*model, stdin="In the beginning\n")
         scores = [json.loads(text)["translations"][0]["score"] for text in (line, single)]
         assert scores[0] == pytest.approx(scores[1], rel=0.05)
@@ -378,7 +378,7 @@ def test_a_damaged_model_is_refused_by_the_name_of_the_file(models: Path, tmp_pa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model", "bpe/luong", "--model", "words/gru"], "the members of an ensemble must share a vocabulary"),
+        (["--model", "bpe/luong", "--model", "words/gru"], "the models of an ensemble must share a vocabulary"),
         (["--model", "bpe/gru", "--alignments"], "no attention, so no alignments"),
         (["--model", "bpe/gru", "--coverage-penalty", "0.2"], "no attention, so no coverage"),
         (["--model", "bpe/luong", "--replace-unknown"], "the tokenizer can write every word"),
