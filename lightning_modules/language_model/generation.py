@@ -1,7 +1,7 @@
 """What an adapted language model writes: greedy search, beam search and sampling, in batches.
 
-Each prompt is read once for all its beams (`shared_cache.py`). The beam search is that of `transformers` with `early_stopping=False`:
-a hypothesis of n tokens, its end token included, has the score log P / n^length_penalty, so a penalty above 0 favours long ones.
+Each prompt is read once for all its beams (`shared_cache.py`). The beam search is that of `transformers` with `early_stopping=False`.
+A hypothesis of n tokens, its end token included, has the score log P / n^length_penalty. So a penalty above 0 favours long ones.
 """
 
 from collections.abc import Sequence

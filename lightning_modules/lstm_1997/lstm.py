@@ -1,7 +1,7 @@
 """Memory blocks (Hochreiter & Schmidhuber 1997) with the truncated gradient of the paper's appendix A.1.
 
-Not `torch.nn.LSTM`: no forget gate, no peepholes; g in [-2, 2], h in [-1, 1]; cells of a block share its gates; cells and
-gates see all cells *and gates* of the step before; biases only where the network has them.
+This is not `torch.nn.LSTM`. There is no forget gate and no peephole; g is in [-2, 2], h in [-1, 1]. The cells of a block share its
+gates. Cells and gates see all cells *and gates* of the step before. Biases exist only where the network has them.
 
 Errors that reach net_in, net_out or net_c go no further back; only the constant error carousel carries error through time.
 So the derivatives of the internal states, eqs. (25) and (27), are running sums of products of the forward pass, with the same

@@ -15,8 +15,8 @@ def projected_cross_entropy(
 ) -> Tensor:
     """Summed cross entropy, in nats, of softmax(features @ weight.T + bias) against `targets`.
 
-    With label smoothing epsilon the target distribution is (1 - epsilon) on the target plus epsilon / V on every one of the
-    V types (Szegedy et al. 2016, as in Vaswani et al. 2017, 5.4).
+    Label smoothing epsilon is that of Szegedy et al. (2016), as in Vaswani et al. (2017, 5.4). The target distribution is
+    (1 - epsilon) on the target plus epsilon / V on each of the V types.
 
     Scores are computed chunk by chunk, and their gradient in the same pass, while they are in the cache. Nothing of size
     positions x V is held for the backward pass, and nothing is computed twice.
