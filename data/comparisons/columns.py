@@ -125,10 +125,10 @@ def parse_columns(text: str) -> Columns:
     where = "--columns"
     if text.lstrip().startswith("{"):
         try:
-            given = json.loads(text)
+            fields = json.loads(text)
         except json.JSONDecodeError as error:
             raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
-        return validated(Columns, given, where)
+        return validated(Columns, fields, where)
     values: dict[str, Any] = {}
     for part in text.split(","):
         name, equals, source = part.strip().partition("=")

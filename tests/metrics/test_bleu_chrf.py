@@ -17,9 +17,9 @@ def test_tokenised_bleu_sees_neither_case_nor_typography() -> None:
 
 def test_tokenised_bleu_is_that_of_multi_bleu() -> None:
     """Hypothesis: the cat sat on a mat . - reference: the cat sat on the mat . (7 tokens each, no brevity penalty)."""
-    found = tokenised_bleu(["The cat sat on a mat."], [["the cat sat on the mat."]], "en")
+    scores = tokenised_bleu(["The cat sat on a mat."], [["the cat sat on the mat."]], "en")
     # matches of 1..4-grams: 6 of 7, 4 of 6, 2 of 5 (the cat sat, cat sat on), 1 of 4
-    assert found["tokenised_bleu"] == pytest.approx(
+    assert scores["tokenised_bleu"] == pytest.approx(
         100 * math.exp(sum(map(math.log, (6 / 7, 4 / 6, 2 / 5, 1 / 4))) / 4)
     )
     short = tokenised_bleu(["the cat sat on"], [["The cat sat on the mat."]], "en")["tokenised_bleu"]

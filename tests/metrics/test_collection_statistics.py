@@ -16,9 +16,9 @@ def test_counts(tmp_path: Path, make: Callable[..., Ranking]) -> None:
         make(prompt="q", labeler="reference"),
     ]
     write_collection(records, tmp_path / "c")
-    found = statistics(read_collection(tmp_path / "c"))
-    agreement = found.pop("agreement")
-    assert found == {
+    counts = statistics(read_collection(tmp_path / "c"))
+    agreement = counts.pop("agreement")
+    assert counts == {
         "rankings": 4,
         "prompts": 2,
         "responses_per_ranking": {"3": 3, "4": 1},

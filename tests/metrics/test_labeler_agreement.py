@@ -70,8 +70,8 @@ def test_shares_of_equal_judgments(collect: Collect) -> None:
         ("q", "ann", "ab", [2, 1]),
     )
     # a-b: better, worse, better; a-c: better, tie; b-c: better, better.
-    found = agreement(rows)
-    assert found == {
+    measures = agreement(rows)
+    assert measures == {
         "units": 3,
         "strict": pytest.approx(2 / 4),  # a-b: 1 of 3; b-c: 1 of 1
         "strict_pairs": 4,
@@ -93,8 +93,10 @@ def test_first_judgments_count_gaps_do_not_and_the_reference_is_no_labeler(colle
 
 
 def test_without_overlap_there_is_nothing_to_say(collect: Collect) -> None:
-    found = agreement(collect(("p", "ann", "ab", [1, 2]), ("q", "bob", "ab", [1, 2]), ("p", "reference", "ab", [1, 2])))
-    assert found == {
+    measures = agreement(
+        collect(("p", "ann", "ab", [1, 2]), ("q", "bob", "ab", [1, 2]), ("p", "reference", "ab", [1, 2]))
+    )
+    assert measures == {
         "units": 0, "strict": None, "strict_pairs": 0, "with_ties": None, "pairs": 0, "krippendorff_alpha": None,
         "majority_cycles": 0,
     }  # fmt: skip
@@ -121,7 +123,7 @@ def test_against_a_loop_over_all_pairs_of_judgments(collect: Collect) -> None:
             first.setdefault((prompt, a, b, who), (x > y) - (x < y))
     pairs = [(u, v) for (k, u), (m, v) in itertools.combinations(first.items(), 2) if k[:3] == m[:3]]
     strict = [u == v for u, v in pairs if u and v]
-    found = agreement(collect(*rankings))
-    assert (found["pairs"], found["strict_pairs"]) == (len(pairs), len(strict))
-    assert found["with_ties"] == pytest.approx(np.mean([u == v for u, v in pairs]))
-    assert found["strict"] == pytest.approx(np.mean(strict))
+    measures = agreement(collect(*rankings))
+    assert (measures["pairs"], measures["strict_pairs"]) == (len(pairs), len(strict))
+    assert measures["with_ties"] == pytest.approx(np.mean([u == v for u, v in pairs]))
+    assert measures["strict"] == pytest.approx(np.mean(strict))

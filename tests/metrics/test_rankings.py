@@ -26,18 +26,18 @@ RANKS = np.array([[1, 2, 3, 0], [1, 2, 0, 0]])
 
 
 def test_comparisons_are_the_strict_ones() -> None:
-    found = compare(SCORES, RANKS)
-    assert found.difference.tolist() == [1, 1, 0, -5]
-    assert found.distance.tolist() == [1, 2, 1, 1]
-    assert found.ranking.tolist() == [0, 0, 0, 1]
-    assert accuracy(found.difference) == pytest.approx((1 + 1 + 0.5 + 0) / 4)
+    comparisons = compare(SCORES, RANKS)
+    assert comparisons.difference.tolist() == [1, 1, 0, -5]
+    assert comparisons.distance.tolist() == [1, 2, 1, 1]
+    assert comparisons.ranking.tolist() == [0, 0, 0, 1]
+    assert accuracy(comparisons.difference) == pytest.approx((1 + 1 + 0.5 + 0) / 4)
     expected = (2 * math.log1p(math.exp(-1)) + math.log(2) + math.log1p(math.exp(5))) / 4
-    assert log_loss(found.difference) == pytest.approx(expected)
+    assert log_loss(comparisons.difference) == pytest.approx(expected)
     assert len(compare(SCORES, np.ones((2, 4)))) == 0
     assert math.isnan(accuracy(np.zeros(0)))
 
 
-def test_the_temperature_is_found_again_and_mends_the_calibration() -> None:
+def test_the_temperature_is_found_again_and_repairs_the_calibration() -> None:
     random = np.random.default_rng(0)
     logits = random.normal(0, 2, 40_000)
     right = random.random(len(logits)) < 1 / (1 + np.exp(-np.abs(logits)))
@@ -75,19 +75,19 @@ def test_the_length_slope_is_within_prompts() -> None:
     lengths = np.array([[10.0, 20.0, 30.0], [500.0, 510.0, 0.0]])
     ranks = np.array([[1, 2, 3], [1, 2, 0]])
     scores = 0.02 * lengths + np.array([[7.0], [-3.0]])
-    found = length_slope(scores, lengths, ranks)
-    assert found["slope_per_100_characters"] == pytest.approx(2)
-    assert found["correlation"] == pytest.approx(1)
+    slope = length_slope(scores, lengths, ranks)
+    assert slope["slope_per_100_characters"] == pytest.approx(2)
+    assert slope["correlation"] == pytest.approx(1)
     assert length_slope(scores, np.ones((2, 3)), ranks) == {"slope_per_100_characters": 0.0, "correlation": 0.0}
 
 
 def test_best_of_n_is_the_mean_over_all_choices() -> None:
     random = np.random.default_rng(2)
     scores, quality = random.random((3, 5)), random.random((3, 5))
-    there = np.arange(5) < np.array([[5], [4], [4]])
-    found = best_of_n(scores, quality, there)
-    assert len(found) == 4
-    for n, value in enumerate(found, start=1):
+    mask = np.arange(5) < np.array([[5], [4], [4]])
+    curve = best_of_n(scores, quality, mask)
+    assert len(curve) == 4
+    for n, value in enumerate(curve, start=1):
         means = []
         for s, q, k in zip(scores, quality, (5, 4, 4), strict=True):
             chosen = [max(c, key=lambda i, s=s: s[i]) for c in itertools.combinations(range(k), n)]
@@ -100,14 +100,14 @@ def test_the_won_share_counts_ties_half() -> None:
 
 
 def test_all_of_it_in_one_record() -> None:
-    found = evaluate(SCORES, RANKS, padded([[4, 2, 8], [9, 1]])[:, [0, 1, 2, 2]], 2.0)
-    assert found["comparisons"] == 4
-    assert found["accuracy_by_responses"] == {
+    measures = evaluate(SCORES, RANKS, padded([[4, 2, 8], [9, 1]])[:, [0, 1, 2, 2]], 2.0)
+    assert measures["comparisons"] == 4
+    assert measures["accuracy_by_responses"] == {
         "2": {"accuracy": 0.0, "comparisons": 1},
         "3": {"accuracy": pytest.approx(2.5 / 3), "comparisons": 3},
     }
-    assert found["accuracy_by_rank_distance"]["2"] == {"accuracy": 1.0, "comparisons": 1}
-    assert found["longer_is_better"] == pytest.approx(0.5)
-    assert found["temperature"] == 2.0
-    assert found["log_loss_at_temperature"] < found["log_loss"]
-    assert found["best_of_n_won_share"][0] == pytest.approx((0.5 + 0.5) / 2)
+    assert measures["accuracy_by_rank_distance"]["2"] == {"accuracy": 1.0, "comparisons": 1}
+    assert measures["longer_is_better"] == pytest.approx(0.5)
+    assert measures["temperature"] == 2.0
+    assert measures["log_loss_at_temperature"] < measures["log_loss"]
+    assert measures["best_of_n_won_share"][0] == pytest.approx((0.5 + 0.5) / 2)

@@ -27,8 +27,8 @@ def test_slots() -> None:
 def test_each_kind_of_error(text: str, missing: int, wrong: int, added: int) -> None:
     meaning = slots(MILL)
     assert meaning
-    found = slot_errors([meaning], [text])
-    assert found == {
+    errors = slot_errors([meaning], [text])
+    assert errors == {
         "slot_error_rate": (missing + wrong + added) / 7, "slots": 7,
         "slots_missing": missing, "slots_wrong": wrong, "slots_added": added,
     }  # fmt: skip

@@ -58,8 +58,8 @@ def test_everything_is_in_one_collection(run: Any) -> None:
     assert "3 rankings are by the labeler 'reference' (chrF against the reference): no person judged them." in shown
     assert "export.csv:4: a response is there twice" in shown
 
-    found = list(rankings(read_collection(layout.COMPARISONS / "rankings")))
-    assert [(r.labeler, r.origin, len(r.responses)) for r in found] == [
+    stored = list(rankings(read_collection(layout.COMPARISONS / "rankings")))
+    assert [(r.labeler, r.origin, len(r.responses)) for r in stored] == [
         ("ann", "people.jsonl", 2), ("bob", "export.csv", 3), *[("reference", "pipeline responses", 4)] * 3,
     ]  # fmt: skip
     summary = json.loads((layout.COMPARISONS / layout.SUMMARY).read_text())

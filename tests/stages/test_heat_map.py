@@ -26,18 +26,18 @@ class Numbers:
 def test_rows_belong_to_the_tokens_they_are_labelled_with(score: Any) -> None:
     torch.manual_seed(0)
     model = Luong(LuongConfig(embedding_dim=12, hidden_size=16, score=score, max_source_length=12, init=0.8), 30).eval()
-    settings = DecodingConfig(beam_size=2, extra_tokens=3, alignments=True)
-    ((found, *_),) = beam_search(model, padded([[*SOURCE, END]]), settings)
-    assert len(found.tokens) > 2
-    assert found.alignment is not None
-    shown = heat_map(model, Numbers(), [SOURCE], [found.tokens])
+    config = DecodingConfig(beam_size=2, extra_tokens=3, alignments=True)
+    ((hypothesis, *_),) = beam_search(model, padded([[*SOURCE, END]]), config)
+    assert len(hypothesis.tokens) > 2
+    assert hypothesis.alignment is not None
+    shown = heat_map(model, Numbers(), [SOURCE], [hypothesis.tokens])
     assert shown
     assert shown["source"] == [*map(str, SOURCE), str(END)]
-    labels = list(map(str, found.tokens))
+    labels = list(map(str, hypothesis.tokens))
     assert shown["target"] == [*labels, str(END)]
     assert len(shown["weights"]) == len(shown["target"])
-    np.testing.assert_allclose(shown["weights"][: len(labels)], found.alignment, atol=1e-4)
-    assert np.abs(np.diff(found.alignment, axis=0)).max() > 0.01  # a row too early or late would show
+    np.testing.assert_allclose(shown["weights"][: len(labels)], hypothesis.alignment, atol=1e-4)
+    assert np.abs(np.diff(hypothesis.alignment, axis=0)).max() > 0.01  # a row too early or late would show
 
 
 def test_an_empty_translation_shows_its_end() -> None:

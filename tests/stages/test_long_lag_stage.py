@@ -93,8 +93,8 @@ def test_the_environment_says_how_often_it_saves() -> None:
 
 
 def test_a_criterion_is_summed_up_over_the_trials_that_met_it() -> None:
-    found = long_lag._of_criterion([300, None, 500, 400], 450)
-    assert found == {
+    summary = long_lag._of_criterion([300, None, 500, 400], 450)
+    assert summary == {
         "solved": 3, "solved_share": 0.75, "mean": 400, "median": 400, "least": 300, "most": 500, "published": 450
     }  # fmt: skip
     assert long_lag._of_criterion([None], None)["mean"] is None

@@ -96,9 +96,9 @@ def train(stage: Stage, kind: str, killed_at: int | None = None) -> dict[str, An
     }
 
 
-def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+def assert_same(result: dict[str, Any], expected: dict[str, Any]) -> None:
     """Equal to the last bit."""
-    (values, form), (others, other_form) = tree_flatten(found), tree_flatten(expected)
+    (values, form), (others, other_form) = tree_flatten(result), tree_flatten(expected)
     assert form == other_form
     for value, other in zip(values, others, strict=True):
         assert torch.equal(value, other) if isinstance(value, torch.Tensor) else value == other
@@ -134,5 +134,5 @@ def test_a_killed_training_ends_the_same(stage: Stage, kind: str, monkeypatch: p
     assert_same(train(stage, kind), expected)
     # Dropout was on: with another random state the same checkpoint leads elsewhere.
     with_another_random_state(killed(middle))
-    found = train(stage, kind)["weights"]
-    assert not all(torch.equal(found[name], weight) for name, weight in expected["weights"].items())
+    weights = train(stage, kind)["weights"]
+    assert not all(torch.equal(weights[name], weight) for name, weight in expected["weights"].items())

@@ -123,7 +123,7 @@ def test_variants_are_averaged_over_seeds_for_each_number_of_examples() -> None:
         config = {"kind": kind, "examples": examples, "seed": seed, "training": training}
         return {"config": config, "summary": {"examples": examples, "test_loss": loss, "bleu": 10 * loss}}
 
-    found = few_examples(
+    lines = few_examples(
         {
             "words_50_1": variant("prefix", 50, 1, 4, 2.0),
             "words_50_2": variant("prefix", 50, 2, 4, 4.0),
@@ -132,7 +132,7 @@ def test_variants_are_averaged_over_seeds_for_each_number_of_examples() -> None:
             "full": variant("full", 50, 1, 2, 1.0),  # one number of examples: nothing to draw
         }
     )
-    assert found == {
+    assert lines == {
         "words": [
             {"examples": 50, "seeds": 2, "test_loss": (3.0, 2**0.5), "bleu": (30.0, 10 * 2**0.5)},
             {"examples": 500, "seeds": 1, "test_loss": (1.0, 0.0), "bleu": (10.0, 0.0)},

@@ -60,9 +60,9 @@ def test_a_killed_reward_model_ends_the_same(stage: Stage, killed_at: int, monke
     stage.when_done[0]()
     with pytest.raises(ConnectionAbortedError):
         train_reward_model(stage, killed_at=killed_at)
-    kept = torch.load(max(Path(".gradus/checkpoints").glob("*/*.ckpt")), weights_only=True)["state_dict"]
+    saved = torch.load(max(Path(".gradus/checkpoints").glob("*/*.ckpt")), weights_only=True)["state_dict"]
     assert not any(
-        name.startswith("model.model.layers.0") for name in kept
+        name.startswith("model.model.layers.0") for name in saved
     )  # what is frozen is not stored again and again
     torch.randn(100)
     weights, resumed = train_reward_model(stage)

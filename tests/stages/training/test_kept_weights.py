@@ -12,11 +12,11 @@ LONG = TRAINING.model_copy(update={"num_train_epochs": 4, "lr_scheduler_type": "
 
 def weights_by_epoch(stage: Stage) -> list[dict[str, torch.Tensor]]:
     """Those of trainings of one, two, ... epochs at a constant rate: what a longer one passes through."""
-    found = []
+    weights = []
     for epochs in range(1, LONG.num_train_epochs + 1):
-        found.append(train(stage, config=LONG.model_copy(update={"num_train_epochs": epochs}))[0])
+        weights.append(train(stage, config=LONG.model_copy(update={"num_train_epochs": epochs}))[0])
         stage.when_done[0]()
-    return found
+    return weights
 
 
 def test_the_weights_of_the_last_epochs_are_averaged_after_a_kill_too(
