@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -78,3 +79,21 @@ def test_an_unknown_format_is_an_error(body: Path, tmp_path: Path) -> None:
     assert ended.value.code == 2
     assert "options: format" in shown.getvalue()
     assert "unknown format" in shown.getvalue()
+
+
+def test_a_case_that_cannot_be_scored_is_named_after_those_before_it() -> None:
+    def scores(cases: list[dict[str, Any]]) -> list[list[float]]:
+        if any(case["prompt"] == "long" for case in cases):
+            raise InputError("too long.")
+        return [[0.5, 0.75] for _ in cases]
+
+    texts = [json.dumps({"prompt": p, "responses": ["a", "b"]}) for p in ("x", "y", "long", "z")]
+    lines = [Line(n, text, None) for n, text in enumerate([texts[0], " ", *texts[1:]], start=1)]
+    found = scored_lines._scored([lines], print, "rewards", scores)
+    written = [next(found) for _ in range(3)]
+    assert [json.loads(w)["order"] if w else None for w in written] == [[1, 0], None, [1, 0]]
+    with pytest.raises(InputError, match=r"^standard input, line 4: too long\.$"):
+        next(found)
+    half = Line(1, r'{"prompt": "\ud800", "responses": ["a"]}', None)
+    with pytest.raises(InputError, match="line 1: half a surrogate pair"):
+        next(scored_lines._scored([[half]], print, "rewards", scores))

@@ -12,7 +12,6 @@ import tempfile
 import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import psutil
@@ -23,8 +22,6 @@ from typer.testing import CliRunner
 from core.errors import InputError
 from data.tokenizer import TokenizerConfig, encode, load_tokenizer, save_tokenizer, train_tokenizer
 from gradus.cli import app
-from gradus.models import scored_lines
-from gradus.models.input_lines import Line
 from lightning_modules.decoding.translation import Ensemble, log_probabilities
 from lightning_modules.translators.bahdanau.model import Bahdanau, BahdanauConfig
 from lightning_modules.translators.base import Translator, TranslatorConfig
@@ -325,24 +322,6 @@ def test_rank_answers_each_line_while_the_pipe_is_open(models: Path) -> None:
     said = process.stderr.read().decode()
     assert "line 4: not UTF-8" in said
     assert 'error: standard input, line 5: expected {"prompt"' in said
-
-
-def test_a_case_that_cannot_be_scored_is_named_after_those_before_it() -> None:
-    def scores(cases: list[dict[str, Any]]) -> list[list[float]]:
-        if any(case["prompt"] == "long" for case in cases):
-            raise InputError("too long.")
-        return [[0.5, 0.75] for _ in cases]
-
-    texts = [json.dumps({"prompt": p, "responses": ["a", "b"]}) for p in ("x", "y", "long", "z")]
-    lines = [Line(n, text, None) for n, text in enumerate([texts[0], " ", *texts[1:]], start=1)]
-    found = scored_lines._scored([lines], print, "rewards", scores)
-    written = [next(found) for _ in range(3)]
-    assert [json.loads(w)["order"] if w else None for w in written] == [[1, 0], None, [1, 0]]
-    with pytest.raises(InputError, match=r"^standard input, line 4: too long\.$"):
-        next(found)
-    half = Line(1, r'{"prompt": "\ud800", "responses": ["a"]}', None)
-    with pytest.raises(InputError, match="line 1: half a surrogate pair"):
-        next(scored_lines._scored([[half]], print, "rewards", scores))
 
 
 def test_a_damaged_model_is_refused_by_the_name_of_the_file(models: Path, tmp_path: Path) -> None:
