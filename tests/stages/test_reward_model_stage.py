@@ -105,7 +105,7 @@ def test_rankings_that_are_too_long_are_dropped_or_cut_and_counted(
     summaries = {}
     for overlong in ("drop", "truncate"):
         params = yaml.safe_load(Path("params.yaml").read_text())
-        params["reward_models"]["variants"]["paper"] = {"max_length": 24, "overlong": overlong}
+        params["reward_models"]["variants"]["paper"] = {"max_length": 36, "overlong": overlong}
         Path("params.yaml").write_text(yaml.safe_dump(params))
         reward_model.main()
         summaries[overlong] = read_json(layout.REWARD_MODELS / "paper" / layout.SUMMARY)
