@@ -1,7 +1,7 @@
 """What a run says of itself at a glance: its name, and the headline metrics of its stages under names that stay the same."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -40,27 +40,32 @@ def headline_metrics(stage: str, summary: Mapping[str, Any]) -> dict[str, float]
     return metrics
 
 
-def markdown(metrics: Mapping[str, float]) -> str:
-    """Headline metrics as Markdown: a table for each kind of model, a row for each model, a column for each metric."""
-    tables: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+def tables(metrics: Mapping[str, float]) -> list[list[list[str]]]:
+    """Headline metrics as a table for each kind of model: rows of cells, the first one of headings, then one for each model."""
+    order = [kind for kind, _ in _HEADLINES.values()]
+    kinds: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for name, value in metrics.items():
         kind, _, rest = name.partition(".")
         model, _, metric = rest.rpartition(".")
-        tables[kind][model or kind][metric] = value
-    return "\n\n".join(_table(kind, tables[kind]) for kind in sorted(tables))
+        kinds[kind][model or kind][metric] = value
+    return [_table(kind, kinds[kind]) for kind in sorted(kinds, key=order.index)]
 
 
-def _table(kind: str, models: Mapping[str, Mapping[str, float]]) -> str:
+def markdown(metrics: Mapping[str, float]) -> str:
+    """The `tables` in Markdown."""
+    texts = []
+    for heading, *models in tables(metrics):
+        rule = ["---", *["---:"] * (len(heading) - 1)]
+        rows = [heading, rule, *([f"`{name}`", *values] for name, *values in models)]
+        texts.append("\n".join(f"| {' | '.join(cells)} |" for cells in rows))
+    return "\n\n".join(texts)
+
+
+def _table(kind: str, models: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
     columns = sorted({metric for values in models.values() for metric in values})
-    rows = [
-        [f"`{name}`", *(_number(values.get(column)) for column in columns)] for name, values in sorted(models.items())
-    ]
-    return "\n".join(_line(row) for row in ([kind, *columns], ["---", *["---:"] * len(columns)], *rows))
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    rows = [[name, *(_number(values.get(column)) for column in columns)] for name, values in sorted(models.items())]
+    return [[kind, *columns], *rows]
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+    return "" if value is None else f"{value:#.4g}"
