@@ -1,12 +1,21 @@
 """The graph of stages, read from dvc.yaml: the only place where it is written."""
 
-import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
+
+from core.errors import InputError
+
+# What each part of the pipeline is there to make: a stage's name without an item stands for all its items.
+TARGETS = {
+    "pretraining": ("evaluation", "language_model", "long_lag"),
+    "comparison_import": ("comparisons",),
+    "reward_modeling": ("reward_model",),
+    "prefix_tuning": ("prefix_tuning",),
+}
 
 
 @dataclass(frozen=True)
@@ -48,24 +57,41 @@ class Graph:
             found |= more
 
 
-def read_graph() -> Graph:
-    """The graph of dvc.yaml in the working directory."""
-    from dvc.repo import Repo
+class Plan(NamedTuple):
+    """What dvc knows of the project in the working directory."""
 
-    with Repo() as repo:
-        graph = repo.index.graph
-        return Graph(
-            {s.addressing: frozenset(n.addressing for n in graph.successors(s)) for s in graph.nodes},
-            {s.addressing: Path(out.fs_path) for s in graph.nodes for out in s.outs},
-        )
+    graph: Graph
+    to_run: set[str]  # the stages that are not up to date, and all that needs one of them
+
+    def __str__(self) -> str:
+        stages = self.graph.upstream.keys()
+        names = f", to run: {', '.join(sorted(self.to_run))}" if self.to_run else ""
+        return f"{len(stages)} stages, {len(stages - self.to_run)} up to date{names}"
+
+    def of(self, flow: str) -> set[str]:
+        """The stages that a flow would run."""
+        return self.to_run & self.graph.closure(TARGETS[flow]) if flow in TARGETS else self.to_run
 
 
-def changed_stages() -> set[str]:
-    """Stages that dvc holds for not up to date, by themselves; what follows them may have to run too."""
-    done = subprocess.run(dvc("status", "--json"), capture_output=True, text=True, env=environment(), check=False)
-    if done.returncode:
-        raise RuntimeError(f"dvc status failed:\n{done.stderr.strip()}")
-    return set(json.loads(done.stdout[done.stdout.index("{") :]))
+def plan() -> Plan:
+    """Reads dvc.yaml and asks dvc what has changed, in this process and once: a dvc of its own takes longer to start than to answer.
+
+    Raises:
+        InputError: dvc cannot read the graph.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo, lock_repo
+
+    try:
+        with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
+            stages = repo.index.graph
+            graph = Graph(
+                {s.addressing: frozenset(n.addressing for n in stages.successors(s)) for s in stages.nodes},
+                {s.addressing: Path(out.fs_path) for s in stages.nodes for out in s.outs},
+            )
+            return Plan(graph, graph.downstream(repo.status()))
+    except DvcException as error:
+        raise InputError(f"dvc cannot read the graph: {error}") from error
 
 
 def dvc(*arguments: str) -> list[str]:

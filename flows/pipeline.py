@@ -4,15 +4,9 @@ import asyncio
 
 from prefect import flow
 
-from flows import comparison_import, prefix_tuning, pretraining, reward_modeling
-from flows.execution import raise_failures, start_execution
-
-PARTS = {
-    pretraining.TARGETS: pretraining.pretraining,
-    comparison_import.TARGETS: comparison_import.comparison_import,
-    reward_modeling.TARGETS: reward_modeling.reward_modeling,
-    prefix_tuning.TARGETS: prefix_tuning.prefix_tuning,
-}
+from flows.execution import start_execution
+from flows.graph import TARGETS
+from flows.parts import comparison_import, prefix_tuning, pretraining, reward_modeling
 
 
 @flow(name="pipeline")
@@ -23,7 +17,10 @@ async def pipeline() -> None:
     depend on it.
     """
     async with start_execution() as execution:
-        execution.share(PARTS)
-        states = await asyncio.gather(*(part(return_state=True) for part in PARTS.values()))
-        rest = await execution.run(tuple(execution.graph.upstream))
-        raise_failures([*(s for s in states if not s.is_completed()), *rest])
+        execution.share(TARGETS.values())
+        parts = (pretraining, comparison_import, reward_modeling, prefix_tuning)
+        states = await asyncio.gather(*(part(return_state=True) for part in parts))
+        await execution.run(tuple(execution.graph.upstream))
+        execution.raise_failures(execution.to_run)
+        for state in states:  # what went wrong in a part beside its stages
+            await state.aresult()

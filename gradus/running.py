@@ -1,20 +1,28 @@
 """What the commands `run` and `ui` do."""
 
 import asyncio
+import contextlib
 import importlib
+import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from core import tracking
 from core.config import nearest
 from core.errors import InputError
+from flows.graph import plan
+from flows.results import headlines, print_results
 
 FLOWS = ("pipeline", "pretraining", "comparison_import", "reward_modeling", "prefix_tuning")
 REPORT = Path("artifacts/report/index.html")
 HOST = "127.0.0.1"
+UIS = "make ui  (MLflow on http://127.0.0.1:5000, Prefect on http://127.0.0.1:4200)"
 
 
 def run(name: str) -> int:
@@ -24,24 +32,77 @@ def run(name: str) -> int:
     from stages.framework.params import load_params
 
     load_params()  # a wrong key shows now, not in the middle of the run
-    flow = getattr(importlib.import_module(f"flows.{name}"), name)
+    graph, to_run = planned = plan()
+    if not planned.of(name):  # Prefect and its server take longer to start than all of this
+        print(
+            f"{len(graph.upstream)} stages, {len(graph.upstream) - len(to_run)} up to date: {name} has nothing to run"
+        )
+        print_results(headlines(graph, sorted(graph.upstream.keys() - to_run)))
+        return _done()
+    flow = getattr(importlib.import_module("flows.pipeline"), name)
     # Only now: flows/__init__.py sets what Prefect reads when it is imported.
     from prefect.exceptions import TerminationSignal
 
+    from flows.view import quiet_prefect
+
+    quiet_prefect()
+    print("Starting Prefect ...", flush=True)
     try:
-        state = asyncio.run(flow(return_state=True))
+        with _ended_by_signals(TerminationSignal):
+            asyncio.run(flow())
     except TerminationSignal as ended:
-        print(f"\n{name} was ended (signal {ended.signal}). The same command goes on from there.", file=sys.stderr)
+        print(f"\n{name} was ended. The same command continues from there.", file=sys.stderr)
         return 128 + int(ended.signal)
-    if not state.is_completed():
+    except InputError:
+        raise
+    except Exception as error:  # of a stage, of dvc, of Prefect
         print(
-            f"\n{name} failed:\n{state.message}\n\nWhat had not failed is kept; mend the cause and run the same command again.",
+            f"\n{name} failed:\n{error}\n\nWhat had not failed is kept. Correct the cause and run the same command again.\n"
+            f"Whole logs:  {UIS}",
             file=sys.stderr,
         )
         return 1
+    return _done()
+
+
+@contextlib.contextmanager
+def _ended_by_signals(exception: Callable[[int], BaseException]) -> Iterator[None]:
+    """SIGTERM raises `exception`, and so does Ctrl-C, which no other process gets.
+
+    A terminal sends Ctrl-C to Prefect's temporary server as well, and without its server a flow does not end. A server that is
+    started where SIGINT is blocked never gets it. Then this process gets it in a thread that was there before, or in one that waits.
+    """
+
+    def end(signum: int, _: object) -> None:
+        if signum == signal.SIGTERM or not over.is_set():  # a second Ctrl-C does not disturb the first
+            over.set()
+            raise exception(signal.SIGTERM)
+
+    def wait() -> None:
+        signal.sigwait({signal.SIGINT})
+        if not over.is_set():
+            over.set()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    over, waiting = threading.Event(), threading.Thread(target=wait, daemon=True)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    handlers = {signum: signal.signal(signum, end) for signum in (signal.SIGINT, signal.SIGTERM)}
+    waiting.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if waiting.is_alive() and waiting.ident:
+            signal.pthread_kill(waiting.ident, signal.SIGINT)
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _done() -> int:
     if REPORT.exists():
         print(f"\nReport: {REPORT.resolve()}")
-    print("Runs:   make ui  (MLflow on http://127.0.0.1:5000, Prefect on http://127.0.0.1:4200)")
+    print(f"Runs:   {UIS}")
     return 0
 
 

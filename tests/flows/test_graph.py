@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from flows.graph import Graph, read_graph
+from flows.graph import Graph, plan
 
 PROJECT = Path(__file__).parents[2]
 
 
 def test_it_is_that_of_dvc_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PROJECT)
-    graph = read_graph()
+    graph = plan().graph
     assert graph.upstream["tokenizer"] == {"corpus"}
     assert graph.upstream["comparisons"] == {"responses@luong", "responses@transformer"}
     assert graph.upstream["reward_model@paper"] == {"base_model", "comparisons", "language_model"}

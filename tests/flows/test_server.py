@@ -126,8 +126,8 @@ def assert_foreign_pages_are_refused(server: str) -> None:
 def test_runs_of_an_interval_and_of_a_cron_line_are_scheduled_and_complete(project: Project, address: str) -> None:
     (project.folder / "asked").touch()
     serve = {
-        "interval.log": "from flows.comparison_import import comparison_import as f; f.serve('often', interval=15, limit=1)",
-        "cron.log": "from flows.prefix_tuning import prefix_tuning as f; f.serve('nightly', cron='* * * * *', limit=1)",
+        "interval.log": "from flows.parts import comparison_import as f; f.serve('often', interval=15, limit=1)",
+        "cron.log": "from flows.parts import prefix_tuning as f; f.serve('nightly', cron='* * * * *', limit=1)",
     }
     served = [project.start(log, "-c", code, PREFECT_API_URL=f"{address}/api") for log, code in serve.items()]
     completed: set[str] = set()
@@ -162,7 +162,7 @@ def test_the_ui_refuses_foreign_pages(address: str) -> None:
 
 def test_the_temporary_server_of_a_run_refuses_foreign_pages_and_the_run_completes(project: Project) -> None:
     (project.folder / "asked").unlink(missing_ok=True)
-    run = project.start("run.log", "-m", "gradus.cli", "run", "comparison_import")
+    run = project.start("run.log", "-m", "gradus.cli", "run", "comparison_import", PREFECT_LOGGING_LEVEL="INFO")
     try:
         server = project.wait_for(r"temporary server on (http://127\.0\.0\.1:\d+)", "run.log", run)[1]
         project.wait_for("to run: comparisons", "run.log", run)
