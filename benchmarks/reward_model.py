@@ -38,7 +38,8 @@ from data.comparisons.collection import read_collection
 from data.comparisons.encoding import EncodedRanking, Frame, encode_rankings
 from data.comparisons.importing import Source, import_rankings
 from data.tokenizer import BEGIN, END, PAD, SEPARATOR, TokenizerConfig, train_tokenizer
-from lightning_modules.reward_model.loss import RewardTrainingConfig, ranking_loss
+from lightning_modules.reward_model.config import RewardTrainingConfig
+from lightning_modules.reward_model.loss import ranking_loss
 from lightning_modules.reward_model.module import (
     RankingLoader,
     RewardModelModule,

@@ -7,28 +7,17 @@ from typing import Any
 
 import datasets
 import numpy as np
-from pydantic import Field
 from tokenizers import Tokenizer
 
-from core.config import Config
 from core.errors import InputError
 from data.arrow import chunks, read_split, token_counts
-from data.overlong import Overlong
+from data.encoding_config import EncodingConfig
 from data.splits import SPLITS
 from data.tokenizer import END, encode
 
 _FEATURES = datasets.Features(
     {"source": datasets.List(datasets.Value("int32")), "target": datasets.List(datasets.Value("int32"))}
 )
-
-
-class EncodingConfig(Config):
-    """Settings of the stage `encoding`."""
-
-    max_length: int = Field(default=64, ge=1)
-    """Tokens of a source and of a target, without special tokens."""
-    overlong: Overlong = "drop"
-    """Pairs with a longer side are dropped (`drop`), or the end of that side is cut off (`truncate`). Both are counted."""
 
 
 def write_encoded(corpus: Path, tokenizer: Tokenizer, config: EncodingConfig, folder: Path) -> dict[str, Any]:

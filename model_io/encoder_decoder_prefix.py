@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 from core.errors import InputError
 from lightning_modules.encoder_decoder_prefix import pretrained
 from lightning_modules.encoder_decoder_prefix.translator import PARTS, EncoderDecoderPrefix, transformer_shapes
-from lightning_modules.prefix_tuning.projection import PrefixConfig
+from lightning_modules.prefix_tuning.config import PrefixConfig
 from lightning_modules.translators.transformer.model import Transformer
 from model_io.prefix import PREFIX, check_base, read_prefix_files, write_prefix_files
 

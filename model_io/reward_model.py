@@ -20,7 +20,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 from core.config import validated
 from core.errors import InputError
 from core.format_1 import FORMAT, format_of
-from data.comparisons.encoding import FIELDS, Frame, encode_rankings
+from data.comparisons.encoding import Frame, encode_rankings
+from data.comparisons.encoding_config import FIELDS
 from data.templates import checked_template
 from data.tokenizer import load_tokenizer
 from lightning_modules.language_model.prompts import end_token

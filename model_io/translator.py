@@ -9,7 +9,8 @@ from core.config import validated
 from core.errors import InputError
 from core.format_1 import FORMAT, converted, format_of
 from data.tokenizer import load_tokenizer
-from lightning_modules.translators.base import Translator, TranslatorConfig, architecture
+from lightning_modules.translators.base import Translator, architecture
+from lightning_modules.translators.config import TranslatorConfig
 from model_io.files import (
     CONFIG,
     DEVICE,

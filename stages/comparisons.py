@@ -10,9 +10,10 @@ from core.errors import InputError
 from core.progress import Progress
 from data.comparisons.appending import append_rankings
 from data.comparisons.collection import read_collection
-from data.comparisons.importing import Source, import_rankings
+from data.comparisons.importing import import_rankings
 from data.comparisons.ranking import Ranking
 from data.comparisons.report import ImportReport
+from data.comparisons.source import Source
 from metrics.collection_statistics import statistics
 from metrics.reference_labeler import rank_by_reference
 from stages.framework import layout

@@ -4,18 +4,16 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
 from tokenizers import Tokenizer
 
+from data.comparisons.encoding_config import Weighting
 from data.overlong import Overlong
 from data.templates import template_fields
 from data.tokenizer import encode
-
-Weighting = Literal["none", "record", "labeler"]
-FIELDS = {"prompt", "reference"}
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeGuard
 
-from pydantic import field_validator, model_validator
-
-from core.config import Config, nearest
 from core.errors import InputError
 from data.comparisons import formats
 from data.comparisons.appending import Appending, appending
@@ -20,6 +17,7 @@ from data.comparisons.jsonl import parse_ranking, parse_record
 from data.comparisons.ranking import Ranking, ranking
 from data.comparisons.records import Problem, Record, Records
 from data.comparisons.report import SHOWN, Dropped, ImportReport
+from data.comparisons.source import Source
 
 
 class Bar(Protocol):
@@ -30,37 +28,6 @@ class Bar(Protocol):
 
 NewBar = Callable[[int], Bar]  # for so many bytes
 _RECORDS_BETWEEN_UPDATES = 1000
-
-
-class Source(Config):
-    """What to import, and how it is read: by a format's name, or by a mapping of columns."""
-
-    source: str
-    """A path (absolute, from the project or from the data mirror), or `hub:OWNER/NAME:SPLIT` or `hub:OWNER/NAME:CONFIG:SPLIT`."""
-    format: str = AUTO
-    """How records are written: `auto` (as `gradus comparisons --help` shows them) or a format's name."""
-    columns: Columns | None = None
-    """Of any other table: the column that each field is read from. Instead of `format`."""
-    higher_is_better: bool = False
-    """Of `label_studio`: the buckets' names end in scores, and the highest is the best. `false`: rank_1 is the best."""
-
-    @field_validator("format")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in (AUTO, *formats.names()):
-            raise ValueError(f"unknown format - {nearest(value, [AUTO, *formats.names()])}")
-        return value
-
-    @model_validator(mode="after")
-    def _read_in_one_way(self) -> "Source":
-        if self.columns and self.format != AUTO:
-            raise ValueError("give either a format or columns")
-        if self.higher_is_better and self.format not in (takers := formats.taking_higher_is_better()):
-            raise ValueError(
-                f"higher_is_better (--higher-is-better) is for the format {', '.join(takers)} alone, found beside "
-                f"{'columns' if self.columns else self.format}: leave it out (columns name 'scores' where higher is better)"
-            )
-        return self
 
 
 def import_rankings(

@@ -1,12 +1,13 @@
 """Task 1: the embedded Reber grammar."""
 
+from __future__ import annotations
+
+import math
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from core.errors import InputError
 from data.long_lag.task import (
@@ -20,6 +21,9 @@ from data.long_lag.task import (
     sequences_of,
     side_by_side,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class EmbeddedReber(Task):
@@ -79,7 +83,7 @@ class EmbeddedReber(Task):
 
     def training(self, seed: int, trial: int, turn: int) -> Sequences:
         chosen = np.random.default_rng([seed, trial, 0, turn]).integers(self.strings, size=self.round)
-        return string_sets(seed, trial % self.sets, self.strings)[0][torch.from_numpy(chosen)]
+        return string_sets(seed, trial % self.sets, self.strings)[0][chosen]
 
     def test(self, seed: int, trial: int, part: int, count: int) -> Sequences:
         """Success is to be right on the training strings and on the test strings: one set after the other."""
@@ -88,15 +92,15 @@ class EmbeddedReber(Task):
 
     def judge(self, outputs: Tensor, sequences: Sequences) -> tuple[Tensor, Tensor]:
         """Wrong where a symbol that cannot follow is as active as one that can (`legal: one`: as all that can)."""
+        import torch
+
         steps = torch.arange(outputs.shape[-2], device=outputs.device) < sequences.lengths[..., None]
         legal = sequences.goals > 0
         every = self.legal == "all"
         lowest_legal = (
-            outputs.masked_fill(~legal, torch.inf).amin(-1)
-            if every
-            else outputs.masked_fill(~legal, -torch.inf).amax(-1)
+            outputs.masked_fill(~legal, math.inf).amin(-1) if every else outputs.masked_fill(~legal, -math.inf).amax(-1)
         )
-        highest_illegal = outputs.masked_fill(legal, -torch.inf).amax(-1)
+        highest_illegal = outputs.masked_fill(legal, -math.inf).amax(-1)
         errors = (outputs - sequences.targets).abs().mean(-1).where(steps, 0)
         return ((lowest_legal <= highest_illegal) & steps).any(-1), errors.sum(-1) / sequences.lengths
 
@@ -114,7 +118,7 @@ def string_sets(seed: int, number: int, strings: int) -> tuple[Sequences, Sequen
     training_texts = set(texts(train))
     while sum(len(part.lengths) for part in test) < strings:
         more = reber_sequences(random, 8 * strings)
-        test.append(more[torch.tensor([i for i, text in enumerate(texts(more)) if text not in training_texts])])
+        test.append(more[[i for i, text in enumerate(texts(more)) if text not in training_texts]])
     return train, side_by_side(test, "cat")[:strings]
 
 

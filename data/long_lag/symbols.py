@@ -1,13 +1,16 @@
 """Tasks 2 and 6: sequences of symbols, in the local representation."""
 
-from typing import ClassVar, Literal
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from data.long_lag.task import Criterion, Network, Sequences, Task, all_biased, at_end, one_hot, padded, sequences_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class TwoSequences(Task):
@@ -146,4 +149,4 @@ class TemporalOrder3(TemporalOrder):
 def _distinct(sequences: Sequences) -> Sequences:
     """Each sequence of symbols once."""
     _, places = np.unique(sequences.inputs.numpy(), axis=0, return_index=True)
-    return sequences[torch.from_numpy(places)]
+    return sequences[places]

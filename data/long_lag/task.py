@@ -1,16 +1,19 @@
 """What a long-lag task is: its sequences, its network, and when it counts as solved."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from core.config import Config, nearest, validated
 from core.errors import InputError
+
+if TYPE_CHECKING:  # a task is a config, too: whoever reads params.yaml need not load torch
+    from torch import Tensor
 
 S = TypeVar("S", bound=Config)
 
@@ -87,12 +90,14 @@ class Sequences:
     targets: Tensor  # (N, S, K); S = T where there is an error at every step, S = 1 where only at the end
     goals: Tensor  # (N, S, K) what outputs are judged by: targets without noise, or one for every legal symbol
 
-    def __getitem__(self, place: Any) -> "Sequences":
+    def __getitem__(self, place: Any) -> Sequences:
         return Sequences(self.inputs[place], self.lengths[place], self.targets[place], self.goals[place])
 
 
 def side_by_side(trials: list[Sequences], join: Literal["stack", "cat"] = "stack") -> Sequences:
     """The sequences of several trials as one batch (trials, N, ...), or (`cat`) several sets as one of all their sequences."""
+    import torch
+
     steps = max(s.inputs.shape[1] for s in trials)
 
     def joined(parts: list[Tensor]) -> Tensor:
@@ -236,6 +241,8 @@ def all_biased(**values: Any) -> Network:
 
 
 def sequences_of(inputs: np.ndarray, lengths: np.ndarray, targets: np.ndarray, goals: np.ndarray) -> Sequences:
+    import torch
+
     values = torch.from_numpy(inputs).long() if inputs.ndim == 2 else torch.from_numpy(inputs).float()
     return Sequences(
         values, torch.from_numpy(lengths), torch.from_numpy(targets).float(), torch.from_numpy(goals).float()

@@ -7,7 +7,8 @@ from typing import Any
 from core.config import validated
 from core.errors import InputError
 from data.comparisons.collection import read_collection
-from data.comparisons.importing import Source, import_rankings
+from data.comparisons.importing import import_rankings
+from data.comparisons.source import Source
 from gradus.models.scored_lines import checked_finite
 from metrics.labeler_agreement import agreement
 from metrics.rankings import compare, evaluate, padded

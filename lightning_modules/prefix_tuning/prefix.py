@@ -22,7 +22,8 @@ from transformers import DynamicCache, GenerationConfig, PreTrainedModel
 
 from core.errors import InputError, NotFiniteError
 from data.batching import padded
-from lightning_modules.prefix_tuning.projection import PrefixConfig, PrefixEncoder
+from lightning_modules.prefix_tuning.config import PrefixConfig
+from lightning_modules.prefix_tuning.projection import PrefixEncoder
 from lightning_modules.shared_prompt.examples import ExampleBatch, ExampleLayout
 from lightning_modules.shared_prompt.reading import ordinary_evaluation, states
 from lightning_modules.shared_prompt.row import Prefixes

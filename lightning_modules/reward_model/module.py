@@ -20,7 +20,8 @@ from transformers import PreTrainedModel
 from data.batching import ResumableLoader
 from data.comparisons.encoding import EncodedRanking
 from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, Prefix
-from lightning_modules.reward_model.loss import PAPERS_LOSS, LossConfig, ranking_loss
+from lightning_modules.reward_model.config import LossConfig
+from lightning_modules.reward_model.loss import PAPERS_LOSS, ranking_loss
 from lightning_modules.shared_prompt.reading import states
 from lightning_modules.shared_prompt.row import SharedPromptRow, shared_prompt_row
 from lightning_modules.training.config import TrainingConfig

@@ -1,63 +1,23 @@
 """What every translator is: an encoder, a decoder that sees all target tokens at once, and the same decoder step by step.
 
-An architecture is a package beside this file that exports its subclass of `Translator` as `Model`; `architecture(name)` finds it, and
-nothing else has to list it. What an architecture shares with others is a module beside this file. Its folder `uses/` links that module,
-and so DVC sees who depends on it.
+An architecture is a package beside this file: its `config.py` exports its `TranslatorConfig` as `Config`, its `model.py` its subclass of
+`Translator` as `Model`. `architecture(name)` finds it, and nothing else has to list it. What an architecture shares with others is a module
+beside this file. Its folder `uses/` links that module, and so DVC sees who depends on it.
 """
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from core.config import Config, merged, nearest
-from core.errors import InputError
 from data.tokenizer import PAD
-from lightning_modules.training.config import TokenTrainingConfig
+from lightning_modules.translators.config import TranslatorConfig, architecture_module
 
 # Tensors by name, every one with the sentence (Memory) or the hypothesis (State) as its first dimension, so that decoding
 # can pick, repeat and drop rows without a look into them.
 Memory = dict[str, Tensor]
 State = dict[str, Tensor]
-Presets = Mapping[str, Mapping[str, Any]]  # values of a config by the name of a preset
-
-
-class TranslatorTrainingConfig(TokenTrainingConfig):
-    """How a translator is trained."""
-
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """epsilon_ls: the share of a target's probability that is spread over the vocabulary (Vaswani et al. 2017, 5.4)."""
-    # Papers with "batch" have learning rates and norms for it: the gradient is as many times longer as a sentence has tokens.
-    normalization: Literal["tokens", "batch"] = "tokens"
-    """What the loss of a batch is the mean over: `tokens`, target tokens; `batch`, sentences."""
-
-
-class TranslatorConfig(Config):
-    """Settings of an architecture: sizes, and its training. Defaults are for small data.
-
-    `preset: NAME` stands for the settings of that name in `presets`, e.g. those of the paper; other keys change them.
-    """
-
-    presets: ClassVar[Presets] = {}
-
-    training: TranslatorTrainingConfig = TranslatorTrainingConfig()
-    """How it is trained."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_preset(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping) or "preset" not in values:
-            return values
-        name = str(values["preset"])
-        if name not in cls.presets:
-            raise ValueError(f"unknown preset '{name}' - {nearest(name, list(cls.presets))}")
-        return merged(cls.presets[name], {key: value for key, value in values.items() if key != "preset"})
 
 
 class Step(NamedTuple):
@@ -109,16 +69,9 @@ class Translator(nn.Module, ABC):
         return self.decode(self.encode(right_padded(source)), target)
 
 
-def architectures() -> list[str]:
-    """Names of all translators: the packages beside this file."""
-    return sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.ispkg)
-
-
 def architecture(name: str, where: str = "architecture") -> type[Translator]:
-    """The translator that the package `name` exports as `Model`. Raises InputError on an unknown name; `where` is the key that has it."""
-    if name not in architectures():
-        raise InputError(f"{where}: unknown architecture '{name}' - {nearest(name, architectures())}")
-    model: type[Translator] = importlib.import_module(f"lightning_modules.translators.{name}").Model
+    """The translator that the package `name` exports. Raises InputError on an unknown name; `where` is the key that has it."""
+    model: type[Translator] = architecture_module(name, "model", where).Model
     return model
 
 

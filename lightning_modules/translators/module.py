@@ -7,7 +7,8 @@ from torch import Tensor
 from data.tokenizer import PAD
 from lightning_modules.training.likelihood import MaximumLikelihoodModule
 from lightning_modules.training.output_loss import projected_cross_entropy
-from lightning_modules.translators.base import Translator, TranslatorTrainingConfig
+from lightning_modules.translators.base import Translator
+from lightning_modules.translators.config import TranslatorTrainingConfig
 
 
 class TranslatorModule(MaximumLikelihoodModule):

@@ -12,18 +12,18 @@ from core.errors import InputError
 from core.format_1 import FORMAT
 from core.pipeline_config import PipelineConfig
 from data import corpora, long_lag
-from data.comparisons.encoding import FIELDS, Weighting
-from data.comparisons.importing import Source
+from data.comparisons.encoding_config import FIELDS, Weighting
+from data.comparisons.source import Source
 from data.corpora import CorpusConfig
-from data.encoding import EncodingConfig
+from data.encoding_config import EncodingConfig
 from data.overlong import Overlong
 from data.templates import checked_template
 from data.tokenizer import TokenizerConfig
 from lightning_modules.decoding.hypotheses import DecodingConfig
 from lightning_modules.language_model.config import LanguageModelConfig
-from lightning_modules.prefix_tuning.projection import PrefixConfig
-from lightning_modules.reward_model.loss import LossConfig, RewardTrainingConfig
-from lightning_modules.translators.base import TranslatorConfig, architecture
+from lightning_modules.prefix_tuning.config import PrefixConfig
+from lightning_modules.reward_model.config import LossConfig, RewardTrainingConfig
+from lightning_modules.translators.config import TranslatorConfig, architecture_config
 
 ItemName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]  # it is part of a stage's command
 
@@ -43,7 +43,7 @@ class PretrainingConfig(Config):
             raise ValueError("a mapping from architectures to their configs expected")
         where = f"{FILE}: pretraining.architectures"
         return {
-            name: validated(architecture(name, where).Config, config, f"{where}.{name}")
+            name: validated(architecture_config(name, where), config, f"{where}.{name}")
             for name, config in value.items()
         }
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_modules.translators.module import TranslatorModule
-from lightning_modules.translators.transformer.model import Transformer, TransformerConfig, TransformerTrainingConfig
+from lightning_modules.translators.transformer.config import TransformerConfig, TransformerTrainingConfig
+from lightning_modules.translators.transformer.model import Transformer
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

@@ -9,7 +9,8 @@ from core.config import validated
 from core.errors import InputError
 from data.tokenizer import BEGIN, END, PAD
 from lightning_modules.decoding.translation import DecodingConfig, beam_search
-from lightning_modules.translators.base import Translator, architecture, architectures
+from lightning_modules.translators.base import Translator, architecture
+from lightning_modules.translators.config import architectures
 from lightning_modules.translators.module import cross_entropy
 from lightning_modules.translators.transformer.model import TransformerConfig
 

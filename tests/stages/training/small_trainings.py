@@ -13,11 +13,12 @@ from data.batching import TokenBudgetLoader
 from data.comparisons.encoding import EncodedRanking
 from data.loaders import translation_loader
 from lightning_modules.language_model.top_layers import train_only_top_layers
-from lightning_modules.reward_model.loss import RewardTrainingConfig
+from lightning_modules.reward_model.config import RewardTrainingConfig
 from lightning_modules.reward_model.module import RankingLoader, RewardModelModule
 from lightning_modules.training.config import TrainingConfig
 from lightning_modules.translators.module import TranslatorModule
-from lightning_modules.translators.transformer.model import Transformer, TransformerConfig, TransformerTrainingConfig
+from lightning_modules.translators.transformer.config import TransformerConfig, TransformerTrainingConfig
+from lightning_modules.translators.transformer.model import Transformer
 from stages.framework import layout
 from stages.framework.stage import Stage, read_json
 from stages.training import checkpoints
