@@ -10,8 +10,6 @@ import threading
 import time
 from typing import NamedTuple
 
-import torch
-
 VARIABLE = "GRADUS_PROCESSES"
 
 
@@ -30,6 +28,8 @@ def share() -> Share:
 def start_processes(stage: str) -> None:
     """Where `GRADUS_PROCESSES` asks for several processes, replaces this one by torchrun with as many of the stage's module."""
     if "RANK" in os.environ:
+        import torch  # not above: every stage imports this file, and not all need torch
+
         _end_with_parent()
         if torch.cuda.is_available():  # models are put on "cuda", the current one: each process has its own
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

@@ -1,28 +1,28 @@
 """MLflow: a parent run per pipeline run, a child per stage.
 
-A flow makes the parent and hands it to its stages through `PARENT_VARIABLE`. Under plain `dvc repro` the first stage makes
-it, and the other stages of the same `dvc` process find it. The parent has the headline metrics of all its stages and a note with
-their table. A tracking server that does not answer never stops a training: it is reported once, and the stage continues.
+A flow makes the parent and hands it to its stages through `PARENT_VARIABLE`. Under plain `dvc repro` the first stage has it made, and
+the other stages of the same `dvc` process share it. The parent has the headline metrics of all its stages and a note with their table.
+
+What is here talks to MLflow, whose client takes two seconds of a CPU to load. Stages leave that to one process for all of them: see
+`core/stage_run.py` and `core/recorder.py`.
 """
 
 import contextlib
 import functools
 import hashlib
-import json
 import logging
 import os
 import re
 import socket
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import psutil
 
-from core.headlines import headline_metrics, markdown, run_name
+from core.headlines import markdown, run_name
 
 # Before the client is imported: no telemetry, and no minutes of retries against a server that is gone.
 for _variable, _value in {
@@ -70,22 +70,19 @@ def experiment() -> str:
     return str(found.experiment_id)
 
 
-def start_parent(started_by: str, invocation: str, process: psutil.Process | None = None) -> str:
+def start_parent(started_by: str, invocation: str, tags: Mapping[str, str] | None = None) -> str:
     """A new parent run, named EXPERIMENT-COMMIT-DATE. Marks runs of dead processes first.
 
     Args:
         started_by: what a reader of the run's note is told, such as "dvc repro".
         invocation: which flow run or dvc process it belongs to.
-        process: the run counts as alive while this process is; this one by default.
+        tags: its `origin_tags`; by default those of this process.
     """
     mark_killed()
-    tags = {**_origin_tags(process), "gradus.invocation": invocation, "gradus.started_by": started_by}
-    return str(client().create_run(experiment(), run_name=run_name(_git_commit()), tags=tags).info.run_id)
-
-
-def finish(run_id: str, succeeded: bool) -> None:
-    """Ends a run."""
-    client().set_terminated(run_id, "FINISHED" if succeeded else "FAILED")
+    origin = tags or origin_tags()
+    tags = {**origin, "gradus.invocation": invocation, "gradus.started_by": started_by}
+    name = run_name(origin["mlflow.source.git.commit"])
+    return str(client().create_run(experiment(), run_name=name, tags=tags).info.run_id)
 
 
 def finish_parent(run_id: str, succeeded: bool | None = None, up_to_date: Collection[str] = ()) -> None:
@@ -98,7 +95,8 @@ def finish_parent(run_id: str, succeeded: bool | None = None, up_to_date: Collec
     children = client().search_runs([experiment()], f"tags.`mlflow.parentRunId` = '{run_id}'", max_results=1000)
     ended: dict[str, list[str]] = {}
     for child in children:
-        ended.setdefault(child.info.status, []).append(child.info.run_name)
+        status = "KILLED" if _is_dead(child) else child.info.status
+        ended.setdefault(status, []).append(child.info.run_name)
     run = client().get_run(run_id)
     stages = {"ran": ended.get("FINISHED", []), "failed": ended.get("FAILED", []), "killed": ended.get("KILLED", [])}
     lines = [
@@ -110,30 +108,45 @@ def finish_parent(run_id: str, succeeded: bool | None = None, up_to_date: Collec
         "  \n".join(lines),
     ]
     client().set_tag(run_id, "mlflow.note.content", "\n\n".join(filter(None, note)))
-    finish(run_id, not stages["failed"] and not stages["killed"] if succeeded is None else succeeded)
+    well = not stages["failed"] and not stages["killed"] if succeeded is None else succeeded
+    client().set_terminated(run_id, "FINISHED" if well else "FAILED")
 
 
-def log_headlines(run_id: str, stage: str, summary: Mapping[str, Any]) -> None:
-    """Gives a parent run the headline metrics of one of its stages."""
-    log_metrics(run_id, headline_metrics(stage, summary))
+def log_metrics(run_id: str, values: Mapping[str, float]) -> None:
+    """Numbers that a run has once, such as the headline metrics of a parent run."""
+    log_points(run_id, [Point(name, value, time_ms(), 0) for name, value in values.items()])
 
 
-def log_metrics(run_id: str, values: Mapping[str, Any], step: int = 0) -> None:
-    """Numbers at a step, nested ones with dots; other values are left out."""
+class Point(NamedTuple):
+    """A metric's value at a step."""
+
+    name: str
+    value: float
+    time: int  # in milliseconds
+    step: int
+
+
+def log_points(run_id: str, points: Iterable[Point]) -> None:
+    """Gives a run values of metrics, many in one call."""
     from mlflow.entities import Metric
 
-    now = int(time.time() * 1000)
-    flat = [Metric(_allowed(k), float(v), now, step) for k, v in _flatten(values) if isinstance(v, (int, float))]
-    for metrics in _batches(flat, METRICS_PER_CALL):
-        client().log_batch(run_id, metrics=metrics)
+    metrics = [Metric(_allowed(p.name), p.value, p.time, p.step) for p in points]
+    for some in batches(metrics, METRICS_PER_CALL):
+        client().log_batch(run_id, metrics=some)
 
 
 def mark_killed() -> None:
     """Runs of this machine that are RUNNING though their process is gone become KILLED."""
     for run in client().search_runs([experiment()], "attributes.status = 'RUNNING'"):
-        tags = run.data.tags
-        if tags.get("gradus.host") == socket.gethostname() and not _alive(tags.get("gradus.process", "")):
+        if _is_dead(run):
             client().set_terminated(run.info.run_id, "KILLED")
+
+
+def _is_dead(run: Any) -> bool:
+    """Whether a run is RUNNING though its process, one of this machine, is gone."""
+    tags = run.data.tags
+    here = tags.get("gradus.host") == socket.gethostname()
+    return bool(run.info.status == "RUNNING" and here and not is_alive(tags.get("gradus.process", "")))
 
 
 T = TypeVar("T")
@@ -148,139 +161,22 @@ def safely(call: Callable[[], T], default: T) -> T:
         return default
 
 
-class StageRun:
-    """The MLflow run of one stage; every call is safe to make whether or not tracking works. Calls do nothing unless `tracked`."""
-
-    def __init__(self, stage: str, tracked: bool = True) -> None:
-        self.stage, self.run_id, self.parent, self.owns_parent = stage, "", "", False
-        self._broken = not tracked
-        self._attempt(self._start)
-
-    def _start(self) -> None:
-        self.parent = os.environ.get(PARENT_VARIABLE, "")
-        if not self.parent:
-            self.parent, self.owns_parent = _parent_of_invocation(), True
-        tags = {
-            **_origin_tags(),
-            "mlflow.parentRunId": self.parent,
-            "gradus.stage": self.stage,
-            "gradus.attempt": str(1 + _unfinished(self.stage)),
-        }
-        self.run_id = client().create_run(experiment(), run_name=self.stage, tags=tags).info.run_id
-
-    def parameters(self, values: Mapping[str, Any]) -> None:
-        """Settings of the stage, nested ones with dots. A value that is too long for MLflow is whole in `parameters.json`."""
-        self._attempt(lambda: self._log_parameters(dict(_flatten(values))))
-
-    def _log_parameters(self, values: dict[str, Any]) -> None:
-        from mlflow.entities import Param
-
-        whole = " ... (whole in the artifact parameters.json)"
-        texts = {name: str(value) for name, value in values.items()}
-        short = {
-            name: text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - len(whole)] + whole
-            for name, text in texts.items()
-        }
-        for params in _batches([Param(name, text) for name, text in short.items()], PARAMETERS_PER_CALL):
-            client().log_batch(self.run_id, params=params)
-        if short != texts:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "parameters.json"
-                path.write_text(json.dumps(values, indent=2, ensure_ascii=False), encoding="utf-8")
-                client().log_artifact(self.run_id, str(path))
-
-    def metrics(self, values: Mapping[str, Any], step: int = 0) -> None:
-        """Numbers at a step; other values are left out."""
-        self._attempt(lambda: log_metrics(self.run_id, values, step))
-
-    def summary(self, values: Mapping[str, Any]) -> None:
-        """What the stage measured: its metrics, and the headlines of its parent run."""
-        self.metrics(values)
-        self._attempt(lambda: log_headlines(self.parent, self.stage, values))
-
-    def inputs(self, digests: Mapping[str, str]) -> None:
-        """Data sets that the stage read: content digest by path."""
-        from mlflow.entities import Dataset, DatasetInput
-        from mlflow.exceptions import MlflowException
-
-        rows = [DatasetInput(Dataset(name, digest[:32], "local", name), []) for name, digest in digests.items()]
-
-        def log() -> None:
-            for known in range(len(rows) + 1):
-                try:
-                    return client().log_inputs(self.run_id, datasets=rows)
-                except MlflowException as error:
-                    # A stage beside this one was the first to log one of them: now it is known. A server that is gone is not asked again.
-                    if error.error_code != "BAD_REQUEST" or known == len(rows):
-                        raise
-
-        self._attempt(log)
-
-    def artifact(self, path: Path) -> None:
-        """A small file, such as a plot or a summary."""
-        self._attempt(lambda: client().log_artifact(self.run_id, str(path)))
-
-    def finish(self, succeeded: bool) -> None:
-        """Ends the run, and the parent with it if no flow looks after that."""
-        if self.run_id:
-            self._broken = False  # whatever went wrong before, this is worth a try
-            self._attempt(lambda: finish(self.run_id, succeeded))
-            if self.owns_parent:
-                self._attempt(lambda: finish_parent(self.parent))
-
-    def _attempt(self, call: Callable[[], Any]) -> None:
-        if self._broken:
-            return
-        try:
-            call()
-        except Exception as error:  # whatever the tracking server or its client does, training goes on
-            self._broken = True
-            log.warning("tracking is off for this stage: %s: %s (%s)", type(error).__name__, str(error)[:200], uri())
-
-
-def _unfinished(stage: str) -> int:
-    """How many runs of a stage have failed or been killed since it last finished."""
-    runs = client().search_runs(
-        [experiment()], f"tags.`gradus.stage` = '{stage}'", order_by=["attributes.start_time DESC"], max_results=100
-    )
-    statuses = [run.info.status for run in runs]
-    return statuses.index("FINISHED") if "FINISHED" in statuses else len(statuses)
-
-
-def _parent_of_invocation() -> str:
-    """The parent run of the dvc process this stage runs under (or of this process alone), made if it is the first stage."""
-    me = psutil.Process()
-    above = [p for p in me.parents() if any(Path(part).name == "dvc" for part in _command(p)[:3])]
-    process = above[-1] if above else me
-    invocation = _identity(process)
-    known = client().search_runs([experiment()], f"tags.`gradus.invocation` = '{invocation}'", max_results=1)
-    if known:
-        parent = str(known[0].info.run_id)
-        client().update_run(parent, status="RUNNING")
-        return parent
-    return start_parent("dvc repro" if above else "a stage alone", invocation, process)
-
-
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
-
-
-def _identity(process: psutil.Process) -> str:
+def identity(process: psutil.Process) -> str:
+    """Which process this is, even after another one has its number."""
     return f"{process.pid}-{process.create_time():.0f}"
 
 
-def _alive(identity: str) -> bool:
-    pid, _, started = identity.partition("-")
+def is_alive(process: str) -> bool:
+    """Whether the process of an `identity` of this machine still runs."""
+    pid, _, started = process.partition("-")
     try:
         return f"{psutil.Process(int(pid)).create_time():.0f}" == started
     except (psutil.Error, ValueError):
         return False
 
 
-def _origin_tags(process: psutil.Process | None = None) -> dict[str, str]:
+def origin_tags(process: psutil.Process | None = None) -> dict[str, str]:
+    """Where a run comes from: user, commit, state of dvc.lock, machine, and the process (by default this one) that it lives with."""
     lock = Path("dvc.lock")
     return {
         "mlflow.user": os.environ.get("USER", "unknown"),
@@ -290,7 +186,7 @@ def _origin_tags(process: psutil.Process | None = None) -> dict[str, str]:
         if lock.exists()
         else "none",
         "gradus.host": socket.gethostname(),
-        "gradus.process": _identity(process or psutil.Process()),
+        "gradus.process": identity(process or psutil.Process()),
     }
 
 
@@ -309,13 +205,11 @@ def _allowed(name: str) -> str:
     return re.sub(r"[^\w\-. /:]", "_", name)
 
 
-def _batches(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+def batches(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """`values` in parts of at most `size`."""
     return (values[i : i + size] for i in range(0, len(values), size))
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def time_ms() -> int:
+    """The time as MLflow wants it."""
+    return int(time.time() * 1000)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from core import tracking
+from core import stage_run, tracking
+from core.recorder import Recorder
 from data.comparisons.ranking import Ranking
 from data.tokenizer import BEGIN, END, PAD
 from lightning_modules.translators.bahdanau.model import Bahdanau, BahdanauConfig
@@ -156,6 +157,8 @@ def project(empty_tracking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv(tracking.PARENT_VARIABLE, raising=False)
+    # This process has MLflow's client: it records for itself, at the start and at the end of a stage.
+    monkeypatch.setattr(stage_run, "start_recorder", lambda: Recorder(stage_run.journals()).turn())
     tracking.client.cache_clear()
     yield tmp_path
     tracking.client.cache_clear()

@@ -9,16 +9,15 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from core.errors import InputError
 from core.folders import finished_folder
 from core.process_setup import set_up_process
 from core.processes import share, start_processes
-from core.tracking import StageRun
+from core.stage_run import StageRun
 from stages.framework import layout
 from stages.framework.dependencies import Dependencies, dependencies, value
 from stages.framework.params import Params, load_params
@@ -119,7 +118,7 @@ def read_json(path: Path) -> Any:
 
 
 def _key(started_from: Dependencies) -> str:
-    text = json.dumps([started_from.settings, started_from.digests, torch.__version__], sort_keys=True)
+    text = json.dumps([started_from.settings, started_from.digests, version("torch")], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 

@@ -1,5 +1,7 @@
 """params.yaml: every mistake is named with its key and a remedy."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +120,16 @@ def test_a_mistake_is_named(case: str, params: Any, tmp_path: Path, monkeypatch:
     Path("params.yaml").write_text(yaml.safe_dump(params))
     with pytest.raises(InputError, match=message):
         load_params()
+
+
+def test_reading_it_loads_no_torch() -> None:
+    """Every stage and every `gradus run` reads all of it, most of them without any use for tensors."""
+    code = (
+        "import sys, stages.framework.stage; from stages.framework.params import load_params; load_params()\n"
+        "print(*{'torch', 'transformers', 'datasets', 'pandas', 'mlflow'} & sys.modules.keys())"
+    )
+    command, project = [sys.executable, "-c", code], Path(__file__).parents[3]
+    assert subprocess.run(command, cwd=project, capture_output=True, text=True, check=True).stdout == "\n"
 
 
 def test_a_file_that_is_missing_or_no_yaml(tmp_path: Path) -> None:
