@@ -76,7 +76,8 @@ def test_an_architecture_links_what_it_shares_with_others(architecture: Path) ->
     files = set(architecture.glob("*.py"))
     shared = {file for file in closure(*files) if file.is_relative_to(TRANSLATORS) and file.parent != architecture}
     linked = {link.resolve() for link in (architecture / "uses").glob("*.py")}
-    assert linked == shared - {TRANSLATORS / "base.py", TRANSLATORS / "config.py"}  # every stage of a translator names these
+    named_by_every_stage = {TRANSLATORS / "base.py", TRANSLATORS / "config.py"}
+    assert linked == shared - named_by_every_stage
 
 
 def test_stages_that_choose_a_part_by_name_depend_on_it() -> None:
