@@ -42,7 +42,7 @@ BODIES = {
         """
 import pytorch_lightning as pl
 import torch
-from lightning_modules.training.config import OptimizationConfig
+from lightning_modules.training.config import TrainingConfig
 from lightning_modules.training.optimization import optimization
 from stages.training.fit import fit
 
@@ -60,7 +60,7 @@ class OneWeight(pl.LightningModule):
         self.log("validation_loss", self.weight.sum() ** 2, batch_size=1)
 
     def configure_optimizers(self):
-        return optimization(self.parameters(), OptimizationConfig(), 4)
+        return optimization(self.parameters(), TrainingConfig(), 4)
 
 
 class Batches(list):
@@ -69,7 +69,7 @@ class Batches(list):
     def load_state_dict(self, state):
         pass
 """,
-        "summary |= fit(this, OneWeight(), Batches([0] * 4), Batches([0]), OptimizationConfig())",
+        "summary |= fit(this, OneWeight(), Batches([0] * 4), Batches([0]), TrainingConfig())",
     ),
 }
 FLOW = """
