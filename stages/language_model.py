@@ -1,12 +1,13 @@
 """Stage `language_model`: pretrains a small causal language model on the corpus."""
 
+import pytorch_lightning as pl
+
 from core.processes import share
 from data.arrow import read_split
 from data.loaders import causal_loader
 from data.tokenizer import load_tokenizer
 from lightning_modules.language_model.config import build_language_model
 from lightning_modules.language_model.module import LanguageModelModule
-from lightning_modules.training.lightning import pl
 from model_io.files import copy_tokenizer, count_parameters
 from stages.framework import layout
 from stages.framework.stage import stage

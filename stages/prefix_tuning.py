@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any, cast
 
+import pytorch_lightning as pl
 import torch
 from transformers import PreTrainedModel
 
@@ -19,7 +20,6 @@ from lightning_modules.prefix_tuning.prefix import Adapter, build_adapter, check
 from lightning_modules.prefix_tuning.task import Input, Sample, read_inputs
 from lightning_modules.shared_prompt.examples import shared_prompt_loader
 from lightning_modules.shared_prompt.reading import check_shared_prompts, shared_prompt_attention
-from lightning_modules.training.lightning import pl
 from metrics.generation.scores import generation_scores
 from model_io.files import DEVICE, count_parameters, weight_files
 from model_io.language_model import load_language_model

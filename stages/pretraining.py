@@ -1,11 +1,12 @@
 """Stage `pretraining`: trains one translator. `python -m stages.pretraining ARCHITECTURE`."""
 
+import pytorch_lightning as pl
+
 from core.errors import InputError
 from core.processes import share
 from data.arrow import read_split
 from data.loaders import translation_loader
 from data.tokenizer import load_tokenizer
-from lightning_modules.training.lightning import pl
 from lightning_modules.translators.base import architecture
 from lightning_modules.translators.module import TranslatorModule
 from model_io.files import count_parameters

@@ -5,6 +5,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pytorch_lightning as pl
 from tokenizers import Tokenizer
 
 from core.errors import InputError
@@ -22,7 +23,6 @@ from lightning_modules.reward_model.module import (
     split_into_pairs,
 )
 from lightning_modules.shared_prompt.reading import shared_prompt_attention
-from lightning_modules.training.lightning import pl
 from metrics.bleu_chrf import sentence_chrf
 from metrics.rankings import accuracy, best_of_n, compare, evaluate, padded, temperature
 from model_io.files import DEVICE, count_parameters

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -24,7 +25,6 @@ from lightning_modules.reward_model.loss import PAPERS_LOSS, ranking_loss
 from lightning_modules.shared_prompt.reading import states
 from lightning_modules.shared_prompt.row import SharedPromptRow, shared_prompt_row
 from lightning_modules.training.config import TrainingConfig
-from lightning_modules.training.lightning import pl
 from lightning_modules.training.optimization import clip, optimization
 from metrics.rankings import accuracy, compare, log_loss
 

@@ -3,11 +3,12 @@
 from abc import abstractmethod
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torchmetrics import MeanMetric
 
 from lightning_modules.training.config import TrainingConfig
-from lightning_modules.training.lightning import pl, torchmetrics
 from lightning_modules.training.optimization import clip, optimization
 
 
@@ -19,7 +20,7 @@ class MaximumLikelihoodModule(pl.LightningModule):
         super().__init__()
         self.trained, self.config = trained, config
         self.steps_per_epoch, self.hidden_size = steps_per_epoch, hidden_size
-        self.validation_loss = torchmetrics.MeanMetric()
+        self.validation_loss = MeanMetric()
 
     @abstractmethod
     def loss(self, batch: Any) -> tuple[Tensor, int]:

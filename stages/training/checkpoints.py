@@ -5,11 +5,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 
 from core.folders import file_hash, finished_file
 from core.processes import share
-from lightning_modules.training.lightning import pl
 from stages.framework.stage import SECONDS_BETWEEN_CHECKPOINTS
 
 CHECKPOINTS_KEPT = 2

@@ -5,13 +5,14 @@ import os
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import EarlyStopping
 
 from core.errors import InputError
 from core.processes import share
 from core.progress import say
 from lightning_modules.training.config import Precision, TrainingConfig
-from lightning_modules.training.lightning import pl
 from lightning_modules.training.precision import has_bf16
 from stages.framework import layout
 from stages.framework.stage import Stage
@@ -107,9 +108,9 @@ def lightning_precision(precision: Precision) -> str:
     return "bf16-mixed" if asked and has else "32-true"
 
 
-def _early_stopping(config: TrainingConfig) -> list[pl.callbacks.EarlyStopping]:
+def _early_stopping(config: TrainingConfig) -> list[EarlyStopping]:
     patience = config.early_stopping_patience
-    return [pl.callbacks.EarlyStopping(MONITOR, patience=patience, min_delta=0.0)] if patience else []
+    return [EarlyStopping(MONITOR, patience=patience, min_delta=0.0)] if patience else []
 
 
 def _trainer(config: TrainingConfig, precision: str, **options: Any) -> pl.Trainer:

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from safetensors.torch import load_file, save_file
 
 from core.folders import finished_file
 from lightning_modules.training.config import TrainingConfig
-from lightning_modules.training.lightning import pl
 
 MONITOR = "validation_loss"  # decides how long to train and which weights to keep
 

@@ -3,8 +3,9 @@
 import time
 from typing import Any
 
+import pytorch_lightning as pl
+
 from core.progress import Progress, say
-from lightning_modules.training.lightning import pl
 from stages.framework.stage import Stage
 
 STEPS_BETWEEN_METRICS = 10
