@@ -41,9 +41,9 @@ BODIES = {
     "torch": ("import torch", "summary |= {'sum': float(torch.ones(2).sum())}"),
     "training": (
         """
+import pytorch_lightning as pl
 import torch
 from lightning_modules.training.config import TrainingConfig
-from lightning_modules.training.lightning import pl
 from lightning_modules.training.optimization import optimization
 from stages.training.fit import fit
 
