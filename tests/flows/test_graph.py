@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.graph import Graph, plan
+from core.errors import InputError
+from flows.graph import Graph, Plan, plan
 
 PROJECT = Path(__file__).parents[2]
 
@@ -34,3 +35,37 @@ def test_names_without_an_item_stand_for_all_items() -> None:
     assert graph.downstream(["a"]) == {"a", "b@1", "c"}
     with pytest.raises(KeyError, match="no stage 'd'"):
         graph.closure(["d"])
+
+
+def test_a_flow_runs_what_its_targets_need_and_nothing_else() -> None:
+    upstream = {
+        "corpus": set(),
+        "evaluation@a": {"corpus"},
+        "language_model": set(),
+        "long_lag@1": set(),
+        "report": set(),
+    }
+    graph = Graph({name: frozenset(needs) for name, needs in upstream.items()})
+    planned = Plan(graph, {"corpus", "report"})
+    assert planned.of("pretraining") == {"corpus"}
+    assert planned.of("pipeline") == {"corpus", "report"}
+    assert str(planned) == "5 stages, 3 up to date, to run: corpus, report"
+    assert str(Plan(graph, set())) == "5 stages, 5 up to date"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("stages: [", "'dvc.yaml', YAML file structure is corrupted"),
+        ("stages: {a: {foreach: '${b}', do: {cmd: x}}}", "'b'"),
+    ],
+)
+def test_a_graph_that_cannot_be_read_is_an_error_in_dvcs_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, problem: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("[core]\n    no_scm = true\n")
+    (tmp_path / "dvc.yaml").write_text(text)
+    with pytest.raises(InputError, match=f"dvc cannot read the graph: .*{problem}"):
+        plan()
