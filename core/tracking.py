@@ -95,7 +95,9 @@ def finish_parent(run_id: str, succeeded: bool | None = None, up_to_date: Collec
     children = client().search_runs([experiment()], f"tags.`mlflow.parentRunId` = '{run_id}'", max_results=1000)
     ended: dict[str, list[str]] = {}
     for child in children:
-        status = "KILLED" if _is_dead(child) else child.info.status
+        # Of a flow that is ended from outside, stages end at this moment.
+        is_killed = child.info.status == "RUNNING" and (succeeded is False or _is_dead(child))
+        status = "KILLED" if is_killed else child.info.status
         ended.setdefault(status, []).append(child.info.run_name)
     run = client().get_run(run_id)
     stages = {"ran": ended.get("FINISHED", []), "failed": ended.get("FAILED", []), "killed": ended.get("KILLED", [])}

@@ -129,6 +129,19 @@ def test_a_recorder_that_was_killed_has_a_successor_that_sends_the_rest_once(
     assert not list(journals().glob("*/*"))
 
 
+def test_a_flow_that_is_ended_names_the_stages_that_end_with_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parent = tracking.start_parent("a flow", "1")
+    monkeypatch.setenv(tracking.PARENT_VARIABLE, parent)
+    StageRun("tokenizer").finish(True)
+    StageRun("corpus")
+    tracking.finish_parent(parent, False, ["encoding"])
+    ended = tracking.client().get_run(parent)
+    assert ended.info.status == "FAILED"
+    assert ended.data.tags["mlflow.note.content"].splitlines() == [
+        "Started by a flow.", "", "ran: tokenizer  ", "killed: corpus  ", "up to date: encoding",
+    ]  # fmt: skip
+
+
 def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not true():
