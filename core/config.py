@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_args, get_origin
 
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from core.errors import InputError
@@ -21,6 +22,13 @@ class Config(BaseModel):
 
 
 S = TypeVar("S", bound=BaseModel)
+
+
+def read_yaml(text: str) -> Any:
+    """The values of a text in YAML. Raises yaml.YAMLError."""
+    return yaml.load(
+        text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    )  # in C, ten times as quick, where PyYAML has it
 
 
 def merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

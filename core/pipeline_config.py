@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import yaml
 from pydantic import Field
 
-from core.config import Config, validated
+from core.config import Config, read_yaml, validated
 
 
 class PipelineConfig(Config):
@@ -19,5 +18,5 @@ class PipelineConfig(Config):
 
 def load_settings(path: Path = Path("params.yaml")) -> PipelineConfig:
     """The section `pipeline`; raises InputError on wrong keys."""
-    values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    values = read_yaml(path.read_text(encoding="utf-8")) or {}
     return validated(PipelineConfig, values.get("pipeline"), f"{path}: pipeline")

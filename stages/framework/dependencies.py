@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
+from core.config import read_yaml
 from core.folders import content_hash
 
 GRAPH = Path("dvc.yaml")
@@ -39,7 +38,7 @@ def dependencies(stage: str, item: str | None, params: Any) -> Dependencies:
 
 def declared(stage: str, item: str | None) -> tuple[list[str], list[Path]]:
     """Parameters (dotted) and dependencies of a stage, with `item` put in where dvc.yaml says `${key}`."""
-    entry = yaml.safe_load(GRAPH.read_text(encoding="utf-8"))["stages"][stage]
+    entry = read_yaml(GRAPH.read_text(encoding="utf-8"))["stages"][stage]
     entry = entry.get("do", entry)
     names, files = ([text.replace("${key}", item or "") for text in entry.get(kind, [])] for kind in ("params", "deps"))
     return names, [Path(file) for file in files]

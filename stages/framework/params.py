@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, SerializeAsAny, StringConstraints, field_validator, model_validator
 
-from core.config import Config, merged, validated
+from core.config import Config, merged, read_yaml, validated
 from core.errors import InputError
 from core.format_1 import FORMAT
 from core.pipeline_config import PipelineConfig
@@ -373,7 +373,7 @@ def load_params(path: Path = FILE) -> Params:
         InputError: the file is missing, is not YAML, or has unknown, missing or wrong keys; names each and the known ones.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
             f"{path}: no such file. Run from the project's folder; `gradus use default` writes it."

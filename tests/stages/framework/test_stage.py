@@ -204,6 +204,7 @@ def test_an_input_error_is_one_line_and_leaves_the_old_output(
 
 def test_a_tracking_server_that_is_gone_stops_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # each takes seconds
     tracking.client.cache_clear()
     with stage("corpus", Path("artifacts/corpus")) as this:
         this.summarise({"pairs": 1})
