@@ -46,6 +46,7 @@ class Journal:
         self.run, self.parent = sent.get("run", ""), sent.get("parent", "")
         self.over = False  # its stage writes no more
         self.next_turn = 0.0
+        self.failed_until, self.problem = 0.0, ""
 
     def send(self) -> None:
         """Sends what is new. Removes the journal once its stage has ended."""
@@ -56,12 +57,8 @@ class Journal:
         if not self.over and time.monotonic() < self.next_turn:
             return
         if not has_end and not is_alive:
-            events.append(
-                (
-                    {"event": "end", "status": "KILLED", "time": tracking.time_ms()},
-                    events[-1][1] if events else self.offset,
-                )
-            )
+            end = events[-1][1] if events else self.offset
+            events.append(({"event": "end", "status": "KILLED", "time": tracking.time_ms()}, end))
         for _, group in itertools.groupby(events, key=_kind):
             some = list(group)
             self._send([event for event, _ in some])
@@ -71,12 +68,6 @@ class Journal:
         self.next_turn = time.monotonic() + SECONDS_BETWEEN_BATCHES
         if self.ended:
             shutil.rmtree(self.folder)
-
-    def fail(self, problem: str) -> None:
-        """Tells the stage that its journal is not sent."""
-        if not (self.folder / FAILED).exists():
-            with finished_file(self.folder / FAILED) as partial:
-                partial.write_text(problem, encoding="utf-8")
 
     def _new_events(self) -> list[tuple[Event, int]]:
         """The whole lines that are not sent, each with the offset behind it."""
@@ -141,6 +132,7 @@ class Recorder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.journals: dict[Path, Journal] = {}
+        self.unreadable: set[Path] = set()
         self.keepers: set[str] = set()
         self.gone_until, self.problem = 0.0, ""  # of the server
 
@@ -151,9 +143,13 @@ class Recorder:
 
     def turn(self) -> bool:
         """Sends what is new; returns whether more may come."""
-        for folder in sorted(_started(self.folder) - self.journals.keys()):  # the oldest first
-            journal = self.journals[folder] = Journal(folder)
-            self.keepers.add(journal.start["keeper"])
+        for folder in sorted(_started(self.folder) - self.journals.keys() - self.unreadable):  # the oldest first
+            try:
+                journal = self.journals[folder] = Journal(folder)
+                self.keepers.add(journal.start["keeper"])
+            except (ValueError, KeyError) as error:
+                self.unreadable.add(folder)
+                _tell(folder, f"{type(error).__name__}: {error}")
         self.journals = {folder: journal for folder, journal in self.journals.items() if folder.exists()}
         for journal in self.journals.values():
             self._turn(journal)
@@ -166,17 +162,18 @@ class Recorder:
 
     def _turn(self, journal: Journal) -> None:
         now = time.monotonic()
-        if now < self.gone_until:
-            return journal.fail(self.problem)
+        for until, problem in ((self.gone_until, self.problem), (journal.failed_until, journal.problem)):
+            if now < until:
+                return _tell(journal.folder, problem)
         try:
             journal.send()
         except ServerGone as error:
             self.gone_until, self.problem = now + SECONDS_BETWEEN_ATTEMPTS, str(error)
-            journal.fail(self.problem)
-        except Exception as error:
+            _tell(journal.folder, self.problem)
+        except Exception as error:  # such as a disk that is full
             log.exception("%s", journal.folder)
-            journal.next_turn = now + SECONDS_BETWEEN_ATTEMPTS
-            journal.fail(f"{type(error).__name__}: {error}")
+            journal.failed_until, journal.problem = now + SECONDS_BETWEEN_ATTEMPTS, f"{type(error).__name__}: {error}"
+            _tell(journal.folder, journal.problem)
 
 
 def main() -> None:
@@ -201,6 +198,13 @@ def _started(folder: Path) -> set[Path]:
             if events.readline().endswith(b"\n"):
                 started.add(file.parent)
     return started
+
+
+def _tell(folder: Path, problem: str) -> None:
+    """Tells a stage that its journal is not sent."""
+    if not (folder / FAILED).exists():
+        with contextlib.suppress(OSError), finished_file(folder / FAILED) as partial:
+            partial.write_text(problem, encoding="utf-8")
 
 
 def _answers() -> bool:

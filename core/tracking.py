@@ -164,16 +164,19 @@ def safely(call: Callable[[], T], default: T) -> T:
 
 
 def identity(process: psutil.Process) -> str:
-    """Which process this is, even after another one has its number."""
+    """Which process this is, even after another one has its number, or the clock was set."""
+    stat = Path(f"/proc/{process.pid}/stat")
+    if stat.exists():  # Linux: ticks since the machine started, the 22nd value; the 2nd is a name in brackets
+        return f"{process.pid}-{stat.read_text().rpartition(')')[2].split()[19]}"
     return f"{process.pid}-{process.create_time():.0f}"
 
 
 def is_alive(process: str) -> bool:
     """Whether the process of an `identity` of this machine still runs."""
-    pid, _, started = process.partition("-")
     try:
-        return f"{psutil.Process(int(pid)).create_time():.0f}" == started
-    except (psutil.Error, ValueError):
+        running = psutil.Process(int(process.partition("-")[0]))
+        return running.status() != psutil.STATUS_ZOMBIE and identity(running) == process
+    except (psutil.Error, OSError, ValueError):
         return False
 
 

@@ -112,6 +112,26 @@ def test_a_journal_that_a_full_disk_has_cut_is_read_as_far_as_it_goes(project: P
     assert run_of("corpus").data.metrics == {"pairs": 3.0, "kept": 1.0}
 
 
+def test_a_journal_that_cannot_be_read_keeps_no_other_back(project: Path) -> None:
+    run = StageRun("corpus")
+    broken = journals() / "0-broken"
+    broken.mkdir()
+    (broken / stage_run.EVENTS).write_text("no JSON\n")
+    run.finish(True)
+    assert run_of("corpus").info.status == "FINISHED"
+    assert (broken / stage_run.FAILED).exists()
+
+
+def test_a_process_is_known_by_more_than_its_number() -> None:
+    me = tracking.identity(psutil.Process())
+    assert tracking.is_alive(me)
+    assert not tracking.is_alive(f"{os.getpid()}-1")
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    identity = tracking.identity(psutil.Process(ended.pid))
+    wait_until(lambda: not tracking.is_alive(identity))  # though nobody has waited for it
+    ended.wait()
+
+
 def test_a_recorder_that_was_killed_has_a_successor_that_sends_the_rest_once(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
