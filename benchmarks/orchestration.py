@@ -156,8 +156,8 @@ class Copy:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stages", type=int, default=4, help="further stages in a run")
-    parser.add_argument("--repeats", type=int, default=3, help="the median is printed")
+    parser.add_argument("--stages", type=int, default=6, help="further stages in a run")
+    parser.add_argument("--repeats", type=int, default=2, help="the median is printed")
     asked = parser.parse_args()
     # Processes whose parent has ended become children of this one: their CPU seconds count.
     ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
