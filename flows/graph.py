@@ -49,12 +49,12 @@ class Graph:
 
     def downstream(self, stages: Iterable[str]) -> set[str]:
         """`stages` and everything that needs one of them."""
-        found = set(stages)
+        reached = set(stages)
         while True:
-            more = {s for s, needs in self.upstream.items() if needs & found} - found
+            more = {s for s, needs in self.upstream.items() if needs & reached} - reached
             if not more:
-                return found
-            found |= more
+                return reached
+            reached |= more
 
 
 class Plan(NamedTuple):

@@ -36,8 +36,7 @@ HELD_OUT_BATCH_TOKENS = 1024  # tokens read at once where no gradient is kept
 
 def main() -> None:
     with stage("prefix_tuning", layout.PREFIXES, "prefix_tuning.variants", in_processes=True) as this:
-        task = this.params.prefix_tuning
-        variant = task.variants[this.item]
+        variant = this.params.prefix_tuning.variants[this.item]
         seed = this.params.seed if variant.seed is None else variant.seed
         pl.seed_everything(seed, verbose=False)
         base, tokenizer = load_language_model(layout.BASE_MODEL)
@@ -46,27 +45,7 @@ def main() -> None:
         longest = max_text_length(base, adapter)
         if variant.gradient_checkpointing:
             checkpoint_layers(base)
-
-        def read(split: str, examples: int | None, **options: Any) -> Sample:
-            return read_inputs(
-                this.name,
-                read_split(layout.CORPUS, split),
-                layout.CORPUS / split,
-                examples,
-                tokenizer=tokenizer,
-                template=task.template,
-                max_length=min(task.max_length, longest),
-                overlong=task.overlong,
-                **options,
-            )
-
-        count = task.examples if variant.examples is None else variant.examples
-        samples = {
-            "train": read("train", count, seed=seed, by=variant.sampled),
-            # The same for all variants, whatever seed they have.
-            "validation": read("validation", task.validation_examples, seed=this.params.seed),
-            "test": read("test", None, inputs=task.test_examples, seed=this.params.seed),
-        }
+        samples = _samples(this, tokenizer, variant, seed, longest)
         shares_prompts = _can_share_prompts(this, base, adapter, variant)
         make_loader = partial(_loader, adapter, shares_prompts, variant, longest)
         train_inputs = samples["train"].inputs
@@ -75,12 +54,7 @@ def main() -> None:
             make_loader(samples[split].inputs, HELD_OUT_BATCH_TOKENS, shuffle=False) for split in ("validation", "test")
         )
         generation_inputs = _generation_inputs(this, samples["test"].inputs, longest)
-        module: PrefixTuningModule | FineTuningModule
-        if variant.kind in ("full", "top_layers"):
-            top = variant.num_top_layers if variant.kind == "top_layers" else None
-            module = FineTuningModule(base, variant.training, len(train), top)
-        else:
-            module = PrefixTuningModule(base, adapter, variant.training, len(train))
+        module = _module(base, adapter, variant, len(train))
         trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
         learned: dict[str, Any] = {"seconds": 0.0}
         if trained:
@@ -103,6 +77,41 @@ def main() -> None:
                 **_test_outputs(this, base, adapter, tokenizer, generation_inputs),
             }
         )
+
+
+def _samples(this: Stage, tokenizer: Any, variant: VariantConfig, seed: int, longest: int) -> dict[str, Sample]:
+    """What the variant trains on, and the inputs it is validated and tested on: these are the same whatever its seed."""
+    task = this.params.prefix_tuning
+
+    def read(split: str, examples: int | None, **options: Any) -> Sample:
+        return read_inputs(
+            this.name,
+            read_split(layout.CORPUS, split),
+            layout.CORPUS / split,
+            examples,
+            tokenizer=tokenizer,
+            template=task.template,
+            max_length=min(task.max_length, longest),
+            overlong=task.overlong,
+            **options,
+        )
+
+    count = task.examples if variant.examples is None else variant.examples
+    return {
+        "train": read("train", count, seed=seed, by=variant.sampled),
+        "validation": read("validation", task.validation_examples, seed=this.params.seed),
+        "test": read("test", None, inputs=task.test_examples, seed=this.params.seed),
+    }
+
+
+def _module(
+    base: PreTrainedModel, adapter: Adapter, variant: VariantConfig, steps_per_epoch: int
+) -> PrefixTuningModule | FineTuningModule:
+    """The LightningModule of the variant's kind: fine-tuning of the whole base or its top layers, or a prefix."""
+    if variant.kind in ("full", "top_layers"):
+        top_layers = variant.num_top_layers if variant.kind == "top_layers" else None
+        return FineTuningModule(base, variant.training, steps_per_epoch, top_layers)
+    return PrefixTuningModule(base, adapter, variant.training, steps_per_epoch)
 
 
 def _initial_tokens(this: Stage, tokenizer: Any, variant: VariantConfig) -> list[int] | None:

@@ -80,10 +80,10 @@ def test_every_command_of_the_readme_exists() -> None:
     known = typer.main.get_command(app)
     for command in commands:
         words = command.split()
-        found = known.commands.get(words[0])  # type: ignore[attr-defined]
-        assert found, f"gradus {words[0]}: no such command"
-        if hasattr(found, "commands"):
-            assert words[1] in found.commands, f"gradus {command}: no such command"
+        group = known.commands.get(words[0])  # type: ignore[attr-defined]
+        assert group, f"gradus {words[0]}: no such command"
+        if hasattr(group, "commands"):
+            assert words[1] in group.commands, f"gradus {command}: no such command"
 
 
 def _code(text: str) -> str:

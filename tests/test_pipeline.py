@@ -214,13 +214,15 @@ def test_the_report_is_one_page_with_everything_in_it(project: Project) -> None:
 
 
 def test_the_collection_has_four_to_nine_responses_by_the_reference_labeler(project: Project) -> None:
-    found = json.loads(project.run("gradus", "comparisons", "stats", "artifacts/comparisons/rankings"))
-    assert found["by_reference_labeler"] == found["rankings"] > 20
-    assert all(4 <= int(k) <= 9 for k in found["responses_per_ranking"])
+    statistics = json.loads(project.run("gradus", "comparisons", "stats", "artifacts/comparisons/rankings"))
+    assert statistics["by_reference_labeler"] == statistics["rankings"] > 20
+    assert all(4 <= int(k) <= 9 for k in statistics["responses_per_ranking"])
     project.run("gradus", "comparisons", "export", "artifacts/comparisons/rankings", "--output", "out.jsonl")
-    assert f"{found['rankings']} rankings, all valid" in project.run("gradus", "comparisons", "validate", "out.jsonl")
+    assert f"{statistics['rankings']} rankings, all valid" in project.run(
+        "gradus", "comparisons", "validate", "out.jsonl"
+    )
     project.run("gradus", "comparisons", "import", "out.jsonl", "--output", "again")
-    assert json.loads(project.run("gradus", "comparisons", "stats", "again")) == found
+    assert json.loads(project.run("gradus", "comparisons", "stats", "again")) == statistics
 
 
 def test_a_second_run_runs_nothing(project: Project, stages: set[str]) -> None:
@@ -279,9 +281,9 @@ def test_translate_gives_a_line_for_each_line_in_any_batch(project: Project) -> 
 
 def test_rank_and_generate_use_the_runs_models(project: Project) -> None:
     case = json.dumps({"prompt": "Jesus wept.", "responses": ["And Jesus himself was weeping.", "xyz"]})
-    found = json.loads(project.run("gradus", "rank", "--model", "artifacts/reward_models/paper", stdin=case + "\n"))
-    assert len(found["rewards"]) == 2
-    assert found["rewards"][found["order"][0]] == max(found["rewards"])
+    ranked = json.loads(project.run("gradus", "rank", "--model", "artifacts/reward_models/paper", stdin=case + "\n"))
+    assert len(ranked["rewards"]) == 2
+    assert ranked["rewards"][ranked["order"][0]] == max(ranked["rewards"])
     assert 'line 1: expected {"prompt"' in project.run(
         "gradus", "rank", "--model", "artifacts/reward_models/paper", stdin="{}\n", expect=2
     )
@@ -377,9 +379,9 @@ def test_a_failed_stage_fails_the_flow_and_only_what_depends_on_it(project: Proj
     metrics = max(project.runs(parents=True), key=lambda r: r.info.start_time).data.metrics
     assert "translator.luong.bleu" in metrics, "what was up to date counts"
     assert "reward_model.paper.accuracy" not in metrics, "what is out of date does not"
-    found = json.loads(project.run("gradus", "comparisons", "stats", "artifacts/comparisons/rankings"))
-    assert found["rankings"] == found["by_reference_labeler"] + 1
-    assert found["origins"]["bad.jsonl"] == 1
+    statistics = json.loads(project.run("gradus", "comparisons", "stats", "artifacts/comparisons/rankings"))
+    assert statistics["rankings"] == statistics["by_reference_labeler"] + 1
+    assert statistics["origins"]["bad.jsonl"] == 1
 
 
 def test_wrong_settings_stop_the_run_before_anything_is_done(project: Project) -> None:

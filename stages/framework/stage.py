@@ -137,10 +137,10 @@ def _check_unchanged(name: str, item: str, started_from: Dependencies) -> None:
 
 
 def _item(name: str, known: Any) -> str:
-    given = sys.argv[1] if len(sys.argv) > 1 else ""
-    if given not in known:
-        raise InputError(f"no item {given!r}: python -m stages.{name} ITEM, with one of {', '.join(known)}")
-    return given
+    item = sys.argv[1] if len(sys.argv) > 1 else ""
+    if item not in known:
+        raise InputError(f"no item {item!r}: python -m stages.{name} ITEM, with one of {', '.join(known)}")
+    return item
 
 
 @contextlib.contextmanager
@@ -168,10 +168,10 @@ def _silence() -> Iterator[None]:
 
 
 def _facts(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, found in values.items():
-        if isinstance(found, dict):
-            yield from _facts(found, f"{prefix}{key}.")
-        elif isinstance(found, float):
-            yield f"{prefix}{key} {found:,.4g}"
-        elif isinstance(found, int):
-            yield f"{prefix}{key} {found:,}"
+    for key, fact in values.items():
+        if isinstance(fact, dict):
+            yield from _facts(fact, f"{prefix}{key}.")
+        elif isinstance(fact, float):
+            yield f"{prefix}{key} {fact:,.4g}"
+        elif isinstance(fact, int):
+            yield f"{prefix}{key} {fact:,}"

@@ -76,7 +76,7 @@ def test_embedded_reber_strings() -> None:
         assert legal[0] == {"T", "P"}
         assert legal[2] == {"T", "P"}
         assert legal[-2:] == [{text[1]}, {"E"}]
-        assert all(symbol in found for symbol, found in zip(text[1:], legal, strict=True))
+        assert all(symbol in allowed for symbol, allowed in zip(text[1:], legal, strict=True))
         lengths.append(n + 1)
     assert min(lengths) == 9
     assert 0.4 < np.mean([s[1] == SYMBOLS.index("T") for s in sequences.inputs.tolist()]) < 0.6
@@ -216,17 +216,17 @@ def test_marked_values_are_added_or_multiplied(name: str) -> None:
 def test_temporal_order(name: str, places: list[tuple[int, int]]) -> None:
     sequences = drawn(name, 2000)
     classes = {"6a": ["XX", "XY", "YX", "YY"], "6b": ["XXX", "XXY", "XYX", "XYY", "YXX", "YXY", "YYX", "YYY"]}[name]
-    found: list[set[int]] = [set() for _ in places]
+    positions: list[set[int]] = [set() for _ in places]
     for inputs, length, target in zip(sequences.inputs, sequences.lengths, sequences.targets, strict=True):
         text = "".join("EBabcdXY"[s] for s in inputs[:length].tolist())
         assert (text[0], text[-1]) == ("E", "B")
         where = [i + 1 for i, s in enumerate(text) if s in "XY"]
         assert set(text[1:-1]) <= set("abcdXY")
         assert len(where) == len(places)
-        for place, seen in zip(where, found, strict=True):
+        for place, seen in zip(where, positions, strict=True):
             seen.add(place)
         assert target[0].tolist() == [float(c == "".join(text[w - 1] for w in where)) for c in classes]
-    assert [(min(f), max(f)) for f in found] == places
+    assert [(min(f), max(f)) for f in positions] == places
     assert (sequences.lengths.min(), sequences.lengths.max()) == (100, 110)
 
 

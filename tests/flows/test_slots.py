@@ -7,14 +7,14 @@ from flows.slots import Slots
 
 def test_no_more_at_once_than_slots_and_the_heaviest_first() -> None:
     order: list[str] = []
-    most = 0
+    most_running = 0
 
     async def work(slots: Slots, name: str, weight: int, running: list[str]) -> None:
-        nonlocal most
+        nonlocal most_running
         slot = await slots.acquire(weight)
         running.append(name)
         order.append(name)
-        most = max(most, len(running))
+        most_running = max(most_running, len(running))
         await asyncio.sleep(0.2)
         running.remove(name)
         slots.release(slot)
@@ -30,7 +30,7 @@ def test_no_more_at_once_than_slots_and_the_heaviest_first() -> None:
 
     asyncio.run(main())
     assert order == ["heavy", "middle", "light", "lightest"]
-    assert most == 2
+    assert most_running == 2
 
 
 def test_a_cancelled_wait_gives_its_slot_back() -> None:

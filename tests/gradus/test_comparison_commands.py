@@ -36,8 +36,12 @@ def test_there_and_back() -> None:
     assert "0 rankings added (rows 2  already there 2)" in run("import out.jsonl --output c").output
     run("import out.jsonl --output again")
     assert run("stats c").output == run("stats again").output
-    found = json.loads(run("stats c").stdout)
-    assert (found["rankings"], found["not_ranked_responses"], found["origins"]) == (2, 1, {"r.jsonl": 1, "o": 1})
+    statistics = json.loads(run("stats c").stdout)
+    assert (statistics["rankings"], statistics["not_ranked_responses"], statistics["origins"]) == (
+        2,
+        1,
+        {"r.jsonl": 1, "o": 1},
+    )
 
 
 def test_pairs_for_other_trainers() -> None:

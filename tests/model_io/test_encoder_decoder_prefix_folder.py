@@ -62,9 +62,9 @@ def test_a_prefix_of_the_transformer_is_loaded_as_it_was(tmp_path: Path) -> None
     save_encoder_decoder_prefix(tmp_path / "prefix", prefix, tmp_path / "base")
     loaded = load_encoder_decoder_prefix(tmp_path / "prefix", base, tmp_path / "base")
     with torch.no_grad():
-        expected, found = (PrefixedTransformer(base, p.eval())(SOURCE, TARGET) for p in (prefix, loaded))
-    assert torch.equal(found, expected)
-    assert not torch.allclose(found, base(SOURCE, TARGET), atol=1e-3)
+        expected, logits = (PrefixedTransformer(base, p.eval())(SOURCE, TARGET) for p in (prefix, loaded))
+    assert torch.equal(logits, expected)
+    assert not torch.allclose(logits, base(SOURCE, TARGET), atol=1e-3)
     assert {part: tuple(p.shape) for part, p in loaded.prompt_embeddings().items()} == dict.fromkeys(
         PARTS, (3, 2 * 2 * 16)
     )

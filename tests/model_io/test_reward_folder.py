@@ -92,8 +92,8 @@ def test_plain_transformers_scores_the_same(body: Path, tmp_path: Path) -> None:
     folder = saved(body, tmp_path / "reward")
     ours = load_reward_model(folder)
     assert (ours.bias, ours.temperature) == (0.25, 1.5)
-    found = ours.rewards(CASES)
-    assert [len(values) for values in found] == [3, 2]
+    rewards = ours.rewards(CASES)
+    assert [len(values) for values in rewards] == [3, 2]
     tokenizer, model = (
         AutoTokenizer.from_pretrained(folder),
         AutoModelForSequenceClassification.from_pretrained(folder).eval(),
@@ -103,7 +103,7 @@ def test_plain_transformers_scores_the_same(body: Path, tmp_path: Path) -> None:
     batch = tokenizer(list(prompts), list(responses), padding=True, return_tensors="pt", split_special_tokens=True)
     with torch.inference_mode():
         theirs = model(**batch).logits[:, 0].numpy() + 0.25
-    np.testing.assert_allclose(np.concatenate(found), theirs, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(np.concatenate(rewards), theirs, rtol=1e-5, atol=1e-5)
 
 
 def test_a_prefix_is_saved_with_the_model(body: Path, tmp_path: Path) -> None:
@@ -224,13 +224,13 @@ def test_mlflow_serves_the_same_scores(body: Path, tmp_path: Path) -> None:
         rows = [
             {"prompt": c["prompt"], "reference": c["reference"], "response": r} for c in CASES for r in c["responses"]
         ]
-        found = _ask(f"http://127.0.0.1:{port}/invocations", {"dataframe_records": rows}, server)
+        rewards = _ask(f"http://127.0.0.1:{port}/invocations", {"dataframe_records": rows}, server)
     finally:
         for process in [*psutil.Process(server.pid).children(recursive=True), server]:
             process.kill()
         tracking.client.cache_clear()
     expected = np.concatenate(load_reward_model(folder).rewards(CASES))
-    np.testing.assert_allclose(found["predictions"], expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(rewards["predictions"], expected, rtol=1e-5, atol=1e-5)
 
 
 def _free_port() -> int:

@@ -138,8 +138,8 @@ def test_the_same_rankings_in_every_kind_of_file(tmp_path: Path, good: dict[str,
     (tmp_path / "r.csv").write_text("\n".join([",".join(good), *cells]))
     pq.write_table(pa.Table.from_pylist(records), tmp_path / "r.parquet")
     for name in ("r.jsonl", "r.jsonl.gz", "r.json", "r.csv", "r.parquet"):
-        found = [f for _, f in read(tmp_path / name)]
-        assert found == [Ranking(**r, origin=name) for r in records], name
+        rankings = [f for _, f in read(tmp_path / name)]
+        assert rankings == [Ranking(**r, origin=name) for r in records], name
 
 
 def test_reading_gives_rankings_and_problems_with_their_lines(tmp_path: Path) -> None:
@@ -172,8 +172,8 @@ def test_pairs_are_joined_over_all_files(tmp_path: Path, pairs: list[str], good:
     report = import_rankings(
         [*sources(pairs[0], **PAIRS), *sources(ordinary), *sources(pairs[1], **PAIRS)], tmp_path / "c"
     )
-    found = {(r.prompt, r.labeler, r.responses, r.ranks) for r in stored(tmp_path / "c")}
-    assert found == {
+    rankings = {(r.prompt, r.labeler, r.responses, r.ranks) for r in stored(tmp_path / "c")}
+    assert rankings == {
         ("p", "ann", ("a", "b", "c"), (1, 2, 2)),
         ("p", "ann", ("a", "b", "c"), (1, 2, 3)),
         ("q", "ann", ("a", "b"), (1, 2)),

@@ -65,21 +65,21 @@ def test_labelers_see_texts_and_letters_only() -> None:
 def test_what_is_ranked_comes_back(k: int) -> None:
     one = candidates(k, messages=[{"role": "user", "content": "hi"}], reference="r")
     (task,) = tasks(one, "ranker", 3)
-    given = {text: n // 2 + 1 for n, text in enumerate(one.responses)} | ({one.responses[-1]: None} if k > 2 else {})
+    rank_of = {text: n // 2 + 1 for n, text in enumerate(one.responses)} | ({one.responses[-1]: None} if k > 2 else {})
     buckets: dict[str, list[str]] = {}
     for item in task["data"]["responses"]:
-        rank = given[item["body"]]
+        rank = rank_of[item["body"]]
         buckets.setdefault(f"rank_{rank}" if rank else "_", []).append(item["id"])
     result = {"from_name": "ranking", "type": "ranker", "value": {"ranker": buckets}}
     annotation = {"id": 5, "completed_by": 1, "was_cancelled": False, "result": [result]}
     (values,) = rankings({**task, "annotations": [annotation]})
-    found = ranking({**values, "origin": "x"})
-    assert dict(zip(found.responses, found.ranks, strict=True)) == given
-    assert found.systems
-    assert dict(zip(found.responses, found.systems, strict=True)) == dict(
+    imported = ranking({**values, "origin": "x"})
+    assert dict(zip(imported.responses, imported.ranks, strict=True)) == rank_of
+    assert imported.systems
+    assert dict(zip(imported.responses, imported.systems, strict=True)) == dict(
         zip(one.responses, one.systems or (), strict=True)
     )
-    assert (found.messages, found.prompt, found.reference) == (one.messages, one.prompt, one.reference)
+    assert (imported.messages, imported.prompt, imported.reference) == (one.messages, one.prompt, one.reference)
 
 
 def test_pairs_are_all_pairs_on_sides_by_chance() -> None:
@@ -126,10 +126,10 @@ def test_a_collection_is_asked_once_for_all_its_labelers(tmp_path: Path) -> None
     )
     import_rankings([Source(source=source)], tmp_path / "collection")
     assert len(list(stored(read_collection(tmp_path / "collection")))) == 3
-    found = written(tmp_path, str(tmp_path / "collection"))
-    assert [t["data"]["prompt"] for t in found] == ["p", "q"]
-    assert "ann" not in json.dumps(found)
-    assert found == written(tmp_path, source)  # a file of rankings serves as well
+    candidates_written = written(tmp_path, str(tmp_path / "collection"))
+    assert [t["data"]["prompt"] for t in candidates_written] == ["p", "q"]
+    assert "ann" not in json.dumps(candidates_written)
+    assert candidates_written == written(tmp_path, source)  # a file of rankings serves as well
 
 
 def test_wrong_records_are_named_and_nothing_is_written(tmp_path: Path) -> None:

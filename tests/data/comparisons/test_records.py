@@ -30,8 +30,8 @@ def test_lines_have_their_numbers(tmp_path: Path, name: str) -> None:
 
 def test_a_line_that_is_too_long_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "MAX_RECORD_BYTES", 100)
-    found = read(tmp_path / "r.jsonl", b"a" * 99 + b"\n" + b"b" * 5000 + b"\n" + b"c" * 101)
-    assert found == [(1, b"a" * 99 + b"\n"), *((n, Problem("longer than 100 bytes")) for n in (2, 3))]
+    records_read = read(tmp_path / "r.jsonl", b"a" * 99 + b"\n" + b"b" * 5000 + b"\n" + b"c" * 101)
+    assert records_read == [(1, b"a" * 99 + b"\n"), *((n, Problem("longer than 100 bytes")) for n in (2, 3))]
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1_000_000])

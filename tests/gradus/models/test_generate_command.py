@@ -102,15 +102,15 @@ def test_lines_that_name_their_prefix_get_what_it_gives_alone(folders: tuple[Pat
     two = another_prefix(model)
     both = [*options, "--prefix", f"one={one}", "--prefix", f"two={two}"]
     lines = ["one\tthe mill", "two\tthe mill", "", "two\ta pub near the river", "one\tfood", "two\t"]
-    found = answer(model, lines, *both).splitlines()
+    texts_written = answer(model, lines, *both).splitlines()
     texts = [line.partition("\t")[2] for line in lines]
     alone = {
         name: generated((model, folder), texts, *options).splitlines() for name, folder in [("one", one), ("two", two)]
     }
-    assert found == [alone[line.partition("\t")[0] or "one"][i] for i, line in enumerate(lines)]
-    assert found[2] == found[5] == ""
-    assert found[0] != found[1]
-    assert answer(model, lines, *both, "--batch-size", "2").splitlines() == found
+    assert texts_written == [alone[line.partition("\t")[0] or "one"][i] for i, line in enumerate(lines)]
+    assert texts_written[2] == texts_written[5] == ""
+    assert texts_written[0] != texts_written[1]
+    assert answer(model, lines, *both, "--batch-size", "2").splitlines() == texts_written
 
 
 def test_wrong_names_of_prefixes_are_named_after_the_lines_before_them(folders: tuple[Path, Path]) -> None:
@@ -185,18 +185,18 @@ def test_mlflow_serves_a_registered_prefix(
     def answers(sources: list[str], most: int = 6, beam: int = 3) -> object:
         return served.predict(pd.DataFrame({"source": sources}), params={"max_new_tokens": most, "beam_size": beam})
 
-    found = answers(lines)
-    assert found == list(continued(folders, max_new_tokens=6, beam_size=3)([numbered(lines)]))
-    assert isinstance(found, list)
-    assert found[1] == found[5] == ""
-    assert found[6] == found[2] != ""
+    written = answers(lines)
+    assert written == list(continued(folders, max_new_tokens=6, beam_size=3)([numbered(lines)]))
+    assert isinstance(written, list)
+    assert written[1] == written[5] == ""
+    assert written[6] == written[2] != ""
 
-    own = continued(folders, max_new_tokens=6)
+    alone = continued(folders, max_new_tokens=6)
     longest = 0
     for letters in range(40, 60):  # the same longest line, and the same text for it
         line = "q" * letters
         try:
-            expected = list(own([numbered([line])]))
+            expected = list(alone([numbered([line])]))
         except InputError:
             break
         assert answers([line], beam=1) == expected

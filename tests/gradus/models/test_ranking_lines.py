@@ -89,11 +89,11 @@ def test_a_case_that_cannot_be_scored_is_named_after_those_before_it() -> None:
 
     texts = [json.dumps({"prompt": p, "responses": ["a", "b"]}) for p in ("x", "y", "long", "z")]
     lines = [Line(n, text, None) for n, text in enumerate([texts[0], " ", *texts[1:]], start=1)]
-    found = scored_lines._scored([lines], print, "rewards", scores)
-    written = [next(found) for _ in range(3)]
+    output_lines = scored_lines._scored([lines], print, "rewards", scores)
+    written = [next(output_lines) for _ in range(3)]
     assert [json.loads(w)["order"] if w else None for w in written] == [[1, 0], None, [1, 0]]
     with pytest.raises(InputError, match=r"^standard input, line 4: too long\.$"):
-        next(found)
+        next(output_lines)
     half = Line(1, r'{"prompt": "\ud800", "responses": ["a"]}', None)
     with pytest.raises(InputError, match="line 1: half a surrogate pair"):
         next(scored_lines._scored([[half]], print, "rewards", scores))

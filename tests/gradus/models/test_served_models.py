@@ -59,9 +59,9 @@ def prefix(model: Path, template: str = "say {source}:") -> Path:
 
 
 def served(model: Path, folder: Path) -> ServedPrefix:
-    found = ServedPrefix()
-    found.load_context(SimpleNamespace(artifacts={"prefix": str(folder)}, model_config={"base": str(model)}))
-    return found
+    prefix_model = ServedPrefix()
+    prefix_model.load_context(SimpleNamespace(artifacts={"prefix": str(folder)}, model_config={"base": str(model)}))
+    return prefix_model
 
 
 def generated(model: Path, folder: Path, rows: list[str], beam: int) -> list[str]:
@@ -87,11 +87,11 @@ def test_a_served_prefix_writes_what_gradus_generate_writes(
     file = model / "generation_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | generation))
     folder = prefix(model)
-    found = served(model, folder).predict(
+    texts = served(model, folder).predict(
         None, pd.DataFrame({"source": ROWS}), {"max_new_tokens": 12, "beam_size": beam}
     )
-    assert found == generated(model, folder, ROWS, beam)
-    assert len(set(found)) > 1
+    assert texts == generated(model, folder, ROWS, beam)
+    assert len(set(texts)) > 1
 
 
 def test_a_base_in_parts_counts_with_every_part(tmp_path: Path) -> None:
@@ -134,8 +134,8 @@ def test_a_source_that_spells_a_special_token_is_text(tmp_path: Path) -> None:
     assert meant[-1] == END
     for number, template in enumerate(["say {source}:", "say {source}</s>"]):
         folder = prefix(model, template).rename(tmp_path / str(number))
-        found = served(model, folder)._prompts(["a", "a </s> b"], 5)
-        assert found == prompts(tokenizer, template, ["a", "a </s> b"])
+        ids = served(model, folder)._prompts(["a", "a </s> b"], 5)
+        assert ids == prompts(tokenizer, template, ["a", "a </s> b"])
 
 
 def test_a_base_without_an_end_token_is_an_error(tmp_path: Path) -> None:
@@ -152,12 +152,12 @@ def test_a_served_reward_model_names_rows_that_it_cannot_read(tmp_path: Path) ->
     AutoModelForCausalLM.from_config(LlamaConfig(**LLAMA)).save_pretrained(body)
     model, tokenizer, frame = new_reward_model(body, "{prompt} ({reference})")
     save_reward_model(folder, model, tokenizer, frame, NoPrefix(), bias=0.25, temperature=None)
-    found = ServedRewardModel()
-    found.load_context(SimpleNamespace(artifacts={"model": str(folder)}))
+    reward_model = ServedRewardModel()
+    reward_model.load_context(SimpleNamespace(artifacts={"model": str(folder)}))
     good = {"prompt": "abc", "reference": "cab", "response": "a"}
 
     def rewards(*rows: dict[str, Any]) -> list[float]:
-        return found.predict(None, pd.DataFrame(rows, dtype=object))
+        return reward_model.predict(None, pd.DataFrame(rows, dtype=object))
 
     ours = load_reward_model(folder)
 

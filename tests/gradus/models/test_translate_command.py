@@ -280,8 +280,8 @@ def test_unknown_words_are_written_as_the_aligned_source_words(models: Path, tmp
         assert t["text"] == line.split("\t")[1]
         assert "<unk>" not in t["text"]
     (tmp_path / "words.tsv").write_text("".join(f"{w}\t[{w}]\n" for w in words))
-    given, _ = run(*model, "--replace-unknown", "--dictionary", tmp_path / "words.tsv", stdin=source + "\n")
-    assert any("[" in line for line in given)
+    translated, _ = run(*model, "--replace-unknown", "--dictionary", tmp_path / "words.tsv", stdin=source + "\n")
+    assert any("[" in line for line in translated)
 
 
 def test_rank_scores_by_the_log_probability_of_an_ensemble(models: Path) -> None:

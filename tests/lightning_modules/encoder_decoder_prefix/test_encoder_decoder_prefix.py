@@ -45,7 +45,9 @@ def base(request: pytest.FixtureRequest) -> Transformer:
 def naive_attention(attention: Attention, y: Tensor, memory: Tensor, may_see: Tensor, trained: Any = None) -> Tensor:
     keys, values = attention.keys_values(memory)
     if trained is not None:
-        keys, values = (torch.cat([own[None], read], 2) for own, read in zip(trained, (keys, values), strict=True))
+        keys, values = (
+            torch.cat([learned[None], read], 2) for learned, read in zip(trained, (keys, values), strict=True)
+        )
     scores = attention.queries(y) @ keys.transpose(2, 3) / math.sqrt(keys.shape[-1])
     return attention.merge(scores.masked_fill(~may_see, -torch.inf).softmax(-1) @ values)
 
@@ -60,27 +62,29 @@ def naive_features(
     in_words = 0 if words is None else length
 
     def blocks(rows: int, columns: int, causal: bool) -> Tensor:
-        own = torch.ones(rows, columns, dtype=torch.bool)
-        own[:in_words, in_words:] = False
-        own = own.tril() if causal else own
-        return own if trained is None else torch.cat([torch.ones(rows, length, dtype=torch.bool), own], 1)
+        visible = torch.ones(rows, columns, dtype=torch.bool)
+        visible[:in_words, in_words:] = False
+        visible = visible.tril() if causal else visible
+        return visible if trained is None else torch.cat([torch.ones(rows, length, dtype=torch.bool), visible], 1)
 
     def of(part: str, i: int) -> Any:
         return trained and trained[part][i]
 
     x, (s, t) = base.embed(source[None], first), (len(source), len(target))
     for i, layer in enumerate(base.encoder):
-        own = partial(naive_attention, layer.attention, may_see=blocks(s, s, False), trained=of("encoder", i))
-        x = layer.residual(0, x, lambda y, own=own: own(y, y))
+        self_attention = partial(
+            naive_attention, layer.attention, may_see=blocks(s, s, False), trained=of("encoder", i)
+        )
+        x = layer.residual(0, x, lambda y, attend=self_attention: attend(y, y))
         x = layer.residual(1, x, layer.feed_forward)
     memory = base.encoder_norm(x)
     x = base.embed(target[None], first)
     for i, layer in enumerate(base.decoder):
-        own = partial(naive_attention, layer.attention, may_see=blocks(t, t, True), trained=of("decoder", i))
+        self_attention = partial(naive_attention, layer.attention, may_see=blocks(t, t, True), trained=of("decoder", i))
         cross = partial(
             naive_attention, layer.cross, memory=memory, may_see=blocks(t, s, False), trained=of("cross", i)
         )
-        x = layer.residual(0, x, lambda y, own=own: own(y, y))
+        x = layer.residual(0, x, lambda y, attend=self_attention: attend(y, y))
         x = layer.residual(2, x, cross)
         x = layer.residual(1, x, layer.feed_forward)
     return base.decoder_norm(x)[0, in_words:]
@@ -195,8 +199,8 @@ def test_bart_at_step_0_equals_reading_the_words_first() -> None:
         both = torch.cat([WORDS, torch.tensor(text)])
         position = stack.embed_positions
         places = position(both[None])[0] if position(both[None]).dim() == 3 else position(both[None])
-        own = torch.cat([places[: len(WORDS)], places[: len(text)]])
-        embeddings: Tensor = stack.embed_tokens(both[None]) + own - places
+        positions = torch.cat([places[: len(WORDS)], places[: len(text)]])
+        embeddings: Tensor = stack.embed_tokens(both[None]) + positions - places
         return embeddings
 
     def blocks(rows: int, columns: int, causal: bool) -> Tensor:
@@ -235,8 +239,8 @@ def test_keys_and_values_come_before_those_of_every_attention(
         module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, position_bias: Any = None, **given: Any
     ) -> Any:
         keys, values = (
-            torch.cat([torch.stack([own] * len(key)), x], 2)
-            for own, x in zip(module.trained, (key, value), strict=True)
+            torch.cat([torch.stack([prefix] * len(key)), x], 2)
+            for prefix, x in zip(module.trained, (key, value), strict=True)
         )
         scores = query @ keys.transpose(2, 3) * given["scaling"]
         for added in (mask, position_bias):

@@ -47,8 +47,8 @@ def adapters(base: PreTrainedModel) -> dict[str, Adapter]:
 
 
 def test_rows_are_what_they_are_with_their_prefix_alone(base: PreTrainedModel, adapters: dict[str, Adapter]) -> None:
-    found = MixedPrefixes(base, adapters).rows(NAMES).states(padded(TEXTS))
-    for row, text, name in zip(found, TEXTS, NAMES, strict=True):
+    states = MixedPrefixes(base, adapters).rows(NAMES).states(padded(TEXTS))
+    for row, text, name in zip(states, TEXTS, NAMES, strict=True):
         alone = adapters[name].states(base, torch.tensor([text]))[0]
         torch.testing.assert_close(row[: len(text)], alone, rtol=1e-5, atol=1e-5)
 

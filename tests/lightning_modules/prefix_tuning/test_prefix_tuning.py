@@ -208,14 +208,14 @@ def test_a_saved_prefix_refuses_another_base(base: PreTrainedModel, tmp_path: Pa
     assert torch.equal(loaded.adapter.prompt_embeddings(), adapter.prompt_embeddings())
     assert loaded.template == "say {source}"
     for position in ("prefix_", "infix_"):
-        own = build_adapter(
+        words_adapter = build_adapter(
             "prompt_tuning",
             base,
             PrefixConfig.model_validate({"num_virtual_tokens": 4, "position": position.rstrip("_")}),
             WORDS,
         )
         (tmp_path / position).mkdir()
-        save_prefix(tmp_path / position, "prompt_tuning", own, tmp_path / "base", "{source}")
+        save_prefix(tmp_path / position, "prompt_tuning", words_adapter, tmp_path / "base", "{source}")
         assert load_prefix(tmp_path / position, base, tmp_path / "base").adapter.infix == (position == "infix_")
     with torch.no_grad():
         base.get_input_embeddings().weight[0, 0] += 1

@@ -16,7 +16,7 @@ from lightning_modules.translators.transformer.model import TransformerConfig
 
 
 def test_architectures_are_found_by_their_package() -> None:
-    assert architectures() == ["bahdanau", "gru", "luong", "seq2seq", "transformer"]
+    assert {"bahdanau", "gru", "luong", "seq2seq", "transformer"} <= set(architectures())
     for name in architectures():
         assert architecture(name).__module__ == f"lightning_modules.translators.{name}.model"
     with pytest.raises(InputError, match=r"unknown architecture 'transformr' - did you mean 'transformer'\?"):

@@ -145,7 +145,7 @@ def test_a_file_that_is_missing_or_no_yaml(tmp_path: Path) -> None:
 
 def test_reward_models_inherit_what_they_have_in_common(params: Any) -> None:
     params["reward_models"]["variants"]["other"] = {"mode": "shuffled_pairs", "training": {"num_train_epochs": 7}}
-    found = Params.model_validate(params).reward_models.variants
-    assert found["other"].training.num_train_epochs == 7
-    assert found["other"].training.learning_rate == found["paper"].training.learning_rate == 0.0003
-    assert (found["other"].mode, found["paper"].mode) == ("shuffled_pairs", "grouped")
+    variants = Params.model_validate(params).reward_models.variants
+    assert variants["other"].training.num_train_epochs == 7
+    assert variants["other"].training.learning_rate == variants["paper"].training.learning_rate == 0.0003
+    assert (variants["other"].mode, variants["paper"].mode) == ("shuffled_pairs", "grouped")

@@ -50,9 +50,9 @@ def pair(*results: dict[str, Any], data: dict[str, Any] | None = None) -> dict[s
 
 
 def imported(path: Path) -> dict[str | None, Ranking]:
-    found = [found for _, found in read(path, format="label_studio")]
-    assert all(isinstance(one, Ranking) for one in found)
-    return {one.id: one for one in found if isinstance(one, Ranking)}
+    rankings = [ranking for _, ranking in read(path, format="label_studio")]
+    assert all(isinstance(one, Ranking) for one in rankings)
+    return {one.id: one for one in rankings if isinstance(one, Ranking)}
 
 
 def test_a_servers_export_has_ranks_ties_labelers_and_systems() -> None:
