@@ -107,8 +107,9 @@ class Copy:
                 graph += f"\n  idle_{kind}_{i}:\n    cmd: {cmd}\n    params: [seed]\n    outs: [{out}]\n"
         (folder / "dvc.yaml").write_text(graph, encoding="utf-8")
         (folder / "flow.py").write_text(FLOW, encoding="utf-8")
+        mirror = {"GRADUS_DATA": os.path.abspath(os.environ["GRADUS_DATA"])} if "GRADUS_DATA" in os.environ else {}
         unwanted = {"MLFLOW_TRACKING_URI", "PREFECT_API_URL", "GRADUS_PARENT_RUN", "PYTHONDONTWRITEBYTECODE"}
-        self.environment = {k: v for k, v in os.environ.items() if k not in unwanted} | {
+        self.environment = {k: v for k, v in os.environ.items() if k not in unwanted} | mirror | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(folder.parent), "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1",
         }  # fmt: skip
@@ -157,6 +158,7 @@ class Copy:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stages", type=int, default=6, help="further stages in a run")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="kinds of stages to measure")
     parser.add_argument("--repeats", type=int, default=2, help="the median is printed")
     asked = parser.parse_args()
     # Processes whose parent has ended become children of this one: their CPU seconds count.
@@ -164,12 +166,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         copy = Copy(Path(folder) / "gradus", 2 * asked.repeats * (2 + asked.stages) + 2)
         runners = {"dvc": ("dvc", "repro", "--quiet"), "flow": (sys.executable, "flow.py")}
-        for kind in KINDS:  # the data base is made, files are compiled and in memory
+        for kind in asked.kinds:  # the data base is made, files are compiled and in memory
             copy.cost(*runners["dvc"], *copy.next_stages(kind, 1))
-        copy.cost(*runners["flow"], *copy.next_stages("no_torch", 1))
+        copy.cost(*runners["flow"], *copy.next_stages(asked.kinds[0], 1))
         measured = {
             kind: {name: _costs(copy, runner, kind, asked.stages, asked.repeats) for name, runner in runners.items()}
-            for kind in KINDS
+            for kind in asked.kinds
         }
         copy.make_up_to_date()
         nothing = [copy.cost("gradus", "run") for _ in range(asked.repeats)]
