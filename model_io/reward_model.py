@@ -148,7 +148,7 @@ def read_reward_config(folder: Path) -> RewardConfig:
         InputError: it is missing or damaged, or a file is missing or differs from the one saved with it.
     """
     path = folder / REWARD_CONFIG
-    values = read_config(path, "a reward model or a prefix, e.g. artifacts/reward_models/paper")
+    values = read_config(path, "a reward model or a prefix, e.g. artifacts/reward_models/grouped")
     format_of(values, str(path))  # both formats have the same names
     named = {key: value for key, value in values.items() if key != "format"}
     config = validated(RewardConfig, {"prefix": (folder / PREFIX).is_file(), **named}, str(path))

@@ -143,8 +143,10 @@ def test_a_collection_is_read_and_added_to(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(expected("experiments").keys() - {"default"}))
 def test_an_experiment(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(FIXTURES / "experiments", tmp_path / "experiments")
-    shutil.copy(PROJECT / "experiments/default.yaml", tmp_path / "experiments")
     monkeypatch.chdir(tmp_path)
+    default = tmp_path / "experiments/default.yaml"
+    now = {**converted(YAML(typ="safe").load(default)), "format": FORMAT}
+    default.write_text(f"# Two lines of comment\n# begin the file.\n{json.dumps(now)}\n")
     values = YAML(typ="safe").load(experiments.rendered(name))
     params = check_params(values, name).model_dump(mode="json")
     old = converted(expected("experiments")[name])

@@ -165,7 +165,7 @@ def test_every_stage_has_a_finished_run_with_what_one_wants_to_know(project: Pro
     assert metrics.keys() >= {
         "translator.luong.bleu",
         "translator.transformer.validation_perplexity",
-        "reward_model.paper.accuracy",
+        "reward_model.grouped.accuracy",
         "prefix_tuning.prefix.bleu",
         "language_model.validation_perplexity",
         "long_lag.task-3a.solved_share",
@@ -246,11 +246,11 @@ def test_a_change_re_runs_what_depends_on_it_and_nothing_else(project: Project) 
         "evaluation@luong",
         "responses@luong",
         "comparisons",
-        "reward_model@paper",
+        "reward_model@grouped",
         "report",
     }
     for name, old, new, expected in (
-        ("params.yaml", "    paper: {}", "    paper: {weighting: labeler}", {"reward_model@paper", "report"}),
+        ("params.yaml", "    grouped: {}", "    grouped: {weighting: labeler}", {"reward_model@grouped", "report"}),
         (
             "lightning_modules/translators/luong/model.py", "class Luong(Translator):", "class Luong(Translator):  # changed",
             of_luong,
@@ -281,13 +281,13 @@ def test_translate_gives_a_line_for_each_line_in_any_batch(project: Project) -> 
 
 def test_rank_and_generate_use_the_runs_models(project: Project) -> None:
     case = json.dumps({"prompt": "Jesus wept.", "responses": ["And Jesus himself was weeping.", "xyz"]})
-    ranked = json.loads(project.run("gradus", "rank", "--model", "artifacts/reward_models/paper", stdin=case + "\n"))
+    ranked = json.loads(project.run("gradus", "rank", "--model", "artifacts/reward_models/grouped", stdin=case + "\n"))
     assert len(ranked["rewards"]) == 2
     assert ranked["rewards"][ranked["order"][0]] == max(ranked["rewards"])
     assert 'line 1: expected {"prompt"' in project.run(
-        "gradus", "rank", "--model", "artifacts/reward_models/paper", stdin="{}\n", expect=2
+        "gradus", "rank", "--model", "artifacts/reward_models/grouped", stdin="{}\n", expect=2
     )
-    model = ["--model", "artifacts/reward_models/paper"]
+    model = ["--model", "artifacts/reward_models/grouped"]
     evaluated = json.loads(project.run("gradus", "evaluate-rankings", "artifacts/comparisons/rankings", *model))
     collection = json.loads(project.run("gradus", "comparisons", "stats", "artifacts/comparisons/rankings"))
     assert evaluated["comparisons"] == collection["strict_comparisons"]
@@ -365,7 +365,7 @@ def test_a_failed_stage_fails_the_flow_and_only_what_depends_on_it(project: Proj
     output = project.run("gradus", "run", expect=1)
     assert "stage comparisons failed" in output
     assert "labeled/bad.jsonl:1: responses: K = 1, a ranking needs at least 2 responses" in output
-    assert project.would_run() == {"comparisons", "reward_model@paper", "report"}
+    assert project.would_run() == {"comparisons", "reward_model@grouped", "report"}
     assert max(project.runs(parents=True), key=lambda r: r.info.start_time).info.status == "FAILED"
 
     bad.write_text(
@@ -375,10 +375,10 @@ def test_a_failed_stage_fails_the_flow_and_only_what_depends_on_it(project: Proj
         "gradus", "run", "comparison_imports", expect=2
     )
     assert re.search(r"comparisons +done in 0:", project.run("gradus", "run", "comparison_import"))
-    assert project.would_run() == {"reward_model@paper", "report"}  # a part runs alone
+    assert project.would_run() == {"reward_model@grouped", "report"}  # a part runs alone
     metrics = max(project.runs(parents=True), key=lambda r: r.info.start_time).data.metrics
     assert "translator.luong.bleu" in metrics, "what was up to date counts"
-    assert "reward_model.paper.accuracy" not in metrics, "what is out of date does not"
+    assert "reward_model.grouped.accuracy" not in metrics, "what is out of date does not"
     statistics = json.loads(project.run("gradus", "comparisons", "stats", "artifacts/comparisons/rankings"))
     assert statistics["rankings"] == statistics["by_reference_labeler"] + 1
     assert statistics["origins"]["bad.jsonl"] == 1

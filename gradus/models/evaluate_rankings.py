@@ -14,7 +14,7 @@ def evaluate_rankings(
         Path,
         typer.Argument(help="Folder of a comparison collection, or a file of rankings (see `gradus comparisons`)."),
     ],
-    model: Annotated[Path, typer.Option(help="Folder of a reward model, e.g. artifacts/reward_models/paper.")],
+    model: Annotated[Path, typer.Option(help="Folder of a reward model, e.g. artifacts/reward_models/grouped.")],
     format: Annotated[
         str, typer.Option(help="Format of a file; `gradus comparisons import --help` lists them.")
     ] = "auto",
@@ -23,7 +23,7 @@ def evaluate_rankings(
 
     The numbers: accuracy, log loss, calibration, Kendall's tau, accuracy by K and by rank distance, length bias, best of n.
 
-    Example: `gradus evaluate-rankings artifacts/comparisons/rankings --model artifacts/reward_models/paper`
+    Example: `gradus evaluate-rankings artifacts/comparisons/rankings --model artifacts/reward_models/grouped`
     """
     from gradus.models.ranking_evaluation import evaluation
 

@@ -16,7 +16,7 @@ def rank(
     model: Annotated[
         list[Path],
         typer.Option(
-            help="Folder of a reward model, e.g. artifacts/reward_models/paper. Or of a translator, which scores by "
+            help="Folder of a reward model, e.g. artifacts/reward_models/grouped. Or of a translator, which scores by "
             "log P(response | prompt); given several times: an ensemble of translators."
         ),
     ],
@@ -28,7 +28,7 @@ def rank(
     Output comes as soon as there is input. A blank line gives a blank line. A wrong line, or one that is longer than the model reads,
     ends the command with an error that names the line. The lines before it are written first.
 
-    Example: `echo '{"prompt": "Jesus wept.", "responses": ["Jesus was weeping.", "Jesus"]}' | gradus rank --model artifacts/reward_models/paper`
+    Example: `echo '{"prompt": "Jesus wept.", "responses": ["Jesus was weeping.", "Jesus"]}' | gradus rank --model artifacts/reward_models/grouped`
     """
     from gradus.models import scored_lines
     from gradus.models.input_lines import line_groups, standard_input

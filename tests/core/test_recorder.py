@@ -27,12 +27,12 @@ def run_of(stage: str) -> mlflow.entities.Run:
 
 
 def test_no_parameter_is_cut(project: Path) -> None:
-    run = StageRun("reward_model@paper")
+    run = StageRun("reward_model@grouped")
     many = {f"p{i}": i for i in range(250)}
     long = ["x" * 100] * 100
     run.parameters({"section": many, "imports": long})
     run.finish(True)
-    recorded = run_of("reward_model@paper")
+    recorded = run_of("reward_model@grouped")
     assert {f"section.p{i}": str(i) for i in range(250)}.items() <= recorded.data.params.items()
     assert recorded.data.params["imports"].endswith("(whole in the artifact parameters.json)")
     path = tracking.client().download_artifacts(recorded.info.run_id, "parameters.json", str(project))

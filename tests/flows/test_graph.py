@@ -15,16 +15,16 @@ def test_it_is_that_of_dvc_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = plan().graph
     assert graph.upstream["tokenizer"] == {"corpus"}
     assert graph.upstream["comparisons"] == {"responses@luong", "responses@transformer"}
-    assert graph.upstream["reward_model@paper"] == {"base_model", "comparisons", "language_model"}
+    assert graph.upstream["reward_model@grouped"] == {"base_model", "comparisons", "language_model"}
     assert graph.closure(["prefix_tuning"]) == {
         "corpus",
         "base_model",
         "prefix_tuning@none",
-        "prefix_tuning@embedding",
+        "prefix_tuning@prompt_tuning",
         "prefix_tuning@prefix",
     }
     assert graph.closure(graph.upstream) == set(graph.upstream)
-    assert graph.downstream(["reward_model@paper"]) == {"reward_model@paper", "report"}
+    assert graph.downstream(["reward_model@grouped"]) == {"reward_model@grouped", "report"}
 
 
 def test_names_without_an_item_stand_for_all_items() -> None:

@@ -32,7 +32,7 @@ FACTS: dict[str, Any] = {
     },
     "language_model": {"parameters": 12, "validation_perplexity": 13.0},
     "reward_models": {
-        "paper": {
+        "grouped": {
             "config": {"training_share": 0.5, "training": {"num_train_epochs": 2}},
             "summary": {
                 "trained_parameters": 1234567, "seconds": 2.0, "tokens": 98765, "dropped": {"train": 1, "test": 2}, "truncated": {"train": 0},

@@ -21,7 +21,7 @@ from stages.framework.params import load_params
 from stages.framework.stage import read_json
 
 VARIANTS: dict[str, Any] = {
-    "paper": {},
+    "grouped": {},
     "prefix": {
         "trainable": "prefix",
         "prefix": {"num_virtual_tokens": 2, "projection_input_size": 8, "encoder_hidden_size": 8},
@@ -101,14 +101,14 @@ def test_a_variant_learns_and_is_evaluated(ranked: Path, variant: str, monkeypat
 def test_rankings_that_are_too_long_are_dropped_or_cut_and_counted(
     ranked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["stages.reward_model", "paper"])
+    monkeypatch.setattr(sys, "argv", ["stages.reward_model", "grouped"])
     summaries = {}
     for overlong in ("drop", "truncate"):
         params = yaml.safe_load(Path("params.yaml").read_text())
-        params["reward_models"]["variants"]["paper"] = {"max_length": 36, "overlong": overlong}
+        params["reward_models"]["variants"]["grouped"] = {"max_length": 36, "overlong": overlong}
         Path("params.yaml").write_text(yaml.safe_dump(params))
         reward_model.main()
-        summaries[overlong] = read_json(layout.REWARD_MODELS / "paper" / layout.SUMMARY)
+        summaries[overlong] = read_json(layout.REWARD_MODELS / "grouped" / layout.SUMMARY)
     dropped, cut = summaries["drop"], summaries["truncate"]
     for part, rankings in cut["rankings"].items():
         assert cut["truncated"][part] == dropped["dropped"][part] == rankings - dropped["rankings"][part] > 0
@@ -117,9 +117,9 @@ def test_rankings_that_are_too_long_are_dropped_or_cut_and_counted(
 
 
 def test_demonstrations_have_mean_reward_zero(ranked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["stages.reward_model", "paper"])
+    monkeypatch.setattr(sys, "argv", ["stages.reward_model", "grouped"])
     reward_model.main()
-    model = load_reward_model(layout.REWARD_MODELS / "paper")
+    model = load_reward_model(layout.REWARD_MODELS / "grouped")
     split = reward_model.split_by_prompt(reward_model.read_collection(layout.COMPARISONS / "rankings"), 0.2, 0.3)
     cases = [{"prompt": row["prompt"], "responses": [row["reference"]]} for row in split["train"]]
     assert abs(np.mean(np.concatenate(model.rewards(cases)))) < 1e-4

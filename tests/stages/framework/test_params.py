@@ -43,11 +43,11 @@ WRONG = {
         r"params\.yaml: reward_models\.common: unknown key 'training\.lerning_rate' - did you mean 'learning_rate'\?",
     ),
     "a wrong value of a reward model": (
-        lambda p: p["reward_models"]["variants"].update(paper={"loss": {"ties": "kept"}}),
-        r"params\.yaml: reward_models\.variants\.paper: loss\.ties: .*'dropped' or 'soft'.* \(found 'kept'\)",
+        lambda p: p["reward_models"]["variants"].update(grouped={"loss": {"ties": "kept"}}),
+        r"params\.yaml: reward_models\.variants\.grouped: loss\.ties: .*'dropped' or 'soft'.* \(found 'kept'\)",
     ),
     "a fold that is not there": (
-        lambda p: p["reward_models"]["variants"].update(paper={"held_out_labelers": {"fold": 6, "folds": 5}}),
+        lambda p: p["reward_models"]["variants"].update(grouped={"held_out_labelers": {"fold": 6, "folds": 5}}),
         r"fold 6 of 5 folds",
     ),
     "a field that rankings have not": (
@@ -147,5 +147,5 @@ def test_reward_models_inherit_what_they_have_in_common(params: Any) -> None:
     params["reward_models"]["variants"]["other"] = {"mode": "shuffled_pairs", "training": {"num_train_epochs": 7}}
     variants = Params.model_validate(params).reward_models.variants
     assert variants["other"].training.num_train_epochs == 7
-    assert variants["other"].training.learning_rate == variants["paper"].training.learning_rate == 0.0003
-    assert (variants["other"].mode, variants["paper"].mode) == ("shuffled_pairs", "grouped")
+    assert variants["other"].training.learning_rate == variants["grouped"].training.learning_rate == 0.0003
+    assert (variants["other"].mode, variants["grouped"].mode) == ("shuffled_pairs", "grouped")
