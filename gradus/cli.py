@@ -8,11 +8,11 @@ from typer.core import TyperGroup
 
 from core.process_setup import set_up_process
 from gradus import comparisons, pipeline, prefix
-from gradus.models.evaluate_rankings import evaluate_rankings
-from gradus.models.generate import generate
-from gradus.models.rank import rank
-from gradus.models.register import register
-from gradus.models.translate import translate
+from gradus.commands.evaluate_rankings import evaluate_rankings
+from gradus.commands.generate import generate
+from gradus.commands.rank import rank
+from gradus.commands.register import register
+from gradus.commands.translate import translate
 
 # Options that had another name, by command: whoever types the old one reads the new one.
 RENAMED = {

@@ -28,7 +28,7 @@ from transformers import (
 from core import tracking
 from core.errors import InputError
 from data.tokenizer import TokenizerConfig, save_tokenizer, train_tokenizer
-from gradus.models import registration
+from gradus.serving.register import register
 from lightning_modules.prefix_tuning.prefix import NoPrefix, Prefix, PrefixConfig
 from model_io.files import WEIGHTS
 from model_io.prefix import PREFIX
@@ -112,7 +112,7 @@ def test_a_prefix_is_saved_with_the_model(body: Path, tmp_path: Path) -> None:
     without = load_reward_model(saved(body, tmp_path / "without")).rewards(CASES)
     assert not np.allclose(with_prefix[0], without[0])
     with pytest.raises(InputError, match="prefix-tuned reward models cannot be served"):
-        registration.register(tmp_path / "with", "reward")
+        register(tmp_path / "with", "reward")
 
 
 def test_a_text_longer_than_the_body_is_an_error(body: Path, tmp_path: Path) -> None:
@@ -196,21 +196,21 @@ def test_a_folder_made_before_there_were_hashes_is_read(body: Path, tmp_path: Pa
 def test_what_cannot_be_registered_is_named(body: Path, tmp_path: Path) -> None:
     folder = saved(body, tmp_path / "reward")
     with pytest.raises(InputError, match=r"a/b: .*[Nn]ame"):
-        registration.register(folder, "a/b")
+        register(folder, "a/b")
     tracking.client.cache_clear()
     _edited(folder, lambda values: values.pop("frame"))
     with pytest.raises(InputError, match=r"reward\.json: key 'frame' is missing"):
-        registration.register(folder)
+        register(folder)
     (saved(body, tmp_path / "lost") / WEIGHTS).unlink()
     with pytest.raises(InputError, match=r"model\.safetensors: missing"):
-        registration.register(tmp_path / "lost")
+        register(tmp_path / "lost")
 
 
 @pytest.mark.parametrize("body", ["own pad"], indirect=True)
 @pytest.mark.usefixtures("registry")
 def test_mlflow_serves_the_same_scores(body: Path, tmp_path: Path) -> None:
     folder = saved(body, tmp_path / "reward")
-    registered = registration.register(folder, "reward_test")
+    registered = register(folder, "reward_test")
     port = _free_port()
     command = [str(Path(sys.executable).with_name("mlflow")), "models", "serve", "-m", f"models:/{registered}"]
     server = subprocess.Popen(

@@ -145,8 +145,8 @@ def translate(
             raise InputError(f"--n-best {n_best} needs --beam-size {n_best} or more (found {beam_size}).")
         from core.config import validated
         from data.word_alignment import read_dictionary
-        from gradus.models.input_lines import line_groups, standard_input
-        from gradus.models.translated_lines import Output, TranslatedLines
+        from gradus.inference.input_lines import line_groups, standard_input
+        from gradus.inference.translate import Output, TranslatedLines
         from lightning_modules.decoding.translation import DecodingConfig
 
         options = {

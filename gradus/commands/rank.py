@@ -30,16 +30,16 @@ def rank(
 
     Example: `echo '{"prompt": "Jesus wept.", "responses": ["Jesus was weeping.", "Jesus"]}' | gradus rank --model artifacts/reward_models/grouped`
     """
-    from gradus.models import scored_lines
-    from gradus.models.input_lines import line_groups, standard_input
+    from gradus.inference.input_lines import line_groups, standard_input
+    from gradus.inference.rank import is_translator, rescored, rewards
 
     with taught_errors():
         groups, warn = line_groups(standard_input(), LINES_TOGETHER), partial(typer.echo, err=True)
-        if scored_lines.is_translator(model[0]):
-            scored = scored_lines.rescored(model, groups, warn)
+        if is_translator(model[0]):
+            scored = rescored(model, groups, warn)
         elif len(model) > 1:
             raise InputError("--model: several models are an ensemble of translators, and the first is a reward model.")
         else:
-            scored = scored_lines.rewards(model[0], groups, warn)
+            scored = rewards(model[0], groups, warn)
         for line in scored:
             typer.echo(line.encode())

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from core.errors import InputError
 from data.tokenizer import FILE, decode, encode, unknown_token
 from data.word_alignment import SourceWords, replace_unknown_words, target_words, word_alignment
-from gradus.models.input_lines import Line
+from gradus.inference.input_lines import Line
 from lightning_modules.decoding.translation import DecodingConfig, Ensemble, Hypothesis, translate
 from lightning_modules.training.precision import has_bf16
 from model_io.translator import load_translator

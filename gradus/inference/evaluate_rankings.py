@@ -9,7 +9,7 @@ from core.errors import InputError
 from data.comparisons.collection import read_collection
 from data.comparisons.importing import import_rankings
 from data.comparisons.source import Source
-from gradus.models.scored_lines import checked_finite
+from gradus.inference.rank import checked_finite
 from metrics.labeler_agreement import agreement
 from metrics.rankings import compare, evaluate, padded
 from model_io.reward_model import load_reward_model

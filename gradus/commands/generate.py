@@ -69,8 +69,8 @@ def generate(
 
     Example: `echo "Jesus wept." | gradus generate --model artifacts/base_model --prefix artifacts/prefix_tuning/prefix --beam-size 5`
     """
-    from gradus.models.continued_lines import ContinuedLines, named_prefixes
-    from gradus.models.input_lines import line_groups, standard_input
+    from gradus.inference.generate import ContinuedLines, named_prefixes
+    from gradus.inference.input_lines import line_groups, standard_input
 
     with taught_errors():
         if samples and beam_size > 1:

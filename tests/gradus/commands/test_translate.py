@@ -134,7 +134,7 @@ def test_a_model_with_a_limit_reads_as_far_as_it_can(models: Path) -> None:
 def test_products_in_bf16_where_the_device_has_it(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = ("--model", models / "bpe/luong", "--beam-size", 2, "--json")
     for has_it in (True, False):
-        monkeypatch.setattr("gradus.models.translated_lines.has_bf16", lambda device, has_it=has_it: has_it)
+        monkeypatch.setattr("gradus.inference.translate.has_bf16", lambda device, has_it=has_it: has_it)
         (line,), said = run(*model, "--precision", "bf16-mixed", stdin="In the beginning\n")
         assert ("bf16-mixed: this device does not have it" in said) == (not has_it)
         (single,), _ = run(*model, stdin="In the beginning\n")
@@ -148,7 +148,7 @@ def test_products_in_bf16_where_the_device_has_it(models: Path, monkeypatch: pyt
 def test_a_command_that_only_translates_loads_no_library_for_data_or_training() -> None:
     """They take longer to start than a sentence to translate, and more memory than a model."""
     modules = "{'datasets', 'pandas', 'pytorch_lightning', 'transformers', 'mlflow'}"
-    code = f"import sys, gradus.models.translated_lines; print(*{modules} & {{*sys.modules}})"
+    code = f"import sys, gradus.inference.translate; print(*{modules} & {{*sys.modules}})"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=ENVIRONMENT).stdout.split()
         == []

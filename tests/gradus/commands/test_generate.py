@@ -16,9 +16,9 @@ from core import tracking
 from core.errors import InputError
 from data.tokenizer import BEGIN, END, PAD, TokenizerConfig, train_tokenizer
 from gradus.cli import app
-from gradus.models import registration
-from gradus.models.continued_lines import ONLY, ContinuedLines
-from gradus.models.input_lines import Line, line_groups
+from gradus.inference.generate import ONLY, ContinuedLines
+from gradus.inference.input_lines import Line, line_groups
+from gradus.serving.register import register
 from lightning_modules.prefix_tuning.prefix import PrefixConfig, build_adapter
 from model_io.prefix import save_prefix
 
@@ -178,7 +178,7 @@ def test_mlflow_serves_a_registered_prefix(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     tracking.client.cache_clear()
-    assert registration.register(folders[1]) == "prefix/1"
+    assert register(folders[1]) == "prefix/1"
     served = mlflow.pyfunc.load_model("models:/prefix/1")
     lines = [*LINES, " \t", "  a pub near the river \r\n"]
 
@@ -219,9 +219,9 @@ def test_a_base_that_went_elsewhere_is_named(
     tracking.client.cache_clear()
     moved = folders[0].rename(tmp_path / "moved")
     with pytest.raises(InputError, match="Name its folder in GRADUS_BASE_MODEL"):
-        registration.register(folders[1])
+        register(folders[1])
     monkeypatch.setenv("GRADUS_BASE_MODEL", str(moved))
-    assert registration.register(folders[1], "mine") == "mine/1"
+    assert register(folders[1], "mine") == "mine/1"
     tracking.client.cache_clear()
 
 
@@ -243,5 +243,5 @@ def test_a_damaged_prefix_json_is_named(folders: tuple[Path, Path], key: str, va
 
 def test_a_command_that_only_writes_loads_no_library_for_data_or_training() -> None:
     """They are a third of its memory before it has a model."""
-    code = "import sys, gradus.models.continued_lines; print(*{'datasets', 'pandas', 'pytorch_lightning', 'mlflow'} & {*sys.modules})"
+    code = "import sys, gradus.inference.generate; print(*{'datasets', 'pandas', 'pytorch_lightning', 'mlflow'} & {*sys.modules})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.split() == []

@@ -9,8 +9,8 @@ from typing import Any
 
 from core.errors import InputError, NotFiniteError
 from data.tokenizer import encode
-from gradus.models.input_lines import Line
-from gradus.models.translated_lines import load_ensemble
+from gradus.inference.input_lines import Line
+from gradus.inference.translate import load_ensemble
 from lightning_modules.decoding.translation import log_probabilities
 from model_io.files import CONFIG, read_config
 from model_io.reward_model import load_reward_model

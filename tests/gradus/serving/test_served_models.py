@@ -19,10 +19,10 @@ from transformers import (
 
 from core.errors import InputError
 from data.tokenizer import BEGIN, END, PAD, TokenizerConfig, save_tokenizer, train_tokenizer
-from gradus.models.continued_lines import ONLY, ContinuedLines
-from gradus.models.input_lines import Line
-from gradus.models.served_prefix import ServedPrefix
-from gradus.models.served_reward_model import ServedRewardModel
+from gradus.inference.generate import ONLY, ContinuedLines
+from gradus.inference.input_lines import Line
+from gradus.serving.served_prefix import ServedPrefix
+from gradus.serving.served_reward_model import ServedRewardModel
 from lightning_modules.language_model.prompts import prompts
 from lightning_modules.prefix_tuning.prefix import NoPrefix, PrefixConfig, build_adapter
 from model_io.files import WEIGHTS

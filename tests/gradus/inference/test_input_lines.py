@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gradus.models.input_lines import MAX_BYTES, line_groups
+from gradus.inference.input_lines import MAX_BYTES, line_groups
 
 
 def test_a_line_that_is_too_long_and_not_utf_8_is_said_to_be_both(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from core.config import nearest, validated
 from core.errors import InputError
-from gradus.models.input_lines import Line
+from gradus.inference.input_lines import Line
 from lightning_modules.language_model.generation import GenerateConfig, generate
 from lightning_modules.language_model.mixed_prefixes import MixedPrefixes
 from lightning_modules.language_model.prompts import end_token, prompts

@@ -25,7 +25,7 @@ def evaluate_rankings(
 
     Example: `gradus evaluate-rankings artifacts/comparisons/rankings --model artifacts/reward_models/grouped`
     """
-    from gradus.models.ranking_evaluation import evaluation
+    from gradus.inference.evaluate_rankings import evaluation
 
     with taught_errors():
         typer.echo(json.dumps(evaluation(model, file, format), indent=2, ensure_ascii=False))

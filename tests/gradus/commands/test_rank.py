@@ -13,8 +13,9 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from core.errors import InputError
 from data.tokenizer import TokenizerConfig, save_tokenizer, train_tokenizer
 from gradus.cli import app
-from gradus.models import ranking_evaluation, scored_lines
-from gradus.models.input_lines import Line
+from gradus.inference.evaluate_rankings import evaluation
+from gradus.inference.input_lines import Line
+from gradus.inference.rank import _scored, rewards
 from lightning_modules.prefix_tuning.prefix import NoPrefix
 from model_io.reward_model import new_reward_model, save_reward_model
 
@@ -52,9 +53,7 @@ def reward_model(body: Path, folder: Path, head: float = 0.1) -> Path:
 def test_a_line_that_is_no_json_is_named_after_those_before_it(
     body: Path, tmp_path: Path, line: str, expected: str
 ) -> None:
-    written = scored_lines.rewards(
-        reward_model(body, tmp_path / "r"), [[Line(1, GOOD, None), Line(2, line, None)]], print
-    )
+    written = rewards(reward_model(body, tmp_path / "r"), [[Line(1, GOOD, None), Line(2, line, None)]], print)
     assert len(json.loads(next(written))["rewards"]) == 2
     with pytest.raises(InputError, match=rf"^standard input, line 2: .*{expected}"):
         next(written)
@@ -63,11 +62,11 @@ def test_a_line_that_is_no_json_is_named_after_those_before_it(
 def test_rewards_that_are_not_finite_are_an_error(body: Path, tmp_path: Path) -> None:
     folder = reward_model(body, tmp_path / "r", head=float("nan"))
     with pytest.raises(InputError, match="standard input, line 1: the model gives scores that are not finite"):
-        next(scored_lines.rewards(folder, [[Line(1, GOOD, None)]], print))
+        next(rewards(folder, [[Line(1, GOOD, None)]], print))
     file = tmp_path / "rankings.jsonl"
     file.write_text(json.dumps({**json.loads(GOOD), "ranks": [1, 2], "labeler": "a"}) + "\n")
     with pytest.raises(InputError, match=r"^the model gives scores that are not finite"):
-        ranking_evaluation.evaluation(folder, file, "auto")
+        evaluation(folder, file, "auto")
 
 
 def test_an_unknown_format_is_an_error(body: Path, tmp_path: Path) -> None:
@@ -89,11 +88,11 @@ def test_a_case_that_cannot_be_scored_is_named_after_those_before_it() -> None:
 
     texts = [json.dumps({"prompt": p, "responses": ["a", "b"]}) for p in ("x", "y", "long", "z")]
     lines = [Line(n, text, None) for n, text in enumerate([texts[0], " ", *texts[1:]], start=1)]
-    output_lines = scored_lines._scored([lines], print, "rewards", scores)
+    output_lines = _scored([lines], print, "rewards", scores)
     written = [next(output_lines) for _ in range(3)]
     assert [json.loads(w)["order"] if w else None for w in written] == [[1, 0], None, [1, 0]]
     with pytest.raises(InputError, match=r"^standard input, line 4: too long\.$"):
         next(output_lines)
     half = Line(1, r'{"prompt": "\ud800", "responses": ["a"]}', None)
     with pytest.raises(InputError, match="line 1: half a surrogate pair"):
-        next(scored_lines._scored([[half]], print, "rewards", scores))
+        next(_scored([[half]], print, "rewards", scores))

@@ -24,7 +24,7 @@ def register(
 
     Then: `MLFLOW_TRACKING_URI=sqlite:///tracking/mlflow.db mlflow models serve -m models:/reward_model@candidate --env-manager local`
     """
-    from gradus.models import registration
+    from gradus.serving.register import register as put_into_registry
 
     with taught_errors():
-        typer.echo(f"models:/{registration.register(model, name)}, alias candidate")
+        typer.echo(f"models:/{put_into_registry(model, name)}, alias candidate")
