@@ -8,16 +8,16 @@ import datasets
 
 from core.errors import InputError
 from core.progress import Progress
-from data.comparisons.appending import append_rankings
+from data.comparisons.importing.appending import append_rankings
 from data.comparisons.collection import read_collection
 from data.comparisons.importing import import_rankings
 from data.comparisons.ranking import Ranking
-from data.comparisons.report import ImportReport
-from data.comparisons.source import Source
+from data.comparisons.importing.report import ImportReport
+from data.comparisons.importing.source import Source
 from metrics.collection_statistics import statistics
 from metrics.reference_labeler import rank_by_reference
+from stages.configs.comparisons import ComparisonsConfig
 from stages.framework import layout
-from stages.framework.params import ComparisonsConfig
 from stages.framework.stage import Stage, stage
 
 IMPORT_REPORT = "import_report.json"  # every record that was dropped, and why

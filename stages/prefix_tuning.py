@@ -24,8 +24,8 @@ from metrics.generation.scores import generation_scores
 from model_io.files import DEVICE, count_parameters, weight_files
 from model_io.language_model import load_language_model
 from model_io.prefix import PREFIX, save_prefix
+from stages.configs.prefix_tuning import VariantConfig
 from stages.framework import layout
-from stages.framework.params import VariantConfig
 from stages.framework.stage import Stage, stage
 from stages.training.fit import Loader, fit
 

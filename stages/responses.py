@@ -10,8 +10,8 @@ from data.overlong import within
 from data.tokenizer import decode, encode
 from lightning_modules.decoding.translation import DecodingConfig, translate
 from model_io.translator import load_translator
+from stages.configs.translators import ResponsesConfig
 from stages.framework import layout
-from stages.framework.params import ResponsesConfig
 from stages.framework.stage import stage
 
 

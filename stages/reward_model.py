@@ -27,8 +27,8 @@ from metrics.bleu_chrf import sentence_chrf
 from metrics.rankings import accuracy, best_of_n, compare, evaluate, padded, temperature
 from model_io.files import DEVICE, count_parameters
 from model_io.reward_model import SCORING_TOKENS, new_reward_model, save_reward_model
+from stages.configs.reward_models import RewardModelConfig
 from stages.framework import layout
-from stages.framework.params import RewardModelConfig
 from stages.framework.stage import Stage, stage
 from stages.training.fit import fit
 

@@ -13,7 +13,7 @@ TRANSLATORS = PROJECT / "lightning_modules/translators"
 ARCHITECTURES = sorted(folder for folder in TRANSLATORS.iterdir() if (folder / "__init__.py").is_file())
 
 # How a stage is run and where raw data are, not what is computed: an edit of these changes no result.
-MACHINERY = (PROJECT / "core", PROJECT / "stages/framework", PROJECT / "data/mirror.py")
+MACHINERY = (PROJECT / "core", PROJECT / "stages/framework", PROJECT / "stages/configs", PROJECT / "data/mirror.py")
 # Their modules are chosen by name while a stage runs, so all of them count.
 CHOSEN_BY_NAME = {"data/corpora", "data/comparisons", "data/long_lag"}
 

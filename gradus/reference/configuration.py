@@ -10,14 +10,17 @@ from core.config import Config
 from core.format_1 import old_names
 from data import corpora
 from data.comparisons import formats
-from data.comparisons.source import Source
+from data.comparisons.importing.source import Source
 from data.corpora import CorpusConfig
 from data.long_lag import TASKS, Task
 from data.long_lag.task import CriterionConfig, NetworkConfig
 from gradus.reference.fields import as_yaml, constraint, meanings, nested_config
 from lightning_modules.translators.base import architecture
 from lightning_modules.translators.config import architectures
-from stages.framework.params import LongLagTaskConfig, Params, RewardModelConfig, VariantConfig
+from stages.configs.long_lag import LongLagTaskConfig
+from stages.configs.prefix_tuning import VariantConfig
+from stages.configs.reward_models import RewardModelConfig
+from stages.framework.params import Params
 
 INTRODUCTION = """# Every key of params.yaml
 

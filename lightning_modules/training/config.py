@@ -41,7 +41,7 @@ class TrainingConfig(Config):
     average_last: int = Field(default=1, ge=1)
     """The final weights are the mean of those at so many last validations (Vaswani et al. 2017, 6.1)."""
     precision: Precision = "auto"
-    """Of training: `bf16-mixed` multiplies matrices in bf16 and keeps weights and sums in float32; `32-true` uses float32 throughout; `auto` is `bf16-mixed` on a GPU that has bf16, else `32-true`."""
+    """`bf16-mixed`: matrix products in bf16, all else in float32. `32-true`: float32. `auto`: `bf16-mixed` on a GPU that has bf16, else `32-true`."""
 
 
 class TokenTrainingConfig(TrainingConfig):

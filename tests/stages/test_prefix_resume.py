@@ -18,8 +18,9 @@ from lightning_modules.prefix_tuning.module import PrefixTuningModule
 from lightning_modules.prefix_tuning.prefix import build_adapter
 from lightning_modules.shared_prompt.examples import EncodedInput, shared_prompt_loader
 from lightning_modules.shared_prompt.reading import shared_prompt_attention
+from stages.configs.prefix_tuning import VariantConfig
 from stages.framework import layout
-from stages.framework.params import VariantConfig, load_params
+from stages.framework.params import load_params
 from stages.framework.stage import Stage, read_json
 from stages.training import checkpoints
 from stages.training.fit import fit

