@@ -61,7 +61,7 @@ class OneWeight(pl.LightningModule):
         self.log("validation_loss", self.weight.sum() ** 2, batch_size=1)
 
     def configure_optimizers(self):
-        return optimization(self.parameters(), TrainingConfig(), 4)
+        return optimization(self.parameters(), TrainingConfig(), 4, hidden_size=1)
 
 
 class Batches(list):

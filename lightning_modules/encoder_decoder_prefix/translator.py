@@ -172,7 +172,7 @@ class TransformerPrefixTuningModule(MaximumLikelihoodModule):
     def __init__(
         self, base: Transformer, prefix: EncoderDecoderPrefix, config: TrainingConfig, steps_per_epoch: int
     ) -> None:
-        super().__init__(prefix, config, steps_per_epoch)
+        super().__init__(prefix, config, steps_per_epoch, base.hidden_size)
         self.prefixed = (PrefixedTransformer(base.requires_grad_(False).eval(), prefix),)
 
     def on_fit_start(self) -> None:

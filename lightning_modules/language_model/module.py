@@ -14,14 +14,15 @@ from lightning_modules.training.output_loss import projected_cross_entropy
 class LanguageModelModule(MaximumLikelihoodModule):
     """Next-token prediction over the texts [begin] source [separator] target [end]."""
 
+    model: PreTrainedModel
+
     def __init__(self, model: PreTrainedModel, config: TrainingConfig, steps_per_epoch: int) -> None:
-        super().__init__(model, config, steps_per_epoch)
+        super().__init__(model, config, steps_per_epoch, model.config.hidden_size)
 
     def loss(self, text: Tensor) -> tuple[Tensor, int]:
         """Summed cross entropy, in nats, of all tokens of `text` (B, T) after the first, and their number."""
-        model = cast(PreTrainedModel, self.trained)
-        states = model.base_model(text, use_cache=False).last_hidden_state
-        return next_token_loss(states, model.get_output_embeddings(), text, text != PAD)
+        states = self.model.base_model(text, use_cache=False).last_hidden_state
+        return next_token_loss(states, self.model.get_output_embeddings(), text, text != PAD)
 
 
 def next_token_loss(states: Tensor, layer: nn.Module, text: Tensor, counted: Tensor) -> tuple[Tensor, int]:

@@ -1,6 +1,6 @@
 """What prefix-tuning is compared with (Li & Liang 2021, 5.2): all of the base is trained, or its uppermost layers (FT-TOP2)."""
 
-from typing import Any, cast
+from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -15,6 +15,8 @@ from lightning_modules.training.likelihood import MaximumLikelihoodModule
 class FineTuningModule(MaximumLikelihoodModule):
     """Cross entropy of the target only, for the base's own weights. Checkpoints hold those that are trained."""
 
+    model: PreTrainedModel
+
     def __init__(
         self,
         base: PreTrainedModel,
@@ -23,14 +25,15 @@ class FineTuningModule(MaximumLikelihoodModule):
         top_layers: int | None = None,
     ) -> None:
         """Only the `top_layers` uppermost layers are trained; None: all weights."""
-        super().__init__(base.requires_grad_(True).train(), config, steps_per_epoch)
+        hidden_size = base.config.get_text_config().hidden_size
+        super().__init__(base.requires_grad_(True).train(), config, steps_per_epoch, hidden_size)
         self.strict_loading = False
         self.adapter = NoPrefix()
         if top_layers is not None:
             train_only_top_layers(base, top_layers, output=False)
 
     def loss(self, batch: ExampleBatch) -> tuple[Any, int]:
-        return target_loss(cast(PreTrainedModel, self.trained), self.adapter, batch)
+        return target_loss(self.model, self.adapter, batch)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leaves out what is frozen: it comes from the base's folder again."""

@@ -21,12 +21,12 @@ class PrefixTuningModule(MaximumLikelihoodModule):
     """Cross entropy of the target only. The base is frozen and stays outside the module, so checkpoints hold the prefix alone."""
 
     def __init__(self, base: PreTrainedModel, adapter: Adapter, config: TrainingConfig, steps_per_epoch: int) -> None:
-        super().__init__(adapter, config, steps_per_epoch)
+        super().__init__(adapter, config, steps_per_epoch, base.config.get_text_config().hidden_size)
         self.base = (base.requires_grad_(False).eval(),)
 
     @property
     def adapter(self) -> Adapter:
-        return cast(Adapter, self.trained)
+        return cast(Adapter, self.model)
 
     def on_fit_start(self) -> None:
         self.base[0].to(self.device)

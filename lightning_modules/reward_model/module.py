@@ -171,7 +171,8 @@ class RewardModelModule(pl.LightningModule):
         self.log_dict({"validation_accuracy": accuracy(differences), "validation_loss": log_loss(differences)})
 
     def configure_optimizers(self) -> Any:
-        return optimization(self.parameters(), self.config, self.updates_per_epoch)
+        hidden_size = self.model.config.get_text_config().hidden_size
+        return optimization(self.parameters(), self.config, self.updates_per_epoch, hidden_size)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leaves out what is frozen: it comes from the backbone's folder again."""

@@ -15,10 +15,10 @@ from lightning_modules.training.optimization import clip, optimization
 class MaximumLikelihoodModule(pl.LightningModule):
     """Minimises the mean cross entropy of the tokens to predict; validation gives its exponential, the perplexity."""
 
-    def __init__(self, trained: nn.Module, config: TrainingConfig, steps_per_epoch: int, hidden_size: int = 1) -> None:
-        """`trained` has the parameters to optimize; `hidden_size` is d_model of the schedule "noam"."""
+    def __init__(self, model: nn.Module, config: TrainingConfig, steps_per_epoch: int, hidden_size: int) -> None:
+        """`model` has the parameters to optimize; `hidden_size` is the width of the hidden states, see `optimization.schedule`."""
         super().__init__()
-        self.trained, self.config = trained, config
+        self.model, self.config = model, config
         self.steps_per_epoch, self.hidden_size = steps_per_epoch, hidden_size
         self.validation_loss = MeanMetric()
 
@@ -31,7 +31,7 @@ class MaximumLikelihoodModule(pl.LightningModule):
         return tokens
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
-        """The mean loss. Of n processes that share a batch, each gives n times its part of it, as gradients are averaged over them."""
+        """The mean loss of a batch that n processes share: each gives n times its part of it, as gradients are averaged over them."""
         loss, tokens = self.loss(batch)
         divisor, processes = self.divisor(batch, tokens), 1
         if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -54,7 +54,7 @@ class MaximumLikelihoodModule(pl.LightningModule):
         self.log_dict({"validation_loss": loss, "validation_perplexity": loss.exp()})
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        clip(self.trained.parameters(), self.config)
+        clip(self.model.parameters(), self.config)
 
     def configure_optimizers(self) -> Any:
-        return optimization(self.trained.parameters(), self.config, self.steps_per_epoch, self.hidden_size)
+        return optimization(self.model.parameters(), self.config, self.steps_per_epoch, self.hidden_size)

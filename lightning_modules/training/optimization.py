@@ -11,12 +11,9 @@ from lightning_modules.training.config import TrainingConfig
 
 
 def optimization(
-    parameters: Iterable[nn.Parameter], config: TrainingConfig, steps_per_epoch: int, hidden_size: int = 1
+    parameters: Iterable[nn.Parameter], config: TrainingConfig, steps_per_epoch: int, hidden_size: int
 ) -> dict[str, Any]:
-    """Optimizer and per-step schedule in the form that `LightningModule.configure_optimizers` returns.
-
-    `hidden_size` is d_model, which the schedule "noam" alone reads.
-    """
+    """Optimizer and per-step schedule in the form that `LightningModule.configure_optimizers` returns; see `schedule`."""
     trained = [p for p in parameters if p.requires_grad]
     optimizer: torch.optim.Optimizer
     rate, decay = config.learning_rate, config.weight_decay
@@ -40,14 +37,18 @@ def clip(parameters: Iterable[nn.Parameter], config: TrainingConfig) -> None:
         nn.utils.clip_grad_norm_([p for p in parameters if p.requires_grad], config.max_grad_norm)
 
 
-def schedule(config: TrainingConfig, steps_per_epoch: int, hidden_size: int = 1) -> Callable[[int], float]:
-    """The factor on the learning rate at update `step` = 0, 1, ...; halving counts epochs of `steps_per_epoch` updates."""
+def schedule(config: TrainingConfig, steps_per_epoch: int, hidden_size: int) -> Callable[[int], float]:
+    """The factor on the learning rate at update `step` = 0, 1, ...
+
+    Args:
+        steps_per_epoch: updates of an epoch, in which `halving` counts.
+        hidden_size: the width of the model's hidden states, or of its frozen base's. It is d_model of `noam`.
+    """
     warmup, total = config.warmup_steps, max(1, config.num_train_epochs * steps_per_epoch)
 
     def factor(step: int) -> float:
-        if (
-            config.lr_scheduler_type == "noam"
-        ):  # d_model^-.5 min(step^-.5, step warmup^-1.5) (Vaswani et al. 2017, eq. 3)
+        # d_model^-.5 min(step^-.5, step warmup^-1.5) (Vaswani et al. 2017, eq. 3)
+        if config.lr_scheduler_type == "noam":
             step += 1  # the paper's steps count from 1
             return hidden_size**-0.5 * min(step**-0.5, step * max(1, warmup) ** -1.5)
         if step < warmup:

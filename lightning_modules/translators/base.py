@@ -6,7 +6,7 @@ beside this file. Its folder `uses/` links that module, and so DVC sees who depe
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,11 @@ class Translator(nn.Module, ABC):
     @abstractmethod
     def output(self) -> tuple[Tensor, Tensor | None]:
         """Weight (V, d) and bias (V,) of the output layer; d is the number of features of a target position."""
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the hidden states: the key `hidden_size` of the config, which every architecture here has."""
+        return int(cast(Any, self).config.hidden_size)
 
     @property
     def aligned_step(self) -> Literal["predicted", "input"] | None:

@@ -1,7 +1,5 @@
 """How every translator is trained."""
 
-from typing import cast
-
 from torch import Tensor
 
 from data.tokenizer import PAD
@@ -17,13 +15,11 @@ class TranslatorModule(MaximumLikelihoodModule):
     A batch has `source` (B, S) and `target` (B, 1 + T), which starts with the begin token.
     """
 
-    def __init__(self, model: Translator, config: TranslatorTrainingConfig, steps_per_epoch: int) -> None:
-        super().__init__(model, config, steps_per_epoch, hidden_size=model.output[0].shape[1])
-        self.label_smoothing, self.normalization = config.label_smoothing, config.normalization
+    model: Translator
 
-    @property
-    def model(self) -> Translator:
-        return cast(Translator, self.trained)
+    def __init__(self, model: Translator, config: TranslatorTrainingConfig, steps_per_epoch: int) -> None:
+        super().__init__(model, config, steps_per_epoch, model.hidden_size)
+        self.label_smoothing, self.normalization = config.label_smoothing, config.normalization
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
         return cross_entropy(self.model, batch, self.label_smoothing if self.training else 0.0)

@@ -15,7 +15,8 @@ from transformers import BartConfig, BartForConditionalGeneration, PreTrainedMod
 from core.errors import InputError
 from core.folders import file_hash
 from data.batching import padded
-from data.tokenizer import BEGIN, END, TokenizerConfig, encode, save_tokenizer, train_tokenizer
+from data.tokenizer import BEGIN, END, encode
+from data.tokenizer_training import TokenizerConfig, save_tokenizer, train_tokenizer
 from lightning_modules.encoder_decoder_prefix import pretrained
 from lightning_modules.encoder_decoder_prefix.translator import (
     PARTS,
@@ -200,7 +201,7 @@ def test_the_snippet_of_the_docs_runs(
     found: dict[str, Any] = {}
     exec(compile(snippet, str(DOCS), "exec"), found)
     assert capsys.readouterr().out.splitlines()[-1].startswith("['")
-    trained = found["training"].trained.prompt_embeddings()
+    trained = found["training"].model.prompt_embeddings()
     assert all(torch.equal(p.cpu(), trained[part].cpu()) for part, p in found["prefix"].prompt_embeddings().items())
     loaded = load_encoder_decoder_prefix(Path("my_prefix"), base, Path("artifacts/translators/transformer"))
     assert loaded.length == 5

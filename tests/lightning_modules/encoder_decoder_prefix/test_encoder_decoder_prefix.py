@@ -144,7 +144,7 @@ def test_training_lowers_the_loss_and_leaves_the_transformer_as_it_was(base: Tra
     before = {k: v.clone() for k, v in base.state_dict().items()}
     prefix = EncoderDecoderPrefix(transformer_shapes(base), SETTINGS, transformer_activations(base, WORDS))
     module = TransformerPrefixTuningModule(base, prefix, TrainingConfig(), 1)
-    assert all(name.startswith("trained.parts.") for name in module.state_dict() if "validation" not in name)
+    assert all(name.startswith("model.parts.") for name in module.state_dict() if "validation" not in name)
     optimizer = torch.optim.Adam(module.parameters(), lr=0.02)
     batch = {"source": padded(SOURCES), "target": padded([[*t, END] for t in TARGETS])}
     losses = []

@@ -83,7 +83,7 @@ def test_training_lowers_the_loss_and_leaves_the_base_as_it_was(base: PreTrained
         TrainingConfig(),
         1,
     )
-    assert not [n for n, _ in module.named_parameters() if not n.startswith("trained.")]
+    assert not [n for n, _ in module.named_parameters() if not n.startswith("model.")]
     batches = list(padded_loader(EXAMPLES, 100, shuffle=False))
     optimizer = torch.optim.Adam(module.parameters(), lr=0.02)
     losses = []
@@ -104,9 +104,9 @@ def test_training_lowers_the_loss_and_leaves_the_base_as_it_was(base: PreTrained
 def test_a_checkpoint_holds_mlp_and_prefix_and_nothing_of_the_base(base: PreTrainedModel) -> None:
     settings = PrefixConfig(num_virtual_tokens=4, projection_input_size=8, encoder_hidden_size=12)
     module = PrefixTuningModule(base, build_adapter("prefix", base, settings, WORDS), TrainingConfig(), 1)
-    table, layers = "trained.", ("0.weight", "0.bias", "2.weight", "2.bias")
+    table, layers = "model.", ("0.weight", "0.bias", "2.weight", "2.bias")
     held = {name for name in module.state_dict() if name.startswith(table)}
-    assert held == {"trained.seed", *(f"trained.mlp.{name}" for name in layers)}
+    assert held == {"model.seed", *(f"model.mlp.{name}" for name in layers)}
     assert not [n for n in module.state_dict() if not n.startswith((table, "validation_loss"))]
     again = PrefixTuningModule(base, build_adapter("prefix", base, settings, None), TrainingConfig(), 1)
     again.load_state_dict(module.state_dict())

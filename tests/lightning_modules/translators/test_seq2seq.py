@@ -87,7 +87,7 @@ def test_every_weight_starts_uniform_within_the_bounds() -> None:
 
 def test_the_papers_schedule() -> None:
     training = Seq2SeqConfig.model_validate({"preset": "paper"}).training
-    optimizers = optimization([nn.Parameter(torch.zeros(1))], training, steps_per_epoch=10)
+    optimizers = optimization([nn.Parameter(torch.zeros(1))], training, steps_per_epoch=10, hidden_size=8)
     (group,) = optimizers["optimizer"].param_groups
     assert isinstance(optimizers["optimizer"], torch.optim.SGD)
     assert (group["momentum"], group["initial_lr"], training.max_grad_norm) == (0, 0.7, 5.0)
@@ -114,7 +114,7 @@ def test_the_papers_update_from_the_shared_training_step(norm: float) -> None:
 
     training = Seq2SeqConfig.model_validate({"preset": "paper"}).training.model_copy(update={"max_grad_norm": norm})
     assert training.learning_rate == rate
-    module = TranslatorModule(ours, training, steps_per_epoch=10)
+    module = TranslatorModule(ours, training, steps_per_epoch=10, hidden_size=8)
     step = module.training_step(batch, 0)
     assert float(step["train_loss"]) == pytest.approx(float(loss) / 5)  # shown for a token
     step["loss"].backward()
