@@ -114,7 +114,7 @@ def test_the_papers_update_from_the_shared_training_step(norm: float) -> None:
 
     training = Seq2SeqConfig.model_validate({"preset": "paper"}).training.model_copy(update={"max_grad_norm": norm})
     assert training.learning_rate == rate
-    module = TranslatorModule(ours, training, steps_per_epoch=10, hidden_size=8)
+    module = TranslatorModule(ours, training, steps_per_epoch=10)
     step = module.training_step(batch, 0)
     assert float(step["train_loss"]) == pytest.approx(float(loss) / 5)  # shown for a token
     step["loss"].backward()
