@@ -18,7 +18,7 @@ from data import corpora
 from data.arrow import read_split
 from data.encoding import EncodingConfig, write_encoded
 from data.splits import write_splits
-from data.tokenizer import TokenizerConfig, train_tokenizer
+from data.tokenizer_training import TokenizerConfig, train_tokenizer
 
 set_up_process()
 

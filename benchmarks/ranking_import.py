@@ -109,7 +109,8 @@ def _import(file: Path, folder: Path, answer: Connection) -> None:
     os.sched_setaffinity(0, CORES)
     set_up_process()
     from core.progress import Progress
-    from data.comparisons.importing import Source, import_rankings
+    from data.comparisons.importing.rankings import import_rankings
+    from data.comparisons.importing.source import Source
 
     sys.stdout = sys.stderr  # standard output has the JSON object alone
     taken_over = finished(folder)

@@ -36,8 +36,10 @@ from data import mirror
 from data.batching import padded
 from data.comparisons.collection import read_collection
 from data.comparisons.encoding import EncodedRanking, Frame, encode_rankings
-from data.comparisons.importing import Source, import_rankings
-from data.tokenizer import BEGIN, END, PAD, SEPARATOR, TokenizerConfig, train_tokenizer
+from data.comparisons.importing.rankings import import_rankings
+from data.comparisons.importing.source import Source
+from data.tokenizer import BEGIN, END, PAD, SEPARATOR
+from data.tokenizer_training import TokenizerConfig, train_tokenizer
 from lightning_modules.reward_model.config import RewardTrainingConfig
 from lightning_modules.reward_model.loss import ranking_loss
 from lightning_modules.reward_model.module import (

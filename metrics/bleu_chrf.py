@@ -1,6 +1,5 @@
-"""Scores of generated text against references."""
+"""BLEU and chrF of a whole test split against its references."""
 
-from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
@@ -49,14 +48,3 @@ def reference_columns(references: list[list[str]]) -> list[list[str | None]]:
     """References as sacreBLEU takes them: first of all, second of all, ...; None where there is none."""
     columns = max(map(len, references))
     return [[r[i] if i < len(r) else None for r in references] for i in range(columns)]
-
-
-@lru_cache
-def _chrf() -> sacrebleu.metrics.CHRF:
-    return sacrebleu.metrics.CHRF()
-
-
-@lru_cache(maxsize=100_000)
-def sentence_chrf(text: str, reference: str) -> float:
-    """chrF2 (Popović 2015) of one sentence, 0 to 100."""
-    return float(_chrf().sentence_score(text, [reference]).score)

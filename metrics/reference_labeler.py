@@ -1,7 +1,7 @@
 """The `reference` labeler: ranks responses by their similarity to a reference. No person judged anything here."""
 
 from data.comparisons.ranking import REFERENCE_LABELER, Ranking
-from metrics.bleu_chrf import sentence_chrf
+from metrics.sentence_chrf import sentence_chrf
 
 
 def rank_by_reference(

@@ -23,8 +23,8 @@ from lightning_modules.reward_model.module import (
     split_into_pairs,
 )
 from lightning_modules.shared_prompt.reading import shared_prompt_attention
-from metrics.bleu_chrf import sentence_chrf
 from metrics.rankings import accuracy, best_of_n, compare, evaluate, padded, temperature
+from metrics.sentence_chrf import sentence_chrf
 from model_io.files import DEVICE, count_parameters
 from model_io.reward_model import SCORING_TOKENS, new_reward_model, save_reward_model
 from stages.configs.reward_models import RewardModelConfig

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from data.arrow import read_split
-from data.tokenizer import save_tokenizer, train_tokenizer
+from data.tokenizer_training import save_tokenizer, train_tokenizer
 from stages.framework import layout
 from stages.framework.stage import stage
 

@@ -38,7 +38,8 @@ from benchmarks.translation.turns import Worker
 from core.errors import InputError
 from core.process_setup import set_up_process
 from data import corpora, mirror
-from data.tokenizer import SPECIAL, TokenizerConfig, encode, train_tokenizer
+from data.tokenizer import SPECIAL, encode
+from data.tokenizer_training import TokenizerConfig, train_tokenizer
 from lightning_modules.training.precision import has_bf16
 
 set_up_process()

@@ -14,7 +14,7 @@ from core.pipeline_config import PipelineConfig
 from data import corpora
 from data.corpora import CorpusConfig
 from data.encoding_config import EncodingConfig
-from data.tokenizer import TokenizerConfig
+from data.tokenizer_training import TokenizerConfig
 from lightning_modules.language_model.config import LanguageModelConfig
 from stages.configs import PARAMS
 from stages.configs.comparisons import ComparisonsConfig

@@ -13,18 +13,8 @@ from data.arrow import read_split, references_by_source, token_counts
 from data.encoding import EncodingConfig, unigram_perplexity, write_encoded
 from data.loaders import causal_loader, translation_loader
 from data.splits import write_splits
-from data.tokenizer import (
-    BEGIN,
-    END,
-    PAD,
-    SEPARATOR,
-    TokenizerConfig,
-    decode,
-    encode,
-    load_tokenizer,
-    save_tokenizer,
-    train_tokenizer,
-)
+from data.tokenizer import BEGIN, END, PAD, SEPARATOR, decode, encode, load_tokenizer
+from data.tokenizer_training import TokenizerConfig, save_tokenizer, train_tokenizer
 
 
 @pytest.fixture(scope="module")

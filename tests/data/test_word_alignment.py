@@ -8,16 +8,8 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from core.errors import InputError
-from data.tokenizer import (
-    SPECIAL,
-    TokenizerConfig,
-    decode,
-    encode,
-    load_tokenizer,
-    save_tokenizer,
-    train_tokenizer,
-    unknown_token,
-)
+from data.tokenizer import SPECIAL, decode, encode, load_tokenizer, unknown_token
+from data.tokenizer_training import TokenizerConfig, save_tokenizer, train_tokenizer
 from data.word_alignment import SourceWords, read_dictionary, replace_unknown_words, target_words, word_alignment
 
 TEXTS = ["The dog runs (fast), it's a well-known dog.", "A cat sleeps.", "The dog sleeps."]

@@ -1,7 +1,7 @@
 """The labeler that is no person."""
 
-from metrics.bleu_chrf import sentence_chrf
 from metrics.reference_labeler import rank_by_reference
+from metrics.sentence_chrf import sentence_chrf
 
 
 def test_the_reference_labeler_ranks_by_chrf_and_signs_with_its_name() -> None:

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig, MixtralConfig
 
 from core.errors import InputError
-from data.tokenizer import TokenizerConfig, save_tokenizer, train_tokenizer
+from data.tokenizer_training import TokenizerConfig, save_tokenizer, train_tokenizer
 from lightning_modules.prefix_tuning.prefix import cache_shape
 from model_io.files import CONFIG, WEIGHTS
 from model_io.language_model import load_language_model, load_skeleton, load_transformers_model

@@ -27,7 +27,7 @@ from transformers import (
 
 from core import tracking
 from core.errors import InputError
-from data.tokenizer import TokenizerConfig, save_tokenizer, train_tokenizer
+from data.tokenizer_training import TokenizerConfig, save_tokenizer, train_tokenizer
 from gradus.serving.register import register
 from lightning_modules.prefix_tuning.prefix import NoPrefix, Prefix, PrefixConfig
 from model_io.files import WEIGHTS

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from data.arrow import read_split
-from data.tokenizer import TokenizerConfig, save_tokenizer, train_tokenizer
+from data.tokenizer_training import TokenizerConfig, save_tokenizer, train_tokenizer
 from lightning_modules.language_model.config import LanguageModelConfig, build_language_model
 from lightning_modules.prefix_tuning.task import Sample, read_inputs
 from model_io.language_model import load_language_model

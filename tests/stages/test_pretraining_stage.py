@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from data.tokenizer import TokenizerConfig, save_tokenizer, train_tokenizer
+from data.tokenizer_training import TokenizerConfig, save_tokenizer, train_tokenizer
 from stages import pretraining
 from stages.framework import layout
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from data.comparisons.collection import write_collection
 from data.comparisons.ranking import Ranking
-from data.tokenizer import TokenizerConfig, save_tokenizer, train_tokenizer
+from data.tokenizer_training import TokenizerConfig, save_tokenizer, train_tokenizer
 from lightning_modules.language_model.config import LanguageModelConfig, build_language_model
 from model_io.reward_model import load_reward_model
 from stages import reward_model

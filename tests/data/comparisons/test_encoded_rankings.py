@@ -8,7 +8,8 @@ from tokenizers import Tokenizer
 from data.comparisons.collection import read_collection, write_collection
 from data.comparisons.encoding import Frame, encode_rankings
 from data.comparisons.ranking import Ranking
-from data.tokenizer import BEGIN, END, SEPARATOR, TokenizerConfig, decode, encode, train_tokenizer
+from data.tokenizer import BEGIN, END, SEPARATOR, decode, encode
+from data.tokenizer_training import TokenizerConfig, train_tokenizer
 
 FRAME = Frame("Judge {prompt} by {reference}:", [BEGIN], [SEPARATOR], [END])
 

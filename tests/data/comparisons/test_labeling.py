@@ -12,7 +12,8 @@ from core.errors import InputError
 from data.comparisons.collection import rankings as stored
 from data.comparisons.collection import read_collection
 from data.comparisons.formats.label_studio import rankings
-from data.comparisons.importing import Source, import_rankings
+from data.comparisons.importing.rankings import import_rankings
+from data.comparisons.importing.source import Source
 from data.comparisons.labeling import Template, labeling_config, tasks, write_tasks
 from data.comparisons.ranking import Ranking, ranking
 from gradus.cli import app

@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 
 from core import tracking
 from core.errors import InputError
-from data.tokenizer import BEGIN, END, PAD, TokenizerConfig, train_tokenizer
+from data.tokenizer import BEGIN, END, PAD
+from data.tokenizer_training import TokenizerConfig, train_tokenizer
 from gradus.cli import app
 from gradus.inference.generate import ONLY, ContinuedLines
 from gradus.inference.input_lines import Line, line_groups

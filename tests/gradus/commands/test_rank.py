@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from core.errors import InputError
-from data.tokenizer import TokenizerConfig, save_tokenizer, train_tokenizer
+from data.tokenizer_training import TokenizerConfig, save_tokenizer, train_tokenizer
 from gradus.cli import app
 from gradus.inference.evaluate_rankings import evaluation
 from gradus.inference.input_lines import Line

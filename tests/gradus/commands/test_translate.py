@@ -20,7 +20,8 @@ import torch
 from typer.testing import CliRunner
 
 from core.errors import InputError
-from data.tokenizer import TokenizerConfig, encode, load_tokenizer, save_tokenizer, train_tokenizer
+from data.tokenizer import encode, load_tokenizer
+from data.tokenizer_training import TokenizerConfig, save_tokenizer, train_tokenizer
 from gradus.cli import app
 from lightning_modules.decoding.translation import Ensemble, log_probabilities
 from lightning_modules.translators.bahdanau.model import Bahdanau, BahdanauConfig

@@ -18,7 +18,8 @@ from transformers import (
 )
 
 from core.errors import InputError
-from data.tokenizer import BEGIN, END, PAD, TokenizerConfig, save_tokenizer, train_tokenizer
+from data.tokenizer import BEGIN, END, PAD
+from data.tokenizer_training import TokenizerConfig, save_tokenizer, train_tokenizer
 from gradus.inference.generate import ONLY, ContinuedLines
 from gradus.inference.input_lines import Line
 from gradus.serving.served_prefix import ServedPrefix

@@ -2,7 +2,8 @@
 
 from transformers import PreTrainedTokenizerFast
 
-from data.tokenizer import END, TokenizerConfig, train_tokenizer
+from data.tokenizer import END
+from data.tokenizer_training import TokenizerConfig, train_tokenizer
 from lightning_modules.prefix_tuning.task import _encoded
 
 

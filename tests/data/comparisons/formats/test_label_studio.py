@@ -11,7 +11,9 @@ from core.errors import InputError
 from data.comparisons.collection import rankings as collection_rankings
 from data.comparisons.collection import read_collection
 from data.comparisons.formats.label_studio import rankings
-from data.comparisons.importing import Source, check_rankings, import_rankings, read
+from data.comparisons.importing.rankings import check_rankings, import_rankings
+from data.comparisons.importing.reading import read
+from data.comparisons.importing.source import Source
 from data.comparisons.ranking import Ranking, ranking
 from gradus.comparisons import app
 

@@ -9,8 +9,8 @@ import pytest
 
 from core.errors import InputError
 from data.comparisons import collection
-from data.comparisons.appending import append_rankings, appending
 from data.comparisons.collection import rankings, read_collection, write_collection
+from data.comparisons.importing.appending import append_rankings, appending
 from data.comparisons.ranking import Ranking
 
 Contents = Callable[[Path], dict[str, str]]

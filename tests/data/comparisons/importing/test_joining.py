@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from data.comparisons.joining import Contradiction, Judged, Place, join
+from data.comparisons.importing.joining import Contradiction, Judged, Place, join
 from data.comparisons.ranking import Ranking
 
 Comparison = tuple[str, str, str]  # ("a", ">", "b") or ("a", "~", "b")

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from core.errors import InputError
-from data.comparisons import records
-from data.comparisons.records import Problem, Records
+from data.comparisons.importing import records
+from data.comparisons.importing.records import Problem, Records
 
 
 def read(path: Path, content: bytes) -> list[tuple[int, Any]]:

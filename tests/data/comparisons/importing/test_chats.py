@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from data.comparisons.columns import Columns
+from data.comparisons.importing.columns import Columns
 from data.comparisons.ranking import ranking
 
 Messages = list[dict[str, Any]]

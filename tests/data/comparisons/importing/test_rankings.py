@@ -15,12 +15,14 @@ import pytest
 
 from core.errors import InputError
 from data.comparisons import collection, formats, importing
-from data.comparisons.appending import append_rankings
 from data.comparisons.collection import rankings, read_collection
-from data.comparisons.importing import Source, check_rankings, import_rankings, read
-from data.comparisons.joining import Place
+from data.comparisons.importing.appending import append_rankings
+from data.comparisons.importing.joining import Place
+from data.comparisons.importing.rankings import check_rankings, import_rankings
+from data.comparisons.importing.reading import read
+from data.comparisons.importing.records import Problem
+from data.comparisons.importing.source import Source
 from data.comparisons.ranking import Ranking
-from data.comparisons.records import Problem
 
 Contents = Callable[[Path], dict[str, str]]
 
@@ -296,7 +298,7 @@ def test_a_changed_file_is_read_from_its_beginning(
 def test_a_process_that_is_killed_holds_no_lock(tmp_path: Path, good: dict[str, Any]) -> None:
     file = lines(tmp_path / "r.jsonl", *({**good, "prompt": f"p{i}"} for i in range(60_000)))
     code = (
-        "from pathlib import Path; from data.comparisons.importing import *; "
+        "from pathlib import Path; from data.comparisons.importing.rankings import *; "
         f"import_rankings([Source(source={file!r})], Path({str(tmp_path / 'c')!r}))"
     )
     process = subprocess.Popen([sys.executable, "-c", code])
