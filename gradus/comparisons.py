@@ -12,7 +12,8 @@ from data.comparisons import formats
 from gradus.errors import taught_errors
 
 if TYPE_CHECKING:
-    from data.comparisons.importing import NewBar, Source
+    from data.comparisons.importing.reading import NewBar
+    from data.comparisons.importing.source import Source
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -95,7 +96,7 @@ def import_(
     ] = False,
     report: Report = None,
 ) -> None:
-    from data.comparisons.importing import import_rankings
+    from data.comparisons.importing.rankings import import_rankings
 
     with taught_errors():
         sources = _sources(files, format, columns, higher_is_better)
@@ -121,7 +122,7 @@ def validate(
     higher_is_better: HigherIsBetter = False,
     report: Report = None,
 ) -> None:
-    from data.comparisons.importing import check_rankings
+    from data.comparisons.importing.rankings import check_rankings
 
     with taught_errors():
         result = check_rankings(_sources(files, format, columns, higher_is_better), _bar("validate"))
@@ -207,8 +208,8 @@ def tasks(
 
 def _sources(files: list[str], format: str, columns: str | None, higher_is_better: bool) -> "list[Source]":
     from core.config import validated
-    from data.comparisons.columns import parse_columns
-    from data.comparisons.importing import Source
+    from data.comparisons.importing.columns import parse_columns
+    from data.comparisons.importing.source import Source
 
     mapping = parse_columns(columns) if columns else None
     options = {"format": format, "columns": mapping, "higher_is_better": higher_is_better}

@@ -8,12 +8,12 @@ import datasets
 
 from core.errors import InputError
 from core.progress import Progress
-from data.comparisons.importing.appending import append_rankings
 from data.comparisons.collection import read_collection
-from data.comparisons.importing import import_rankings
-from data.comparisons.ranking import Ranking
+from data.comparisons.importing.appending import append_rankings
+from data.comparisons.importing.rankings import import_rankings
 from data.comparisons.importing.report import ImportReport
 from data.comparisons.importing.source import Source
+from data.comparisons.ranking import Ranking
 from metrics.collection_statistics import statistics
 from metrics.reference_labeler import rank_by_reference
 from stages.configs.comparisons import ComparisonsConfig

@@ -12,7 +12,8 @@ from core import experiments
 from core.errors import InputError
 from core.format_1 import FORMAT, converted, old_names
 from data.comparisons.collection import rankings, read_collection
-from data.comparisons.importing import Source, import_rankings
+from data.comparisons.importing.rankings import import_rankings
+from data.comparisons.importing.source import Source
 from data.comparisons.jsonl import write_jsonl
 from data.tokenizer import decode, encode, load_tokenizer
 from lightning_modules.decoding.translation import DecodingConfig, translate

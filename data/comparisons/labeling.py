@@ -18,11 +18,11 @@ from typing import Any, Literal
 from core.errors import InputError
 from core.folders import finished_file
 from data.comparisons.collection import rankings, read_collection
-from data.comparisons.columns import cells
+from data.comparisons.importing.columns import cells
+from data.comparisons.importing.records import Problem, Record, Records
+from data.comparisons.importing.report import SHOWN
 from data.comparisons.jsonl import parse_record
 from data.comparisons.ranking import Ranking, ranking
-from data.comparisons.records import Problem, Record, Records
-from data.comparisons.report import SHOWN
 
 MAX_RESPONSES = 9  # of a task: more columns cannot be looked over
 _JUDGMENT = Ranking.model_fields.keys() - {"messages", "prompt", "responses", "reference", "systems"}

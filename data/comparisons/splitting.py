@@ -8,6 +8,7 @@ import datasets
 import numpy as np
 
 from core.errors import InputError
+from data.comparisons.connected import Connected
 
 PARTS = ("train", "validation", "test")
 
@@ -19,20 +20,12 @@ def split_by_prompt(rows: datasets.Dataset, validation: float, test: float) -> d
     prompts: a sentence in several languages.)
     """
     prompts, references = ([_normalised(text or "") for text in rows[name]] for name in ("prompt", "reference"))
-    first: dict[str, str] = {}  # another prompt with the same reference, or itself
-
-    def root(prompt: str) -> str:
-        while first.setdefault(prompt, prompt) != prompt:
-            first[prompt] = first[first[prompt]]
-            prompt = first[prompt]
-        return prompt
-
-    owner: dict[str, str] = {}
+    connected = Connected[str]()
+    first_prompt: dict[str, str] = {}  # of each reference
     for prompt, reference in zip(prompts, references, strict=True):
         if reference:
-            ends = sorted({root(prompt), root(owner.setdefault(reference, prompt))})
-            first[ends[-1]] = ends[0]
-    shares = np.array([_share(root(prompt)) for prompt in prompts])
+            connected.connect(prompt, first_prompt.setdefault(reference, prompt))
+    shares = np.array([_share(connected.part(prompt)) for prompt in prompts])
     bounds = {"test": (0.0, test), "validation": (test, test + validation), "train": (test + validation, 1.0)}
     return {
         part: rows.select(np.flatnonzero((shares >= low) & (shares < high))) for part, (low, high) in bounds.items()

@@ -7,8 +7,8 @@ from typing import Any
 from core.config import validated
 from core.errors import InputError
 from data.comparisons.collection import read_collection
-from data.comparisons.importing import import_rankings
-from data.comparisons.source import Source
+from data.comparisons.importing.rankings import import_rankings
+from data.comparisons.importing.source import Source
 from gradus.inference.rank import checked_finite
 from metrics.labeler_agreement import agreement
 from metrics.rankings import compare, evaluate, padded

@@ -21,7 +21,8 @@ import requests
 from typer.testing import CliRunner
 
 from data.comparisons.collection import rankings, read_collection
-from data.comparisons.importing import Source, import_rankings
+from data.comparisons.importing.rankings import import_rankings
+from data.comparisons.importing.source import Source
 from data.comparisons.ranking import Ranking
 from gradus.cli import app
 

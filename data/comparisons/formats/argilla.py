@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
-from data.comparisons.fields import Answer, distinct, entries, field, optional
+from data.comparisons.importing.fields import Answer, distinct, entries, field, optional
 
 PAIRS = False
 

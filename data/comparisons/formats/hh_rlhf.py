@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data.comparisons.fields import field
+from data.comparisons.importing.fields import field
 
 PAIRS = True
 

@@ -26,8 +26,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from data.comparisons.columns import ranks_of_scores
-from data.comparisons.fields import Answer, distinct, entries, field, optional, what_was_found
+from data.comparisons.importing.columns import ranks_of_scores
+from data.comparisons.importing.fields import Answer, distinct, entries, field, optional, what_was_found
 
 PAIRS = True  # those of the Pairwise tag: rankings of more responses are not touched by the joining
 TAKES_HIGHER_IS_BETTER = True

@@ -10,8 +10,8 @@ https://huggingface.co/datasets/berkeley-nest/Nectar
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data.comparisons.fields import Answer, distinct, entries, field, optional
 from data.comparisons.formats.hh_rlhf import conversation
+from data.comparisons.importing.fields import Answer, distinct, entries, field, optional
 
 PAIRS = False
 

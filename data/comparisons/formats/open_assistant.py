@@ -17,7 +17,7 @@ https://github.com/LAION-AI/Open-Assistant/tree/main/oasst-data
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data.comparisons.fields import Answer, distinct, entries, field, optional
+from data.comparisons.importing.fields import Answer, distinct, entries, field, optional
 
 PAIRS = False
 

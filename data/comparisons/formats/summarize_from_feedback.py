@@ -12,7 +12,7 @@ https://github.com/openai/summarize-from-feedback#comparisons
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data.comparisons.fields import entries, field, optional
+from data.comparisons.importing.fields import entries, field, optional
 
 PAIRS = True
 

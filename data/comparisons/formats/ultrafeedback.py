@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data.comparisons.fields import Answer, distinct, entries, field, optional, what_was_found
+from data.comparisons.importing.fields import Answer, distinct, entries, field, optional, what_was_found
 
 PAIRS = False
 

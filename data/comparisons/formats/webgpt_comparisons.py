@@ -10,7 +10,7 @@ https://huggingface.co/datasets/openai/webgpt_comparisons
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data.comparisons.fields import field
+from data.comparisons.importing.fields import field
 
 PAIRS = True
 

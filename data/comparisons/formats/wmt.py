@@ -14,7 +14,7 @@ https://www.statmt.org/wmt12/results.html (README.txt: the columns of the CSV)
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data.comparisons.fields import Answer, distinct, entries, field, optional, what_was_found
+from data.comparisons.importing.fields import Answer, distinct, entries, field, optional, what_was_found
 
 PAIRS = False
 LINE_IS_ID = True  # `id` is the sentence's, and some labelers judged the same translations alike twice

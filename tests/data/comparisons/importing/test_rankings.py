@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 
 from core.errors import InputError
-from data.comparisons import collection, formats, importing
+from data.comparisons import collection, formats
 from data.comparisons.collection import rankings, read_collection
-from data.comparisons.importing.appending import append_rankings
+from data.comparisons.importing.appending import Appending, append_rankings
 from data.comparisons.importing.joining import Place
 from data.comparisons.importing.rankings import check_rankings, import_rankings
 from data.comparisons.importing.reading import read
 from data.comparisons.importing.records import Problem
+from data.comparisons.importing.report import ImportReport
 from data.comparisons.importing.source import Source
 from data.comparisons.ranking import Ranking
 
@@ -263,7 +264,7 @@ def test_a_killed_import_goes_on_where_it_was(
         how = {"columns": {"prompt": "p", "chosen": "c", "rejected": "r", "labeler": "l"}}
     whole = import_rankings(sources(file, **how), tmp_path / "whole")
 
-    add, calls = importing.Appending.add, 0
+    add, calls = Appending.add, 0
 
     def dying(self: Any, record: Ranking) -> Any:
         nonlocal calls
@@ -272,7 +273,7 @@ def test_a_killed_import_goes_on_where_it_was(
             raise Killed
         return add(self, record)
 
-    monkeypatch.setattr(importing.Appending, "add", dying)
+    monkeypatch.setattr(Appending, "add", dying)
     with pytest.raises(Killed):
         import_rankings(sources(file, **how), tmp_path / "c")
     assert import_rankings(sources(file, **how), tmp_path / "c") == whole
@@ -286,7 +287,7 @@ def test_a_changed_file_is_read_from_its_beginning(
     monkeypatch.setattr(collection, "SHARD_ROWS", 2)
     file = lines(tmp_path / "r.jsonl", *({**good, "prompt": f"p{i}"} for i in range(9)))
     with monkeypatch.context() as patch:
-        patch.setattr(importing.ImportReport, "note", lambda *_: (_ for _ in ()).throw(Killed))
+        patch.setattr(ImportReport, "note", lambda *_: (_ for _ in ()).throw(Killed))
         (tmp_path / "r.jsonl").write_bytes((tmp_path / "r.jsonl").read_bytes() + b"{")
         with pytest.raises(Killed):
             import_rankings(sources(file), tmp_path / "c")

@@ -4,8 +4,8 @@ from pydantic import field_validator, model_validator
 
 from core.config import Config, nearest
 from data.comparisons import formats
-from data.comparisons.columns import Columns
 from data.comparisons.formats import AUTO
+from data.comparisons.importing.columns import Columns
 
 
 class Source(Config):

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel
 
-from data.comparisons.joining import Contradiction, Judged, Place
+from data.comparisons.importing.joining import Contradiction, Judged, Place
 
 SHOWN = 20  # problems, in messages; a report has all of them
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from graphlib import TopologicalSorter
 from typing import NamedTuple
 
+from data.comparisons.connected import Connected
 from data.comparisons.ranking import Ranking
 
 
@@ -55,7 +56,7 @@ def join(pairs: Sequence[Judged]) -> Iterator[Judged | Contradiction]:
         first = cycle[0].judged.ranking
         places = tuple(place for edge in cycle for place in edge.judged.places)
         yield Contradiction(first.labeler, first.prompt, places)
-    for part in _connected(len(texts), edges):
+    for part in _parts(edges):
         ranks = _complete_order(part) if len(part) > 1 else None
         if ranks is None or len({edge.judged.ranking.weight for edge in part}) > 1:
             yield from (edge.judged for edge in part)
@@ -143,42 +144,35 @@ def _search(root: int, successors: list[list[int]], seen: list[bool], finished: 
             finished.append(node)
 
 
-def _connected(count: int, edges: list[_Edge]) -> list[list[_Edge]]:
+def _parts(edges: list[_Edge]) -> list[list[_Edge]]:
     """The edges of each connected part, in order of first appearance."""
-    root = _classes(range(count), edges)
+    connected = _connected(edges)
     parts: dict[int, list[_Edge]] = {}
     for edge in edges:
-        parts.setdefault(root[edge.better], []).append(edge)
+        parts.setdefault(connected.part(edge.better), []).append(edge)
     return list(parts.values())
 
 
-def _classes(nodes: Iterable[int], edges: Iterable[_Edge]) -> dict[int, int]:
-    """A representative of each node's connected part (union-find with path halving)."""
-    parent = {node: node for node in nodes}
-
-    def root(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = node = parent[parent[node]]
-        return node
-
+def _connected(edges: Iterable[_Edge]) -> Connected[int]:
+    connected = Connected[int]()
     for edge in edges:
-        parent[root(edge.worse)] = root(edge.better)
-    return {node: root(node) for node in parent}
+        connected.connect(edge.better, edge.worse)
+    return connected
 
 
 def _complete_order(part: list[_Edge]) -> dict[int, int] | None:
     """Ranks 1, 2, ... of the nodes of a part without contradictions; None where two of them are not compared, even indirectly."""
     nodes = {node for edge in part for node in edge[:2]}
-    level = _classes(nodes, [edge for edge in part if edge.tied])  # tied nodes are on one level
-    strict = {(level[edge.better], level[edge.worse]) for edge in part if not edge.tied}
-    order = TopologicalSorter({level[node]: set[int]() for node in nodes})
+    level = _connected(edge for edge in part if edge.tied).part  # tied nodes are on one level
+    strict = {(level(edge.better), level(edge.worse)) for edge in part if not edge.tied}
+    order = TopologicalSorter({level(node): set[int]() for node in nodes})
     for better, worse in strict:
         order.add(worse, better)
     levels = list(order.static_order())
     if any(step not in strict for step in itertools.pairwise(levels)):
         return None
     rank = {level_node: number for number, level_node in enumerate(levels, start=1)}
-    return {node: rank[level[node]] for node in nodes}
+    return {node: rank[level(node)] for node in nodes}
 
 
 def _ranking(texts: list[str], ranks: dict[int, int], part: list[_Edge]) -> Judged:
