@@ -1,4 +1,4 @@
-"""What a run says of itself at a glance: its name, and the headline metrics of its stages under names that stay the same."""
+"""A run's name, and the headline metrics of its stages under names that stay the same."""
 
 from collections import defaultdict
 from collections.abc import Mapping

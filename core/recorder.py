@@ -1,7 +1,8 @@
-"""The recorder: sends what stages record to MLflow. `python -m core.recorder`, one for each project and tracking server.
+"""The recorder: sends the journals of stages to MLflow. (What they record is in `core/stage_run.py`, the calls in `core/tracking.py`.)
 
-A stage starts it (`core/stage_run.py`), and it lives until that stage's flow, or `dvc`, has ended and MLflow has everything: its client
-is loaded once for all stages of a run. What a server does not take now is kept, and sent when it answers, or by the next recorder.
+`python -m core.recorder`, one for each project and tracking server. A stage starts it. It lives until that stage's flow, or `dvc`,
+has ended and MLflow has everything: its client is loaded once for all stages of a run. What a server does not take now is kept,
+and sent when it answers, or by the next recorder.
 """
 
 import contextlib
@@ -30,7 +31,7 @@ Event = Mapping[str, Any]
 
 
 class ServerGone(Exception):
-    """The tracking server does not answer, or cannot be asked."""
+    """The tracking server does not answer."""
 
 
 class Journal:
@@ -60,9 +61,9 @@ class Journal:
             end = events[-1][1] if events else self.offset
             events.append(({"event": "end", "status": "KILLED", "time": tracking.time_ms()}, end))
         for _, group in itertools.groupby(events, key=_kind):
-            some = list(group)
-            self._send([event for event, _ in some])
-            self.offset, self.ended = some[-1][1], some[-1][0]["event"] == "end"
+            batch = list(group)
+            self._send([event for event, _ in batch])
+            self.offset, self.ended = batch[-1][1], batch[-1][0]["event"] == "end"
             self._save()
         (self.folder / FAILED).unlink(missing_ok=True)
         self.next_turn = time.monotonic() + SECONDS_BETWEEN_BATCHES
@@ -133,7 +134,7 @@ class Recorder:
         self.folder = folder
         self.journals: dict[Path, Journal] = {}
         self.unreadable: set[Path] = set()
-        self.keepers: set[str] = set()
+        self.parent_processes: set[str] = set()  # of stages: more of these may come while one of them lives
         self.gone_until, self.problem = 0.0, ""  # of the server
 
     def run(self) -> None:
@@ -146,15 +147,15 @@ class Recorder:
         for folder in sorted(_started(self.folder) - self.journals.keys() - self.unreadable):  # the oldest first
             try:
                 journal = self.journals[folder] = Journal(folder)
-                self.keepers.add(journal.start["keeper"])
+                self.parent_processes.add(journal.start.get("parent_process", ""))
             except (ValueError, KeyError) as error:
                 self.unreadable.add(folder)
                 _tell(folder, f"{type(error).__name__}: {error}")
         self.journals = {folder: journal for folder, journal in self.journals.items() if folder.exists()}
         for journal in self.journals.values():
             self._turn(journal)
-        self.keepers = set(filter(tracking.is_alive, self.keepers))
-        return bool(self.keepers) or any(
+        self.parent_processes = set(filter(tracking.is_alive, self.parent_processes))
+        return bool(self.parent_processes) or any(
             not (journal.over and (folder / FAILED).exists())
             for folder, journal in self.journals.items()
             if folder.exists()
@@ -231,11 +232,11 @@ def _points(event: Event) -> list[tracking.Point]:
 def _parent_of(start: Event) -> str:
     """The parent run of the dvc process, or of the stage alone, that a stage says it belongs to; made if it is the first stage."""
     client = tracking.client()
-    known = client.search_runs(
+    runs = client.search_runs(
         [tracking.experiment()], f"tags.`gradus.invocation` = '{start['invocation']}'", max_results=1
     )
-    if known:
-        parent = str(known[0].info.run_id)
+    if runs:
+        parent = str(runs[0].info.run_id)
         client.update_run(parent, status="RUNNING")
         return parent
     tags = {**start["tags"], "gradus.process": start["invocation"]}
@@ -264,8 +265,8 @@ def _log_parameters(run: str, values: Mapping[str, Any]) -> None:
         for name, text in texts.items()
     }
     parameters = [Param(name, text) for name, text in short.items()]
-    for some in tracking.batches(parameters, tracking.PARAMETERS_PER_CALL):
-        tracking.client().log_batch(run, params=some)
+    for batch in tracking.batches(parameters, tracking.PARAMETERS_PER_CALL):
+        tracking.client().log_batch(run, params=batch)
     if short != texts:
         tracking.client().log_text(run, json.dumps(values, indent=2, ensure_ascii=False), "parameters.json")
 

@@ -1,7 +1,8 @@
-"""What a stage records of itself: a journal on disk, which the recorder of this project sends to MLflow while the stage runs.
+"""What a stage records, e.g. `run.metrics(...)`: edit this to record more. (`core/recorder.py` sends it, `core/tracking.py` calls MLflow.)
 
-A journal is a folder: `events.jsonl`, a line for each call of `StageRun`, and copies of the artifacts. It is removed when MLflow has all of
-it. A stage so loads no MLflow, and waits for no server before its end; what a server did not get is sent the next time.
+It goes into a journal on disk. That is a folder: `events.jsonl`, a line for each call of `StageRun`, and copies of the artifacts.
+It is removed when MLflow has all of it. So a stage loads no MLflow, and waits for no server before its end.
+What a server did not get is sent the next time.
 """
 
 import contextlib
@@ -45,7 +46,7 @@ class StageRun:
         parent = os.environ.get(tracking.PARENT_VARIABLE, "")
         above = _dvc_above()
         process = above or psutil.Process()
-        keeper = above.parent() if above and parent else process
+        parent_process = above.parent() if above and parent else process
         self._write(
             "start",
             stage=self.stage,
@@ -54,7 +55,7 @@ class StageRun:
             started_by="dvc repro" if above else "a stage alone",
             invocation=tracking.identity(process),
             # The recorder lives as long as more stages may come: with the flow, which started dvc, or with dvc.
-            keeper=tracking.identity(keeper or process),
+            parent_process=tracking.identity(parent_process or process),
         )
         start_recorder()
 
@@ -84,7 +85,7 @@ class StageRun:
         return Path(shutil.copy(path, tempfile.mkdtemp(dir=self._journal)))
 
     def finish(self, succeeded: bool) -> None:
-        """Ends the run, and waits until MLflow has all of it, or does not answer."""
+        """Ends the run, and waits for the upload or its failure."""
         if self._journal.name:
             self._broken = False  # whatever went wrong before, this is worth a try
             self._attempt(lambda: (self._journal / FAILED).unlink(missing_ok=True))

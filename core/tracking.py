@@ -1,10 +1,10 @@
-"""MLflow: a parent run per pipeline run, a child per stage.
+"""What calls MLflow: runs, metrics, tags. (A stage's own recording is in `core/stage_run.py`; `core/recorder.py` sends it.)
 
+There is a parent run per pipeline run, and a child per stage.
 A flow makes the parent and hands it to its stages through `PARENT_VARIABLE`. Under plain `dvc repro` the first stage has it made, and
 the other stages of the same `dvc` process share it. The parent has the headline metrics of all its stages and a note with their table.
 
-What is here talks to MLflow, whose client takes two seconds of a CPU to load. Stages leave that to one process for all of them: see
-`core/stage_run.py` and `core/recorder.py`.
+The client takes two seconds of a CPU to load. So stages leave all calls to one process, the recorder.
 """
 
 import contextlib
@@ -24,15 +24,13 @@ import psutil
 
 from core.headlines import markdown, run_name
 
-# Before the client is imported: no telemetry, and no minutes of retries against a server that is gone.
-for _variable, _value in {
+# For MLflow's client, which reads the first two when it is imported: no telemetry, no minutes of retries against a server that is gone.
+_CLIENT_VARIABLES = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-}.items():
-    os.environ.setdefault(_variable, _value)
-
+}
 PARENT_VARIABLE = "GRADUS_PARENT_RUN"
 EXPERIMENT = "gradus"
 FOLDER = Path("tracking")
@@ -50,7 +48,9 @@ def uri() -> str:
 
 @functools.cache
 def client() -> Any:
-    """The MLflow client of `uri()`."""
+    """The MLflow client of `uri()`. Call it before anything else imports `mlflow`: it sets what MLflow reads then."""
+    for name, value in _CLIENT_VARIABLES.items():
+        os.environ.setdefault(name, value)
     import mlflow
 
     logging.getLogger("alembic").setLevel(logging.ERROR)
@@ -61,13 +61,13 @@ def client() -> Any:
 
 def experiment() -> str:
     """The id of the experiment that holds all runs; made at first use."""
-    found = client().get_experiment_by_name(EXPERIMENT)
-    if found is None:
+    experiment = client().get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
         location = (FOLDER / "artifacts").resolve().as_uri() if uri().startswith("sqlite") else None
         with contextlib.suppress(Exception):  # another process may make it at the same moment
             client().create_experiment(EXPERIMENT, artifact_location=location, tags=_KIND)
-        found = client().get_experiment_by_name(EXPERIMENT)
-    return str(found.experiment_id)
+        experiment = client().get_experiment_by_name(EXPERIMENT)
+    return str(experiment.experiment_id)
 
 
 def start_parent(started_by: str, invocation: str, tags: Mapping[str, str] | None = None) -> str:
@@ -110,8 +110,8 @@ def finish_parent(run_id: str, succeeded: bool | None = None, up_to_date: Collec
         "  \n".join(lines),
     ]
     client().set_tag(run_id, "mlflow.note.content", "\n\n".join(filter(None, note)))
-    well = not stages["failed"] and not stages["killed"] if succeeded is None else succeeded
-    client().set_terminated(run_id, "FINISHED" if well else "FAILED")
+    ended_well = not stages["failed"] and not stages["killed"] if succeeded is None else succeeded
+    client().set_terminated(run_id, "FINISHED" if ended_well else "FAILED")
 
 
 def log_metrics(run_id: str, values: Mapping[str, float]) -> None:
@@ -133,8 +133,8 @@ def log_points(run_id: str, points: Iterable[Point]) -> None:
     from mlflow.entities import Metric
 
     metrics = [Metric(_allowed(p.name), p.value, p.time, p.step) for p in points]
-    for some in batches(metrics, METRICS_PER_CALL):
-        client().log_batch(run_id, metrics=some)
+    for batch in batches(metrics, METRICS_PER_CALL):
+        client().log_batch(run_id, metrics=batch)
 
 
 def mark_killed() -> None:
@@ -180,8 +180,8 @@ def is_alive(process: str) -> bool:
         return False
 
 
-def origin_tags(process: psutil.Process | None = None) -> dict[str, str]:
-    """Where a run comes from: user, commit, state of dvc.lock, machine, and the process (by default this one) that it lives with."""
+def origin_tags() -> dict[str, str]:
+    """Where a run comes from: user, commit, state of dvc.lock, machine, and this process, with which it lives."""
     lock = Path("dvc.lock")
     return {
         "mlflow.user": os.environ.get("USER", "unknown"),
@@ -191,7 +191,7 @@ def origin_tags(process: psutil.Process | None = None) -> dict[str, str]:
         if lock.exists()
         else "none",
         "gradus.host": socket.gethostname(),
-        "gradus.process": identity(process or psutil.Process()),
+        "gradus.process": identity(psutil.Process()),
     }
 
 

@@ -12,12 +12,9 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging as transformers_logging
 
 from core.errors import InputError
 from model_io.files import AGAIN, CONFIG, DEVICE, NO_CODE
-
-transformers_logging.disable_progress_bar()  # of loading and saving, which are short here
 
 
 def load_language_model(folder: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -26,13 +26,13 @@ def register(folder: Path, name: str | None = None) -> str:
         InputError: MLflow does not accept the name; or `folder` is neither a reward model nor a prefix, is damaged, or is of a kind that
             the served code, plain `transformers`, does not read: prefix-tuned reward models, infixes, prompts of embeddings.
     """
+    tracking.client()  # before MLflow is imported; it creates the data base if it does not exist
     import mlflow
     from mlflow.exceptions import MlflowException
 
     is_prefix = (folder / PREFIX_CONFIG).is_file() and not (folder / REWARD_CONFIG).exists()
     logged = _prefix(folder) if is_prefix else _reward_model(folder)
     name = name or ("prefix" if is_prefix else "reward_model")
-    tracking.client()  # creates the data base if it does not exist
     mlflow.set_tracking_uri(tracking.uri())
     with mlflow.start_run(experiment_id=tracking.experiment(), run_name=f"register {name}"):
         try:
