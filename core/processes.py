@@ -1,4 +1,4 @@
-"""A stage in several processes, one a device: `GRADUS_PROCESSES=2`, or `torchrun --nproc-per-node 2 -m stages.NAME ITEM`.
+"""A stage in several processes, one per device: `GRADUS_PROCESSES=2`, or `torchrun --nproc-per-node 2 -m stages.NAME ITEM`.
 
 The processes share each batch, and learn what one would have learned: the loss is the mean over the tokens of all. The first
 is the stage; the others only compute.
@@ -13,16 +13,16 @@ from typing import NamedTuple
 VARIABLE = "GRADUS_PROCESSES"
 
 
-class Share(NamedTuple):
-    """Which part of every batch is this process's: items `rank`, `rank + of`, ..."""
+class Process(NamedTuple):
+    """Rank and world size. A process has the items `rank`, `rank + world_size`, ... of every batch."""
 
-    rank: int
-    of: int
+    rank: int = 0
+    world_size: int = 1
 
 
-def share() -> Share:
-    """This process's part, as torchrun says; all of it without torchrun."""
-    return Share(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+def this_process() -> Process:
+    """Rank and world size as torchrun sets them; without torchrun the only process."""
+    return Process(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
 
 
 def start_processes(stage: str) -> None:

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.processes import Process
 from data.tokenizer import PAD
 
-OTHER_SIDE = 8  # times the budget: what a batch's other side may take, so that one long source does not pad hundreds of short ones
+SINGLE = Process()
+MAX_SOURCE_FACTOR = 8  # padded source cells of a batch, in budgets: one long source does not pad hundreds of short ones
 
 
 class ResumableLoader(ABC):
@@ -20,15 +22,15 @@ class ResumableLoader(ABC):
     Its state (epoch, position) makes a resumed run see exactly the batches that the killed one would have seen. Lightning
     saves it through `state_dict`.
 
-    Of several processes that share every batch, the one of rank r has every n-th item from the r-th on: `share` is (r, n). A batch of
-    fewer than n items goes to each of them as a whole.
+    Of several processes that share every batch, the one of rank r has every n-th item from the r-th on, where n is the world size.
+    A batch of fewer than n items goes to each of them as a whole.
     """
 
     def __init__(
-        self, collate: Callable[[np.ndarray], Any], shuffle: bool, seed: int, share: tuple[int, int] = (0, 1)
+        self, collate: Callable[[np.ndarray], Any], shuffle: bool, seed: int, process: Process = SINGLE
     ) -> None:
         """`collate` makes a batch of item indices."""
-        self.collate, self.shuffle, self.seed, self.share = collate, shuffle, seed, share
+        self.collate, self.shuffle, self.seed, self.process = collate, shuffle, seed, process
         self.epoch = self.position = 0
 
     @abstractmethod
@@ -42,11 +44,11 @@ class ResumableLoader(ABC):
     def __iter__(self) -> Iterator[Any]:
         if self.position >= len(self):  # the epoch before was read to its end
             self.epoch, self.position = self.epoch + 1, 0
-        batches, (rank, of) = self.batches(self.epoch), self.share
+        batches, (rank, world_size) = self.batches(self.epoch), self.process
         while self.position < len(batches):
             self.position += 1  # before the yield: a checkpoint taken while this batch trains counts it as seen
             batch = batches[self.position - 1]
-            yield self.collate(batch[rank::of] if len(batch) >= of else batch)
+            yield self.collate(batch[rank::world_size] if len(batch) >= world_size else batch)
 
     def state_dict(self) -> dict[str, int]:
         return {"epoch": self.epoch, "position": self.position}
@@ -72,9 +74,9 @@ class TokenBudgetLoader(ResumableLoader):
         rows: np.ndarray | None = None,  # (items,) rows of a batch that an item takes, 1 unless given
         shuffle: bool = True,
         seed: int = 0,
-        share: tuple[int, int] = (0, 1),
+        process: Process = SINGLE,
     ) -> None:
-        super().__init__(collate, shuffle, seed, share)
+        super().__init__(collate, shuffle, seed, process)
         self.lengths = lengths
         self.secondary = np.zeros_like(lengths) if secondary is None else secondary
         self.rows = np.ones_like(lengths) if rows is None else rows
@@ -95,11 +97,11 @@ class TokenBudgetLoader(ResumableLoader):
 
 
 def _boundaries(lengths: np.ndarray, secondary: np.ndarray, rows: np.ndarray, budget: int) -> list[int]:
-    """Cuts ascending `lengths` where one more item would make longest x rows exceed the budget, or the other side `OTHER_SIDE` times it."""
+    """Cuts ascending `lengths` where one more item would make longest x rows exceed the budget, or the other side `MAX_SOURCE_FACTOR` times it."""
     boundaries, taken, widest = [0], 0, 0
     for i, (length, other, count) in enumerate(zip(lengths.tolist(), secondary.tolist(), rows.tolist(), strict=True)):
         padded_rows, padded_width = taken + count, max(widest, other)
-        if taken and (length * padded_rows > budget or padded_width * padded_rows > OTHER_SIDE * budget):
+        if taken and (length * padded_rows > budget or padded_width * padded_rows > MAX_SOURCE_FACTOR * budget):
             boundaries.append(i)
             taken, padded_width = 0, other
         taken, widest = taken + count, padded_width
@@ -121,7 +123,7 @@ def padded(rows: list[list[int]] | list[np.ndarray], left: bool = False) -> Tens
 class BalancedLoader(ResumableLoader):
     """Random batches of nearly the same number of tokens, all within a budget; nothing is padded.
 
-    Sizes, rounded up to a 64th of the budget, are dealt out once, the largest first and each to the emptiest batch. Each epoch shuffles
+    Sizes, rounded up to a 64th of the budget, are assigned once and greedily, largest first, to the emptiest batch. Each epoch shuffles
     the items of the same rounded size among their places, so that batches are of other items and their number stays. An item above
     the budget is a batch by itself.
     """
@@ -134,13 +136,13 @@ class BalancedLoader(ResumableLoader):
         *,
         shuffle: bool = True,
         seed: int = 0,
-        share: tuple[int, int] = (0, 1),
+        process: Process = SINGLE,
     ) -> None:
-        super().__init__(collate, shuffle, seed, share)
+        super().__init__(collate, shuffle, seed, process)
         quantum = max(1, budget // 64)
         self.rounded = np.minimum(-(-sizes // quantum) * quantum, budget)
         self.order = np.argsort(-self.rounded, kind="stable")
-        self.batch_of = _dealt(self.rounded[self.order].tolist(), budget)
+        self.batch_of = _assigned(self.rounded[self.order].tolist(), budget)
 
     def __len__(self) -> int:
         return int(self.batch_of.max()) + 1
@@ -153,7 +155,7 @@ class BalancedLoader(ResumableLoader):
         return [batches[i] for i in random.permutation(len(batches))] if self.shuffle else batches
 
 
-def _dealt(sizes: list[int], budget: int) -> np.ndarray:
+def _assigned(sizes: list[int], budget: int) -> np.ndarray:
     """The batch of each of descending `sizes`: as few batches as keep all of them within the budget."""
     count = min(max(1, -(-sum(sizes) // budget)), len(sizes))
     while True:

@@ -4,13 +4,14 @@ import datasets
 import numpy as np
 from torch import Tensor
 
+from core.processes import Process
 from data.arrow import token_counts
-from data.batching import TokenBudgetLoader, padded
+from data.batching import SINGLE, TokenBudgetLoader, padded
 from data.tokenizer import BEGIN, END, SEPARATOR
 
 
 def translation_loader(
-    rows: datasets.Dataset, budget: int, *, shuffle: bool = True, seed: int = 0, share: tuple[int, int] = (0, 1)
+    rows: datasets.Dataset, budget: int, *, shuffle: bool = True, seed: int = 0, process: Process = SINGLE
 ) -> TokenBudgetLoader:
     """Batches of an encoded set: a dictionary of source (B, S) with its end token, and target (B, T) as [begin] tokens [end].
 
@@ -32,12 +33,12 @@ def translation_loader(
         secondary=token_counts(rows, "source"),
         shuffle=shuffle,
         seed=seed,
-        share=share,
+        process=process,
     )
 
 
 def causal_loader(
-    rows: datasets.Dataset, budget: int, *, shuffle: bool = True, seed: int = 0, share: tuple[int, int] = (0, 1)
+    rows: datasets.Dataset, budget: int, *, shuffle: bool = True, seed: int = 0, process: Process = SINGLE
 ) -> TokenBudgetLoader:
     """Batches (B, T) of an encoded set as one text a pair: [begin] source [separator] target [end]."""
     table = rows.with_format("arrow")
@@ -48,7 +49,7 @@ def causal_loader(
         return padded([causal_text(source, target) for source, target in pairs])
 
     lengths = token_counts(rows, "source") + token_counts(rows, "target") + 3
-    return TokenBudgetLoader(lengths, collate, budget, shuffle=shuffle, seed=seed, share=share)
+    return TokenBudgetLoader(lengths, collate, budget, shuffle=shuffle, seed=seed, process=process)
 
 
 def causal_text(prompt: list[int], response: list[int]) -> list[int]:

@@ -2,7 +2,7 @@
 
 import pytorch_lightning as pl
 
-from core.processes import share
+from core.processes import this_process
 from data.arrow import read_split
 from data.loaders import causal_loader
 from data.tokenizer import load_tokenizer
@@ -20,7 +20,7 @@ def main() -> None:
         pl.seed_everything(seed, verbose=False)
         model = build_language_model(config, load_tokenizer(layout.TOKENIZER).get_vocab_size())
         budget = config.training.batch_tokens
-        train = causal_loader(read_split(layout.ENCODED, "train"), budget, seed=seed, share=share())
+        train = causal_loader(read_split(layout.ENCODED, "train"), budget, seed=seed, process=this_process())
         validation = causal_loader(read_split(layout.ENCODED, "validation"), budget, shuffle=False)
         module = LanguageModelModule(model, config.training, len(train))
         training = fit(this, module, train, validation, config.training)

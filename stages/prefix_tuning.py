@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from core.errors import InputError
-from core.processes import share
+from core.processes import this_process
 from core.progress import Progress, say, track
 from data.arrow import read_split
 from lightning_modules.language_model.generation import GenerateConfig, generate
@@ -49,7 +49,7 @@ def main() -> None:
         shares_prompts = _can_share_prompts(this, base, adapter, variant)
         make_loader = partial(_loader, adapter, shares_prompts, variant, longest)
         train_inputs = samples["train"].inputs
-        train = make_loader(train_inputs, variant.training.batch_tokens, seed=seed, share=share())
+        train = make_loader(train_inputs, variant.training.batch_tokens, seed=seed, process=this_process())
         validation, test = (
             make_loader(samples[split].inputs, HELD_OUT_BATCH_TOKENS, shuffle=False) for split in ("validation", "test")
         )

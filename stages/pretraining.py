@@ -3,7 +3,7 @@
 import pytorch_lightning as pl
 
 from core.errors import InputError
-from core.processes import share
+from core.processes import this_process
 from data.arrow import read_split
 from data.loaders import translation_loader
 from data.tokenizer import load_tokenizer
@@ -28,7 +28,7 @@ def main() -> None:
                 f"pretraining.architectures.{name} reads at most {max_source_length} tokens, encoding.max_length lets {max_length} through."
             )
         budget = config.training.batch_tokens
-        train = translation_loader(read_split(layout.ENCODED, "train"), budget, seed=seed, share=share())
+        train = translation_loader(read_split(layout.ENCODED, "train"), budget, seed=seed, process=this_process())
         validation = translation_loader(read_split(layout.ENCODED, "validation"), budget, shuffle=False)
         module = TranslatorModule(model, config.training, len(train))
         training = fit(this, module, train, validation, config.training)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from data.batching import TokenBudgetLoader, padded
+from core.processes import Process
+from data.batching import SINGLE, TokenBudgetLoader, padded
 from lightning_modules.language_model.module import next_token_loss
 from lightning_modules.prefix_tuning.prefix import Adapter
 from lightning_modules.shared_prompt.examples import ExampleBatch
@@ -55,7 +56,7 @@ def padded_loader(
     *,
     shuffle: bool = True,
     seed: int = 0,
-    share: tuple[int, int] = (0, 1),
+    process: Process = SINGLE,
 ) -> TokenBudgetLoader:
     """Batches of (prompt, target) token ids: `text` (B, T) and `counted` (B, T), True on target tokens."""
 
@@ -68,5 +69,10 @@ def padded_loader(
         return {"text": text, "counted": (position >= start) & (position < end)}
 
     return TokenBudgetLoader(
-        np.array([len(p) + len(t) for p, t in examples]), collate, batch_tokens, shuffle=shuffle, seed=seed, share=share
+        np.array([len(p) + len(t) for p, t in examples]),
+        collate,
+        batch_tokens,
+        shuffle=shuffle,
+        seed=seed,
+        process=process,
     )

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from core.errors import InputError
-from data.batching import BalancedLoader
+from core.processes import Process
+from data.batching import SINGLE, BalancedLoader
 from lightning_modules.shared_prompt.row import SharedPromptRow, shared_prompt_row
 
 EncodedInput = tuple[Sequence[int], Sequence[Sequence[int]]]  # (prompt, targets)
@@ -98,7 +99,7 @@ def shared_prompt_loader(
     max_length: int,
     shuffle: bool = True,
     seed: int = 0,
-    share: tuple[int, int] = (0, 1),
+    process: Process = SINGLE,
 ) -> BalancedLoader:
     """Random batches of at most `batch_tokens` tokens.
 
@@ -106,7 +107,7 @@ def shared_prompt_loader(
 
     Args:
         max_length: tokens of prompt and target together that the base reads beside the trained positions, see `max_text_length`.
-        share: (rank, processes), see `ResumableLoader`.
+        process: rank and world size, see `ResumableLoader`.
 
     Raises:
         InputError: an example is longer, or has an empty prompt or target; names its input.
@@ -128,7 +129,7 @@ def shared_prompt_loader(
     def collate(chosen: np.ndarray) -> ExampleBatch:
         return batch_examples([parts[i] for i in chosen], layout)
 
-    return BalancedLoader(sizes, collate, batch_tokens, shuffle=shuffle, seed=seed, share=share)
+    return BalancedLoader(sizes, collate, batch_tokens, shuffle=shuffle, seed=seed, process=process)
 
 
 def check_examples(inputs: Sequence[EncodedInput], layout: ExampleLayout, max_length: int) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from core.errors import InputError
 from core.folders import finished_folder
 from core.process_setup import set_up_process
-from core.processes import share, start_processes
+from core.processes import start_processes, this_process
 from core.stage_run import StageRun
 from stages.framework import layout
 from stages.framework.dependencies import Dependencies, dependencies, value
@@ -69,10 +69,10 @@ def stage(name: str, out: Path, items: str | None = None, *, in_processes: bool 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     run: StageRun | None = None
-    succeeded, first = False, share().rank == 0
+    succeeded, first = False, this_process().rank == 0
     full_name = name
     try:
-        if share().of > 1 and not in_processes:
+        if this_process().world_size > 1 and not in_processes:
             raise InputError("this stage runs in one process: start it without torchrun.")
         params = load_params()
         item = _item(name, value(params, items)) if items else ""

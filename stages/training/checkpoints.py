@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from core.folders import file_hash, finished_file
-from core.processes import share
+from core.processes import this_process
 from stages.framework.stage import SECONDS_BETWEEN_CHECKPOINTS
 
 CHECKPOINTS_KEPT = 2
@@ -81,8 +81,8 @@ class Checkpoints(pl.Callback):
             "cpu": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
-        states = [state] * share().of
-        if share().of > 1:
+        states = [state] * this_process().world_size
+        if this_process().world_size > 1:
             torch.distributed.all_gather_object(states, state)
         return {"processes": states}
 

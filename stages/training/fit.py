@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping
 
 from core.errors import InputError
-from core.processes import share
+from core.processes import this_process
 from core.progress import say
 from lightning_modules.training.config import Precision, TrainingConfig
 from lightning_modules.training.precision import has_bf16
@@ -119,7 +119,7 @@ def _trainer(config: TrainingConfig, precision: str, **options: Any) -> pl.Train
         accelerator="auto",
         devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")),
-        strategy="ddp" if share().of > 1 else "auto",
+        strategy="ddp" if this_process().world_size > 1 else "auto",
         precision=precision,  # type: ignore[arg-type]
         logger=False,
         enable_checkpointing=False,

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from core.processes import Process
 from data import batching
 from data.batching import BalancedLoader, TokenBudgetLoader, padded
 from data.tokenizer import PAD
@@ -36,7 +37,7 @@ def test_one_long_source_does_not_pad_hundreds_of_short_ones() -> None:
     loader = TokenBudgetLoader(targets, lambda indices: indices, 1000, secondary=sources)
     batches = list(loader)
     assert sorted(np.concatenate(batches).tolist()) == list(range(1000))
-    assert all(sources[batch].max() * len(batch) <= batching.OTHER_SIDE * 1000 for batch in batches)
+    assert all(sources[batch].max() * len(batch) <= batching.MAX_SOURCE_FACTOR * 1000 for batch in batches)
     assert len(batches) == 3  # two of the short ones, for 2 x 500 fit the budget
 
 
@@ -68,8 +69,8 @@ def test_padding_on_either_side() -> None:
 def test_balanced_batches_resume_and_are_shared_between_processes() -> None:
     sizes = np.random.default_rng(0).integers(1, 30, 200)
 
-    def loader(share: tuple[int, int] = (0, 1)) -> BalancedLoader:
-        return BalancedLoader(sizes, lambda chosen: chosen.tolist(), 100, seed=3, share=share)
+    def loader(process: Process = batching.SINGLE) -> BalancedLoader:
+        return BalancedLoader(sizes, lambda chosen: chosen.tolist(), 100, seed=3, process=process)
 
     whole = loader()
     epochs = [list(whole), list(whole)]
@@ -83,7 +84,7 @@ def test_balanced_batches_resume_and_are_shared_between_processes() -> None:
     resumed = loader()
     resumed.load_state_dict({"epoch": 0, "position": 4})
     assert seen + list(resumed) == epochs[0]
-    for batch, first, second in zip(epochs[0], loader((0, 2)), loader((1, 2)), strict=True):
+    for batch, first, second in zip(epochs[0], loader(Process(0, 2)), loader(Process(1, 2)), strict=True):
         assert [first, second] == ([batch[::2], batch[1::2]] if len(batch) > 1 else [batch, batch])
 
 
