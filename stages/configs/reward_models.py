@@ -1,17 +1,16 @@
 """Section `reward_models`."""
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from core.config import Config, merged, validated
+from core.config import Config
 from data.comparisons.encoding_config import FIELDS, Weighting
 from data.overlong import Overlong
 from data.templates import checked_template
 from lightning_modules.prefix_tuning.config import PrefixConfig
 from lightning_modules.reward_model.config import LossConfig, RewardTrainingConfig
-from stages.configs import PARAMS, ItemName
+from stages.configs import Artifact, ItemName, inherited
 
 
 class HeldOutLabelers(Config):
@@ -34,8 +33,6 @@ class RewardModelConfig(Config):
 
     seed: int | None = Field(default=None, ge=0)
     """Seed of its samples and its training. `null`: the run's."""
-    backbone: str = "language_model"
-    """The model under the scalar head: `language_model` or `base_model` (that stage's), a model folder, or a hub id."""
     template: str = "{prompt}"
     """What the model reads before the response: `{prompt}`, and `{reference}` if it may see the reference."""
     max_length: int = Field(default=1024, ge=8)
@@ -95,26 +92,41 @@ class RewardModelConfig(Config):
         return self
 
 
+class RewardModelVariantConfig(RewardModelConfig):
+    """A reward model, with what it starts from and learns from."""
+
+    backbone: Artifact
+    """The model under the scalar head: `language_models/NAME` or `base_models/NAME`."""
+    collection: ItemName
+    """The comparison collection that it learns from: a name of `comparisons` or of `reference_comparisons`."""
+
+
+class SplitConfig(Config):
+    """How the prompts of every collection are divided; the rest is for training."""
+
+    validation: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the prompts whose rankings are for validation."""
+    test: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the prompts whose rankings are for testing."""
+
+    @model_validator(mode="after")
+    def _leaves_something_to_train_on(self) -> "SplitConfig":
+        if self.validation + self.test >= 1:
+            raise ValueError("validation + test must be less than 1: the rest of the prompts is for training")
+        return self
+
+
 class RewardModelsConfig(Config):
     """The reward models to train."""
 
-    common: RewardModelConfig = RewardModelConfig()
+    split: SplitConfig
+    """How the prompts of every collection are divided."""
+    common: RewardModelConfig
     """What all of them have in common."""
-    variants: dict[ItemName, RewardModelConfig] = Field(min_length=1)
-    """One line for each: a name, and what differs from `common`."""
+    variants: dict[ItemName, RewardModelVariantConfig] = Field(min_length=1)
+    """One line for each: a name, its backbone and collection, and what differs from `common`."""
 
     @model_validator(mode="before")
     @classmethod
     def _inherit(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping) or not isinstance(values.get("variants"), Mapping):
-            return values
-        common = values.get("common") or {}
-        where = f"{PARAMS}: reward_models"
-        validated(RewardModelConfig, common, f"{where}.common")
-        return {
-            **values,
-            "variants": {
-                name: validated(RewardModelConfig, merged(common, variant or {}), f"{where}.variants.{name}")
-                for name, variant in values["variants"].items()
-            },
-        }
+        return inherited(RewardModelConfig, values, "reward_models", "variants", RewardModelVariantConfig)

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field, SerializeAsAny, field_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from core.config import Config, validated
 from lightning_modules.decoding.hypotheses import DecodingConfig
 from lightning_modules.translators.config import TranslatorConfig, architecture_config
-from stages.configs import PARAMS, ItemName
+from stages.configs import PARAMS, ItemName, inherited
 
 
 class PretrainingConfig(Config):
@@ -38,8 +38,8 @@ class EvaluationConfig(Config):
     """How they are translated."""
 
 
-class ResponsesConfig(Config):
-    """What each translator answers to a prompt: hypotheses of one beam search, and samples."""
+class TranslatorResponsesConfig(Config):
+    """What a translator answers to a prompt: hypotheses of one beam search, and samples."""
 
     prompts: int | None = Field(default=None, ge=1)
     """Prompts that are answered. `null`: all."""
@@ -53,3 +53,17 @@ class ResponsesConfig(Config):
     """Of samples: the logits are divided by it; below 1 it sharpens the distribution."""
     extra_tokens: int = Field(default=15, ge=0)
     """A response may be so many tokens longer than its prompt."""
+
+
+class ResponsesConfig(Config):
+    """Which translators answer the held-out prompts, and how."""
+
+    common: TranslatorResponsesConfig
+    """What all of them have in common."""
+    translators: dict[ItemName, TranslatorResponsesConfig] = Field(min_length=1)
+    """One line for each: an architecture of `pretraining`, and what differs from `common`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _inherit(cls, values: Any) -> Any:
+        return inherited(TranslatorResponsesConfig, values, "responses", "translators")

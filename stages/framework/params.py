@@ -1,13 +1,13 @@
 """params.yaml as a whole."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import Field, SerializeAsAny, field_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
-from core.config import Config, read_yaml, validated
+from core.config import Config, nearest, read_yaml, validated
 from core.errors import InputError
 from core.format_1 import FORMAT
 from core.pipeline_config import PipelineConfig
@@ -16,52 +16,120 @@ from data.corpora import CorpusConfig
 from data.encoding_config import EncodingConfig
 from data.tokenizer_training import TokenizerConfig
 from lightning_modules.language_model.config import LanguageModelConfig
-from stages.configs import PARAMS
-from stages.configs.comparisons import ComparisonsConfig
+from stages.configs import PARAMS, ItemName
+from stages.configs.comparisons import ComparisonsConfig, ReferenceComparisonsConfig
 from stages.configs.long_lag import LongLagConfig
 from stages.configs.prefix_tuning import BaseModelConfig, PrefixTuningConfig
 from stages.configs.reward_models import RewardModelsConfig
 from stages.configs.translators import EvaluationConfig, PretrainingConfig, ResponsesConfig
 
 
-class Params(Config):
-    """All of params.yaml."""
+T = TypeVar("T")
+_EXAMPLES = {"corpus": "kjv_bbe: {limit: 1000}", "tokenizer": "bpe: {vocab_size: 4000}"}
 
-    format: Literal[2] = FORMAT
+
+class Params(Config):
+    """All of params.yaml. A section that is left out has no stages."""
+
+    format: Literal[3] = FORMAT
     """Format of the keys' names."""
     seed: int = Field(ge=0)
     """Seed of everything that is random and has no seed of its own."""
     pipeline: PipelineConfig = PipelineConfig()
     """How stages are run. No result depends on it."""
-    corpus: SerializeAsAny[CorpusConfig]
-    """The sentence pairs."""
-    tokenizer: TokenizerConfig
-    """The vocabulary that all translators and the language model share."""
-    encoding: EncodingConfig
+    corpus: SerializeAsAny[CorpusConfig] | None = None
+    """The sentence pairs: one line, the name of a corpus and its keys."""
+    tokenizer: TokenizerConfig | None = None
+    """The vocabulary that all translators and language models share: one line, its kind and its keys."""
+    encoding: EncodingConfig | None = None
     """The pairs as token ids."""
-    pretraining: PretrainingConfig
+    pretraining: PretrainingConfig | None = None
     """The translators to train."""
-    evaluation: EvaluationConfig
+    evaluation: EvaluationConfig | None = None
     """How translators are tested."""
-    responses: ResponsesConfig
+    responses: ResponsesConfig | None = None
     """What translators answer to the held-out prompts."""
-    comparisons: ComparisonsConfig
-    """The comparison collection that reward models learn from."""
-    language_model: LanguageModelConfig
-    """The language model of the corpus, backbone of reward models."""
-    long_lag: LongLagConfig
-    """The tasks of the LSTM's paper."""
-    reward_models: RewardModelsConfig
+    reference_comparisons: dict[ItemName, ReferenceComparisonsConfig] = Field(default_factory=dict)
+    """Comparison collections of the translators' responses: one line for each."""
+    comparisons: dict[ItemName, ComparisonsConfig] = Field(default_factory=dict)
+    """Comparison collections of rankings from outside: one line for each."""
+    language_models: dict[ItemName, LanguageModelConfig] = Field(default_factory=dict)
+    """Language models of the corpus, backbones of reward models: one line for each."""
+    base_models: dict[ItemName, BaseModelConfig] = Field(default_factory=dict)
+    """Language models from outside: one line for each."""
+    reward_models: RewardModelsConfig | None = None
     """The reward models to train."""
-    base_model: BaseModelConfig
-    """The model that prefixes adapt."""
-    prefix_tuning: PrefixTuningConfig
+    prefix_tuning: PrefixTuningConfig | None = None
     """The adaptation task, and the prefixes to train."""
+    long_lag: LongLagConfig | None = None
+    """The tasks of the LSTM's paper."""
 
     @field_validator("corpus", mode="before")
     @classmethod
-    def _by_name(cls, value: Any) -> Any:
-        return corpora.corpus_config(value if isinstance(value, Mapping) else {}, f"{PARAMS}: corpus")
+    def _corpus_by_name(cls, value: Any) -> Any:
+        name, config = _only_line(value, "corpus", "the name of a corpus and its keys")
+        return corpora.corpus_config({**config, "name": name}, f"{PARAMS}: corpus")
+
+    @field_validator("tokenizer", mode="before")
+    @classmethod
+    def _tokenizer_by_kind(cls, value: Any) -> Any:
+        kind, config = _only_line(value, "tokenizer", "bpe or words, and its keys")
+        return {**config, "kind": kind}
+
+    @model_validator(mode="after")
+    def _nothing_is_missing(self) -> "Params":
+        if problems := list(self._problems()):
+            raise InputError("\n".join(f"{PARAMS}: {problem}" for problem in problems))
+        return self
+
+    def _problems(self) -> Iterator[str]:
+        needs = {
+            "tokenizer": ["corpus", "encoding"],
+            "encoding": ["tokenizer"],
+            "pretraining": ["encoding", "evaluation"],
+            "evaluation": ["pretraining"],
+            "responses": ["pretraining"],
+            "reference_comparisons": ["responses"],
+            "language_models": ["encoding"],
+            "reward_models": [],
+            "prefix_tuning": ["corpus", "base_models"],
+        }
+        for section, others in needs.items():
+            for other in others if getattr(self, section) else []:
+                if not getattr(self, other):
+                    yield f"the section {section} needs the section {other}, which is missing"
+        if self.responses and self.pretraining:
+            for name in self.responses.translators.keys() - self.pretraining.architectures.keys():
+                yield f"responses.translators: {_no(name, 'pretraining.architectures', self.pretraining.architectures)}"
+        for name in self.comparisons.keys() & self.reference_comparisons.keys():
+            yield f"'{name}' is in comparisons and in reference_comparisons: rename one of them"
+        collections = [*self.reference_comparisons, *self.comparisons]
+        backbones = [*(f"language_models/{n}" for n in self.language_models), *(f"base_models/{n}" for n in self.base_models)]
+        for name, model in self.reward_models.variants.items() if self.reward_models else []:
+            where = f"reward_models.variants.{name}"
+            if model.backbone not in backbones:
+                yield f"{where}.backbone: {_no(model.backbone, 'language_models and base_models', backbones)}"
+            if model.collection not in collections:
+                yield f"{where}.collection: {_no(model.collection, 'comparisons and reference_comparisons', collections)}"
+        if self.prefix_tuning and self.base_models and self.prefix_tuning.base_model not in self.base_models:
+            yield f"prefix_tuning.base_model: {_no(self.prefix_tuning.base_model, 'base_models', self.base_models)}"
+
+
+def required(section: T | None) -> T:
+    """A section of params.yaml that the running stage exists for."""
+    assert section is not None
+    return section
+
+
+def _only_line(value: Any, section: str, expected: str) -> tuple[str, Mapping[str, Any]]:
+    if not isinstance(value, Mapping) or len(value) != 1 or not isinstance(next(iter(value.values())) or {}, Mapping):
+        raise InputError(f"{PARAMS}: {section}: one line expected, {expected}, e.g. {_EXAMPLES[section]} (found {value!r})")
+    ((name, config),) = value.items()
+    return str(name), config or {}
+
+
+def _no(name: str, place: str, known: Iterable[str]) -> str:
+    return f"there is no '{name}' in {place} - {nearest(name, list(known))}"
 
 
 def load_params(path: Path = PARAMS) -> Params:
