@@ -11,6 +11,7 @@ from data.overlong import Overlong
 from data.templates import checked_template
 from lightning_modules.prefix_tuning.config import PrefixConfig
 from lightning_modules.reward_model.config import LossConfig, RewardTrainingConfig
+from lightning_modules.training.config import without_unread
 from stages.configs import PARAMS, ItemName
 
 
@@ -114,7 +115,17 @@ class RewardModelsConfig(Config):
         return {
             **values,
             "variants": {
-                name: validated(RewardModelConfig, merged(common, variant or {}), f"{where}.variants.{name}")
+                name: validated(RewardModelConfig, _variant(common, variant or {}), f"{where}.variants.{name}")
                 for name, variant in values["variants"].items()
             },
         }
+
+
+def _variant(common: Mapping[str, Any], variant: Any) -> Any:
+    """What a variant says, over `common`. Keys of `common.training` that its own optimizer or schedule does not read are left out."""
+    if not isinstance(variant, Mapping):
+        return variant
+    inherited, own = common.get("training"), variant.get("training")
+    if isinstance(inherited, Mapping) and isinstance(own, Mapping):
+        common = {**common, "training": without_unread(inherited, own)}
+    return merged(common, variant)
