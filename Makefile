@@ -1,4 +1,4 @@
-# A bare `make` says what there is. Every target sets up its environment first, when that is missing or outdated.
+# A bare `make` lists the targets. Every target sets up its environment first, when that is missing or outdated.
 BIN := .venv/bin
 
 # The newest Python that the project supports and that really runs here (pyenv has commands that do not).
@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help run test test-labeling lint ui lock
 
-help: ## say what there is (a bare `make` does this, too)
+help: ## list the targets (a bare `make` does this, too)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "Set-up comes first by itself, once: .venv, in a few minutes, with about 250 packages at the versions of requirements.lock."

@@ -11,17 +11,23 @@ from pathlib import Path
 
 @contextmanager
 def finished_folder(target: Path, beside: Path | None = None) -> Iterator[Path]:
-    """Yields an empty folder to write into; on success it becomes `target`, on an error nothing does.
+    """Yields an empty folder to write into; on success it becomes `target`, on an error `target` stays what it was.
 
-    The unfinished folder is `.NAME.partial` beside `target`, or inside the folder `beside` (of the same file system). A
-    process that is killed leaves `target` as it was, and the unfinished folder, which the next attempt removes. All that is in
-    the folder can be read by whom the umask lets read: safetensors and `tempfile` make files and folders for their owner alone.
+    The unfinished folder is `.PARENT.NAME.partial`, for a `target` PARENT/NAME, beside it or inside the folder `beside` (of the same
+    file system). When it is finished, the folder that it replaces is renamed to `.PARENT.NAME.replaced`, and removed after that.
+
+    A process that is killed leaves either the old folder or the new one as `target`. Between two renames, when there is none, the old
+    one is the `.replaced`. The next attempt puts it back, and removes what was left behind.
+
+    All that is in the folder can be read by whom the umask lets read: safetensors and `tempfile` make files and folders for their
+    owner alone.
     """
     target = Path(target)
     place = Path(beside or target.parent)
     for folder in (target.parent, place):
         folder.mkdir(parents=True, exist_ok=True)
-    partial = place / f".{target.parent.name}.{target.name}.partial"
+    partial, replaced = (place / f".{target.parent.name}.{target.name}.{state}" for state in ("partial", "replaced"))
+    _put_back(replaced, target)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     mode = stat.S_IMODE(partial.stat().st_mode)
@@ -30,10 +36,19 @@ def finished_folder(target: Path, beside: Path | None = None) -> Iterator[Path]:
         for path in partial.rglob("*"):
             if not path.is_symlink():
                 path.chmod(mode if path.is_dir() else mode & 0o666)
-        shutil.rmtree(target, ignore_errors=True)
+        if target.is_dir():
+            os.replace(target, replaced)
         os.replace(partial, target)
     finally:
+        _put_back(replaced, target)
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put_back(replaced: Path, target: Path) -> None:
+    """Makes the folder `replaced` the `target` again if there is no new one; removes it if there is."""
+    if replaced.exists() and not target.exists():
+        os.replace(replaced, target)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 @contextmanager

@@ -10,22 +10,29 @@ VARIABLE = "GRADUS_DATA"
 REMEMBERED = Path(".gradus/mirror")  # written by `gradus use`, read where the variable is not set
 
 
-def root() -> Path | None:
-    """The mirror's folder: that of `GRADUS_DATA`, else the remembered one, else None.
-
-    Raises:
-        InputError: the folder does not exist.
-    """
+def place() -> tuple[Path, str] | None:
+    """The mirror's folder, whether it exists or not, and what names it: `GRADUS_DATA`, else the remembered place, else None."""
     value = os.environ.get(VARIABLE)
     source = VARIABLE
     if not value and REMEMBERED.is_file():
         value, source = REMEMBERED.read_text(encoding="utf-8").strip(), str(REMEMBERED)
-    if not value:
+    return (Path(value).expanduser().resolve(), f"{source}={value}") if value else None
+
+
+def root() -> Path | None:
+    """The mirror's folder, None where nothing names one.
+
+    Raises:
+        InputError: the folder does not exist.
+    """
+    named = place()
+    if named is None:
         return None
-    path = Path(value).expanduser().resolve()
+    path, source = named
     if not path.is_dir():
         raise InputError(
-            f"{source}={value}: no such folder. Set {VARIABLE} to a data mirror (a folder with e.g. multi30k/ in it)."
+            f"{source}: no such folder. Set {VARIABLE} to a data mirror (a folder with e.g. multi30k/ in it); "
+            "`gradus data fetch` makes one."
         )
     return path
 

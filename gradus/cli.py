@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from core.process_setup import set_up_process
-from gradus import comparisons, pipeline, prefix
+from gradus import comparisons, data, pipeline, prefix
 from gradus.commands.evaluate_rankings import evaluate_rankings
 from gradus.commands.generate import generate
 from gradus.commands.rank import rank
@@ -62,6 +62,7 @@ for panel, commands in PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
 app.add_typer(comparisons.app, name="comparisons", rich_help_panel="Data and exchange")
+app.add_typer(data.app, name="data", rich_help_panel="Data and exchange")
 app.add_typer(prefix.app, name="prefix", rich_help_panel="Data and exchange")
 
 

@@ -9,6 +9,7 @@ from core.config import validated
 from core.errors import InputError
 from core.format_1 import FORMAT, converted, format_of
 from data.tokenizer import load_tokenizer
+from lightning_modules.training.config import without_unread
 from lightning_modules.translators.base import Translator, architecture
 from lightning_modules.translators.config import TranslatorConfig
 from model_io.files import (
@@ -53,6 +54,9 @@ def load_translator(folder: Path) -> tuple[Translator, Tokenizer, str]:
     model_class = architecture(name, str(path))
     if number < FORMAT:
         values = converted(values, f"pretraining.architectures.{name}")
+    # Models were saved when a training could have keys that nothing read.
+    if isinstance(training := values.get("training"), dict):
+        values = {**values, "training": without_unread(training, training)}
     model = model_class(validated(model_class.Config, values, str(path)), vocab_size)
     try:
         model.load_state_dict(load_weights(folder / WEIGHTS))

@@ -75,7 +75,7 @@ def test_a_stage_names_the_code_it_depends_on(stage: str) -> None:
 def test_an_architecture_links_what_it_shares_with_others(architecture: Path) -> None:
     files = set(architecture.glob("*.py"))
     shared = {file for file in closure(*files) if file.is_relative_to(TRANSLATORS) and file.parent != architecture}
-    linked = {link.resolve() for link in (architecture / "uses").glob("*.py")}
+    linked = {link.resolve() for link in (architecture / "linked").glob("*.py")}
     named_by_every_stage = {TRANSLATORS / "base.py", TRANSLATORS / "config.py"}
     assert linked == shared - named_by_every_stage
 

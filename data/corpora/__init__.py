@@ -1,6 +1,7 @@
 """Corpora of sentence pairs, one file each.
 
-A corpus is a module here with `Config` (a `CorpusConfig`) and `pairs(config)`, an iterator over `Pair`. Where a
+A corpus is a module here with `Config` (a `CorpusConfig`), `pairs(config)`, an iterator over `Pair`, and
+`outside(config)`, what it reads. Where a
 corpus has official splits, its pairs name theirs; elsewhere `data.splits` divides whole documents.
 """
 
@@ -79,6 +80,16 @@ def read_pairs(corpus: CorpusConfig) -> Iterator[Pair]:
             yield pair
         elif not corpus.official:
             return
+
+
+def outside(corpus: CorpusConfig) -> list[str]:
+    """What a corpus is read from, as references of `data/outside.py`.
+
+    Raises:
+        InputError: a file that its config names does not exist.
+    """
+    references: list[str] = _module(corpus.name, "corpus").outside(corpus)
+    return references
 
 
 def _module(name: Any, where: str) -> ModuleType:

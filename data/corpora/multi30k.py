@@ -30,6 +30,15 @@ class Config(CorpusConfig):
         return self.language or self.target
 
 
+def outside(config: CorpusConfig) -> list[str]:
+    """Two files of the mirror for each split, else the hub's data set."""
+    assert isinstance(config, Config)
+    folder = mirror.folder("multi30k")
+    if folder is None:
+        return [f"hub:datasets/{HUB}"]
+    return [str(folder / f"{stem}.{side}.gz") for stem in FILES.values() for side in (config.source, config.target)]
+
+
 def pairs(config: CorpusConfig) -> Iterator[Pair]:
     """29,000 / 1,014 / 1,000 pairs with their official splits, from the mirror's folder `multi30k`, else from the hub."""
     assert isinstance(config, Config)

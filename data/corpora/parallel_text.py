@@ -30,6 +30,13 @@ class Config(CorpusConfig):
         return frozenset(name for name, files in given.items() if files)
 
 
+def outside(config: CorpusConfig) -> list[str]:
+    """Both files of each split."""
+    assert isinstance(config, Config)
+    files = (config.train_files, config.validation_files, config.test_files)
+    return [str(_locate(file)) for pair in files if pair for file in pair]
+
+
 def pairs(config: CorpusConfig) -> Iterator[Pair]:
     """Pairs of all the files, each a document of its own."""
     assert isinstance(config, Config)

@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+class LanguageModelTrainingConfig(TokenTrainingConfig):
+    """How the language model is trained."""
+
+    batch_tokens: int = Field(default=2048, ge=1)
+    """Tokens of one update, of both sides of its pairs, padding included."""
+
+
 class LanguageModelConfig(Config):
     """Sizes of a Llama-type model, and its training."""
 
@@ -27,7 +34,7 @@ class LanguageModelConfig(Config):
     """Heads of keys and values. Fewer than `num_attention_heads`: grouped-query attention (Ainslie et al. 2023)."""
     max_position_embeddings: int = Field(default=512, ge=1)
     """Tokens of the longest text that the model reads."""
-    training: TokenTrainingConfig = TokenTrainingConfig(
+    training: LanguageModelTrainingConfig = LanguageModelTrainingConfig(
         optimizer="adamw", learning_rate=2e-3, lr_scheduler_type="cosine", warmup_steps=50, weight_decay=0.01
     )
     """How it is trained."""

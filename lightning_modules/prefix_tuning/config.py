@@ -8,6 +8,13 @@ from core.config import Config
 from lightning_modules.training.config import TokenTrainingConfig
 
 
+class PrefixTrainingConfig(TokenTrainingConfig):
+    """How a prefix is trained."""
+
+    batch_tokens: int = Field(default=2048, ge=1)
+    """Tokens of one update: an input once, and all its targets. Nothing is padded, unless the base cannot share prompts."""
+
+
 class PrefixConfig(Config):
     """A prefix and its training."""
 
@@ -25,7 +32,7 @@ class PrefixConfig(Config):
     """`prefix`: [P; x; y]. `infix`: [x; P; y] (Li & Liang 2021, 7.3)."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on P while training."""
-    training: TokenTrainingConfig = TokenTrainingConfig(
+    training: PrefixTrainingConfig = PrefixTrainingConfig(
         optimizer="adamw",
         learning_rate=5e-5,
         lr_scheduler_type="linear",

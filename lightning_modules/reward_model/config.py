@@ -36,6 +36,6 @@ class RewardTrainingConfig(TrainingConfig):
     learning_rate: float = Field(default=9e-6, gt=0)
     """The highest learning rate. Paper: 9e-6 (C.2)."""
     betas: tuple[float, float] = (0.9, 0.95)
-    """Decay rates of the two moments. Paper: 0.9 and 0.95 (appendix C)."""
+    """Only with `adam` and `adamw`: decay rates of the two moments. Paper: 0.9 and 0.95 (appendix C)."""
     lr_scheduler_type: Schedule = "cosine"
     """Paper: cosine to 10 % of the learning rate (C.2)."""

@@ -2,7 +2,7 @@
 
 An architecture is a package beside this file: its `config.py` exports its `TranslatorConfig` as `Config`, its `model.py` its subclass of
 `Translator` as `Model`. `architecture(name)` finds it, and nothing else has to list it. What an architecture shares with others is a module
-beside this file. Its folder `uses/` links that module, and so DVC sees who depends on it.
+beside this file. Its folder `linked/` links that module, and so DVC sees who depends on it.
 """
 
 from abc import ABC, abstractmethod

@@ -1,6 +1,6 @@
 """The sections of params.yaml that belong to stages; a section that configures a package is beside that package's code."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,12 @@ ItemName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]  # it 
 
 
 def inherited(
-    config: type[Config], section: Any, name: str, items: str, item_config: type[Config] | None = None
+    config: type[Config],
+    section: Any,
+    name: str,
+    items: str,
+    item_config: type[Config] | None = None,
+    merge: Callable[[Mapping[str, Any], Any], Any] = merged,
 ) -> Any:
     """A section's values, where each item has what it does not say itself from `common`.
 
@@ -30,7 +35,7 @@ def inherited(
     return {
         **section,
         items: {
-            item: validated(item_config or config, merged(common, values or {}), f"{where}.{items}.{item}")
+            item: validated(item_config or config, merge(common, values or {}), f"{where}.{items}.{item}")
             for item, values in section[items].items()
         },
     }

@@ -1,15 +1,17 @@
 """Section `reward_models`."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from core.config import Config
+from core.config import Config, merged
 from data.comparisons.encoding_config import FIELDS, Weighting
 from data.overlong import Overlong
 from data.templates import checked_template
 from lightning_modules.prefix_tuning.config import PrefixConfig
 from lightning_modules.reward_model.config import LossConfig, RewardTrainingConfig
+from lightning_modules.training.config import without_unread
 from stages.configs import Artifact, ItemName, inherited
 
 
@@ -129,4 +131,14 @@ class RewardModelsConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _inherit(cls, values: Any) -> Any:
-        return inherited(RewardModelConfig, values, "reward_models", "variants", RewardModelVariantConfig)
+        return inherited(RewardModelConfig, values, "reward_models", "variants", RewardModelVariantConfig, _variant)
+
+
+def _variant(common: Mapping[str, Any], variant: Any) -> Any:
+    """What a variant says, over `common`. Keys of `common.training` that its own optimizer or schedule does not read are left out."""
+    if not isinstance(variant, Mapping):
+        return variant
+    inherited, own = common.get("training"), variant.get("training")
+    if isinstance(inherited, Mapping) and isinstance(own, Mapping):
+        common = {**common, "training": without_unread(inherited, own)}
+    return merged(common, variant)

@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +24,67 @@ def test_a_folder_appears_only_when_its_body_ends_well(tmp_path: Path) -> None:
         raise RuntimeError
     assert (tmp_path / "out" / "a").read_text() == "1"
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+KILLED = """
+import os, shutil, sys
+from pathlib import Path
+from core import folders
+
+left = int(sys.argv[1])  # calls that move or remove a folder, until the process is killed
+
+def counted(call):
+    def inner(*args, **options):
+        global left
+        if left == 0:
+            os._exit(9)
+        left -= 1
+        call(*args, **options)
+        if left == 0 and sys.argv[2] == "after":
+            os._exit(9)
+    return inner
+
+os.replace, shutil.rmtree = counted(os.replace), counted(shutil.rmtree)
+with folders.finished_folder(Path("room/out")) as partial:
+    (partial / "a").write_text("new")
+"""
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("step", range(1, 7))
+def test_a_kill_at_any_step_loses_no_folder(tmp_path: Path, step: int, moment: str) -> None:
+    """The next attempt finds the old folder or the new one, whole, although it breaks off itself."""
+    target = tmp_path / "room" / "out"
+    target.mkdir(parents=True)
+    (target / "a").write_text("old")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(step), moment], cwd=tmp_path, env=environment)
+    assert killed.returncode == (9 if step < 6 or moment == "after" else 0)  # so these are all steps
+    with pytest.raises(RuntimeError), finished_folder(target):
+        raise RuntimeError
+    assert (target / "a").read_text() in ("old", "new")
+    assert [path.name for path in (tmp_path / "room").iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_rename_that_fails_leaves_the_old_folder(
+    tmp_path: Path, failing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with finished_folder(tmp_path / "out") as partial:
+        (partial / "a").write_text("old")
+    calls, replace = [0], os.replace
+
+    def fails_once(source: Path, target: Path) -> None:
+        calls[0] += 1
+        if calls[0] == failing:
+            raise OSError("no space")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fails_once)
+    with pytest.raises(OSError, match="no space"), finished_folder(tmp_path / "out") as partial:
+        (partial / "a").write_text("new")
+    assert (tmp_path / "out" / "a").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_file_appears_only_when_its_body_ends_well(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ class LuongTrainingConfig(TranslatorTrainingConfig):
     learning_rate: float = Field(default=1.0, gt=0)
     """The highest learning rate. Paper: 1 (4.1)."""
     halve_after: float = 8
-    """Of `halving`: epochs at the full rate. Paper: 8 with dropout, 5 without (4.1)."""
+    """Only with `halving`: epochs at the full rate. Paper: 8 with dropout, 5 without (4.1)."""
     num_train_epochs: int = Field(default=12, ge=1)
     """Times that all training data is seen. Paper: 12 with dropout, 10 without (4.1)."""
     max_grad_norm: float | None = Field(default=5.0, gt=0)

@@ -16,9 +16,9 @@ class Seq2SeqTrainingConfig(TranslatorTrainingConfig):
     learning_rate: float = Field(default=0.7, gt=0)
     """The highest learning rate. Paper: 0.7 (3.4)."""
     halve_after: float = 5
-    """Of `halving`: epochs at the full rate. Paper: 5 (3.4)."""
+    """Only with `halving`: epochs at the full rate. Paper: 5 (3.4)."""
     halve_every: float = Field(default=0.5, gt=0)
-    """Of `halving`: epochs between two halvings after that. Paper: 0.5 (3.4)."""
+    """Only with `halving`: epochs between two halvings after that. Paper: 0.5 (3.4)."""
     num_train_epochs: int = Field(default=8, ge=1)
     """Times that all training data is seen. Paper: 7.5 (3.4)."""
     max_grad_norm: float | None = Field(default=5.0, gt=0)

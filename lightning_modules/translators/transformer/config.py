@@ -12,10 +12,12 @@ class TransformerTrainingConfig(TranslatorTrainingConfig):
     """The paper's (section 5)."""
 
     optimizer: Optimizer = "adam"
+    betas: tuple[float, float] = (0.9, 0.98)
+    """Only with `adam` and `adamw`: decay rates of the two moments. Paper: 0.9 and 0.98 (5.3)."""
     lr_scheduler_type: Schedule = "noam"
     learning_rate: float = Field(default=1.0, gt=0)
     warmup_steps: int = Field(default=4000, ge=0)
-    """Updates over which the learning rate rises, warmup_steps. Paper: 4000 (5.3)."""
+    """Updates over which the learning rate rises linearly. Paper: 4000 (5.3)."""
     num_train_epochs: int = Field(default=10, ge=1)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     """Share of a target's probability that is spread over the vocabulary, epsilon_ls. Paper: 0.1 (5.4)."""
