@@ -92,7 +92,9 @@ def _revision(repository: str) -> str | None:
     try:
         return HfApi().repo_info(name, repo_type=kind.removesuffix("s"), timeout=10).sha
     except RepositoryNotFoundError:
-        raise InputError(f"{repository}: the Hugging Face hub has no such repository, but params.yaml names it.") from None
+        raise InputError(
+            f"{repository}: the Hugging Face hub has no such repository, but params.yaml names it."
+        ) from None
     except Exception:  # no network, or whatever else the client raises
         ref = Path(HF_HUB_CACHE) / f"{kind}--{name.replace('/', '--')}" / "refs" / "main"
         return ref.read_text(encoding="utf-8").strip() if ref.is_file() else None

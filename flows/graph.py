@@ -1,6 +1,7 @@
 """The graph of stages, read from dvc.yaml: the only place where it is written."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,10 +10,11 @@ from typing import NamedTuple
 
 from core.errors import InputError
 
+INPUTS = "inputs"  # the stage that looks at what comes from outside
 # What each part of the pipeline is there to make: a stage's name without an item stands for all its items.
 TARGETS = {
     "pretraining": ("evaluation", "language_model", "long_lag"),
-    "comparison_import": ("comparisons",),
+    "comparison_import": ("comparisons", "reference_comparisons"),
     "reward_modeling": ("reward_model",),
     "prefix_tuning": ("prefix_tuning",),
 }
@@ -43,7 +45,7 @@ class Graph:
     def named(self, target: str) -> list[str]:
         """The stages that a name stands for."""
         stages = [s for s in self.upstream if s == target or s.split("@")[0] == target]
-        if not stages:
+        if not stages and not any(target in targets for targets in TARGETS.values()):  # their sections may be left out
             raise KeyError(f"dvc.yaml has no stage '{target}'; it has: {', '.join(sorted(self.upstream))}")
         return stages
 
@@ -74,24 +76,38 @@ class Plan(NamedTuple):
 
 
 def plan() -> Plan:
-    """Reads dvc.yaml and asks dvc what has changed, in this process and once: a dvc of its own takes longer to start than to answer.
+    """Looks at what comes from outside, reads dvc.yaml and asks dvc what has changed, in this process: a dvc of its own starts slower.
 
     Raises:
-        InputError: dvc cannot read the graph.
+        InputError: something from outside is missing, or dvc cannot read the graph.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo, lock_repo
 
     try:
+        _look_outside()
         with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
             stages = repo.index.graph
             graph = Graph(
-                {s.addressing: frozenset(n.addressing for n in stages.successors(s)) for s in stages.nodes},
+                {
+                    s.addressing: frozenset(n.addressing for n in stages.successors(s)) - {INPUTS}
+                    for s in stages.nodes
+                    if s.addressing != INPUTS
+                },
                 {s.addressing: Path(out.fs_path) for s in stages.nodes for out in s.outs},
             )
-            return Plan(graph, graph.downstream(repo.status()))
+            return Plan(graph, graph.downstream(repo.status().keys() - {INPUTS}))
     except DvcException as error:
         raise InputError(f"dvc cannot read the graph: {error}") from error
+
+
+def _look_outside() -> None:
+    """Does what the stage `inputs` does. It is no stage of a flow: dvc would run it always, and say nothing of what changed."""
+    looked = subprocess.run(
+        [sys.executable, "-m", "stages.inputs"], env=environment(), stderr=subprocess.PIPE, text=True, check=False
+    )
+    if looked.returncode:
+        raise InputError(looked.stderr.strip())
 
 
 def dvc(*arguments: str) -> list[str]:

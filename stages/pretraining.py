@@ -12,6 +12,7 @@ from lightning_modules.translators.module import TranslatorModule
 from model_io.files import count_parameters
 from model_io.translator import save_translator
 from stages.framework import layout
+from stages.framework.params import required
 from stages.framework.stage import stage
 from stages.training.fit import fit
 
@@ -19,10 +20,10 @@ from stages.training.fit import fit
 def main() -> None:
     with stage("pretraining", layout.TRANSLATORS, "pretraining.architectures", in_processes=True) as this:
         name = this.item
-        config, seed = this.params.pretraining.architectures[name], this.params.seed
+        config, seed = required(this.params.pretraining).architectures[name], this.params.seed
         pl.seed_everything(seed, verbose=False)
         model = architecture(name)(config, load_tokenizer(layout.TOKENIZER).get_vocab_size())
-        max_length, max_source_length = this.params.encoding.max_length, model.longest_source
+        max_length, max_source_length = required(this.params.encoding).max_length, model.longest_source
         if max_source_length is not None and max_source_length < max_length:
             raise InputError(
                 f"pretraining.architectures.{name} reads at most {max_source_length} tokens, encoding.max_length lets {max_length} through."

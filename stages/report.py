@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 
 from stages.framework import layout
+from stages.framework.params import Params
 from stages.framework.stage import Stage, read_json, stage
 from stages.reporting import plots
 from stages.reporting.families import families
@@ -44,6 +45,7 @@ def render(facts: dict[str, Any], images: dict[str, bytes]) -> str:
 
 def _facts(this: Stage) -> dict[str, Any]:
     """Everything that the page shows, read from the stages' outputs."""
+    params = this.params
     translators = {
         name: {
             "training": read_json(layout.TRANSLATORS / name / layout.SUMMARY),
@@ -52,7 +54,7 @@ def _facts(this: Stage) -> dict[str, Any]:
             "examples": read_json(layout.EVALUATION / name / layout.EXAMPLES),
             "attention": read_json(layout.EVALUATION / name / layout.HEAT_MAP),
         }
-        for name in this.params.pretraining.architectures
+        for name in (params.pretraining.architectures if params.pretraining else ())
     }
     variants = {
         name: {
@@ -60,38 +62,52 @@ def _facts(this: Stage) -> dict[str, Any]:
             "summary": read_json(layout.PREFIXES / name / layout.SUMMARY),
             "examples": read_json(layout.PREFIXES / name / layout.EXAMPLES),
         }
-        for name, config in this.params.prefix_tuning.variants.items()
-    }
-    rewards = {
-        name: {
-            "config": config.model_dump(),
-            "summary": read_json(layout.REWARD_MODELS / name / layout.SUMMARY),
-            "curve": read_json(layout.REWARD_MODELS / name / layout.CURVE),
-            "evaluation": read_json(layout.REWARD_MODELS / name / layout.EVALUATED),
-            "examples": read_json(layout.REWARD_MODELS / name / layout.EXAMPLES),
-        }
-        for name, config in this.params.reward_models.variants.items()
+        for name, config in (params.prefix_tuning.variants.items() if params.prefix_tuning else ())
     }
     long_lag = {
         name: {
             "summary": read_json(layout.LONG_LAG / name / layout.SUMMARY),
             "curve": read_json(layout.LONG_LAG / name / layout.CURVE),
         }
-        for name in this.params.long_lag.tasks
+        for name in (params.long_lag.tasks if params.long_lag else ())
     }
     return {
-        "corpus": this.params.corpus.name,
-        "encoded": read_json(layout.ENCODED / layout.SUMMARY),
+        "title": f"the corpus {params.corpus.name}" if params.corpus else experiment_title(params),
+        "encoded": read_json(layout.ENCODED / layout.SUMMARY) if params.encoding else None,
+        "language_models": {
+            name: read_json(layout.LANGUAGE_MODELS / name / layout.SUMMARY) for name in params.language_models
+        },
         "translators": translators,
-        "comparisons": read_json(layout.COMPARISONS / layout.SUMMARY),
-        "language_model": read_json(layout.LANGUAGE_MODEL / layout.SUMMARY),
-        "reward_models": rewards,
-        "held_out": held_out_labelers(rewards),
+        "collections": [_collection(name, params) for name in [*params.reference_comparisons, *params.comparisons]],
         "variants": variants,
         "few_examples": few_examples(variants),
         "written": by_source({name: variant["examples"] for name, variant in variants.items()}),
         "long_lag": long_lag,
     }
+
+
+def experiment_title(params: Params) -> str:
+    """What a run without a corpus is about: its sections."""
+    return (
+        ", ".join(name.replace("_", " ") for name in ("reward_models", "long_lag") if getattr(params, name))
+        or "rankings"
+    )
+
+
+def _collection(name: str, params: Params) -> tuple[str, dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
+    """A comparison collection: its name, its summary, the reward models that learned from it, and their folds."""
+    models = {
+        model: {
+            "config": config.model_dump(),
+            "summary": read_json(layout.REWARD_MODELS / model / layout.SUMMARY),
+            "curve": read_json(layout.REWARD_MODELS / model / layout.CURVE),
+            "evaluation": read_json(layout.REWARD_MODELS / model / layout.EVALUATED),
+            "examples": read_json(layout.REWARD_MODELS / model / layout.EXAMPLES),
+        }
+        for model, config in (params.reward_models.variants.items() if params.reward_models else ())
+        if config.collection == name
+    }
+    return name, read_json(layout.COMPARISONS / name / layout.SUMMARY), models, held_out_labelers(models)
 
 
 def by_source(examples: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -156,34 +172,37 @@ def _over_folds(names: list[str], folds: list[dict[str, Any]]) -> dict[str, Any]
 
 
 def _plots(facts: dict[str, Any], folder: Path) -> dict[str, Path]:
-    paths = {
-        "learning_curves": folder / "learning_curves.png",
-        "reward": folder / "reward_models.png",
-        "prefix": folder / "prefix_tuning.png",
-        "long_lag": folder / "long_lag.png",
-    }
-    translators = facts["translators"]
-    plots.learning_curves(
-        {n: t["curve"] for n, t in translators.items()},
-        facts["encoded"]["unigram_perplexity"],
-        paths["learning_curves"],
-    )
+    """Draws what there is; returns the images by name."""
+    paths: dict[str, Path] = {}
+
+    def path(name: str) -> Path:
+        paths[name] = folder / f"{name}.png"
+        return paths[name]
+
+    if translators := facts["translators"]:
+        curves = {name: translator["curve"] for name, translator in translators.items()}
+        plots.learning_curves(curves, facts["encoded"]["unigram_perplexity"], path("learning_curves"))
     for name, translator in translators.items():
         if translator["attention"] is not None:
-            paths[f"attention_{name}"] = folder / f"attention_{name}.png"
-            plots.attention(translator["attention"], name, paths[f"attention_{name}"])
-    first = next(iter(facts["reward_models"].values()))["evaluation"]
-    baselines = {name: first["baselines"][key] for name, key in BASELINES.items() if key in first["baselines"]}
-    agreement = facts["comparisons"].get("agreement", {}).get("strict")
-    if agreement is not None:
-        baselines["labelers with each other"] = agreement
-    plots.reward_models(facts["reward_models"], {"chance": 0.5, **baselines}, paths["reward"])
-    plots.losses({n: v["summary"]["test_loss"] for n, v in facts["variants"].items()}, paths["prefix"])
+            plots.attention(translator["attention"], name, path(f"attention_{name}"))
+    for name, summary, models, _ in facts["collections"]:
+        if models:
+            plots.reward_models(models, _baselines(summary, models), path(f"reward_{name}"))
+    if variants := facts["variants"]:
+        plots.losses({name: variant["summary"]["test_loss"] for name, variant in variants.items()}, path("prefix"))
     if facts["few_examples"]:
-        paths["few_examples"] = folder / "few_examples.png"
-        plots.few_examples(facts["few_examples"], paths["few_examples"])
-    plots.long_lag(facts["long_lag"], paths["long_lag"])
+        plots.few_examples(facts["few_examples"], path("few_examples"))
+    if facts["long_lag"]:
+        plots.long_lag(facts["long_lag"], path("long_lag"))
     return paths
+
+
+def _baselines(collection: dict[str, Any], models: dict[str, Any]) -> dict[str, float]:
+    """Accuracies that a reward model is compared with."""
+    first = next(iter(models.values()))["evaluation"]["baselines"]
+    baselines = {"chance": 0.5, **{name: first[key] for name, key in BASELINES.items() if key in first}}
+    agreement = collection.get("agreement", {}).get("strict")
+    return baselines if agreement is None else {**baselines, "labelers with each other": agreement}
 
 
 if __name__ == "__main__":

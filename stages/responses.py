@@ -10,15 +10,16 @@ from data.overlong import within
 from data.tokenizer import decode, encode
 from lightning_modules.decoding.translation import DecodingConfig, translate
 from model_io.translator import load_translator
-from stages.configs.translators import ResponsesConfig
+from stages.configs.translators import TranslatorResponsesConfig
 from stages.framework import layout
+from stages.framework.params import required
 from stages.framework.stage import stage
 
 
 def main() -> None:
-    with stage("responses", layout.RESPONSES, "pretraining.architectures") as this:
+    with stage("responses", layout.RESPONSES, "responses.translators") as this:
         name = this.item
-        config, encoding = this.params.responses, this.params.encoding
+        config, encoding = required(this.params.responses).translators[name], required(this.params.encoding)
         model, tokenizer, _ = load_translator(layout.TRANSLATORS / name)
         references = references_by_source(read_split(layout.CORPUS, "prompts"))
         all_prompts = list(references)
@@ -51,7 +52,7 @@ def main() -> None:
         )
 
 
-def decoding_methods(config: ResponsesConfig, seed: int) -> dict[str, DecodingConfig]:
+def decoding_methods(config: TranslatorResponsesConfig, seed: int) -> dict[str, DecodingConfig]:
     """How responses are decoded, by the method's name in `system`: the best of one beam search, and samples unless there are none."""
     limit: dict[str, Any] = {"extra_tokens": config.extra_tokens}
     beam_size = max(config.beam_size, config.beam_responses)

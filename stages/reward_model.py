@@ -27,13 +27,13 @@ from metrics.rankings import accuracy, best_of_n, compare, evaluate, padded, tem
 from metrics.sentence_chrf import sentence_chrf
 from model_io.files import DEVICE, count_parameters
 from model_io.reward_model import SCORING_TOKENS, new_reward_model, save_reward_model
-from stages.configs.reward_models import RewardModelConfig
+from stages.configs.reward_models import RewardModelVariantConfig
 from stages.framework import layout
+from stages.framework.params import required
 from stages.framework.stage import Stage, stage
 from stages.training.fit import fit
 
 DEMONSTRATIONS = 1000  # at most so many set the bias
-BACKBONES = {"language_model": layout.LANGUAGE_MODEL, "base_model": layout.BASE_MODEL}
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,12 @@ class Part:
 
 def main() -> None:
     with stage("reward_model", layout.REWARD_MODELS, items="reward_models.variants") as this:
-        config = this.params.reward_models.variants[this.item]
+        config = required(this.params.reward_models).variants[this.item]
         seed = this.params.seed if config.seed is None else config.seed
         pl.seed_everything(seed, verbose=False)
         rows = _parts(this, config)
-        model, tokenizer, frame = new_reward_model(BACKBONES.get(config.backbone, config.backbone), config.template)
-        backend = (
-            load_tokenizer(BACKBONES[config.backbone]) if config.backbone in BACKBONES else tokenizer.backend_tokenizer
-        )
+        model, tokenizer, frame = new_reward_model(layout.ARTIFACTS / config.backbone, config.template)
+        backend = load_tokenizer(layout.ARTIFACTS / config.backbone)
         adapter = _adapter(model, config)
         longest = min(config.max_length, max_text_length(model, adapter))
         parts = {name: _encoded(name, part, backend, frame, config, longest) for name, part in rows.items()}
@@ -111,7 +109,7 @@ def main() -> None:
         )
 
 
-def _parts(this: Stage, config: RewardModelConfig) -> dict[str, datasets.Dataset]:
+def _parts(this: Stage, config: RewardModelVariantConfig) -> dict[str, datasets.Dataset]:
     """Rankings for `train`, `validation` and `test`, by prompt.
 
     Where labelers are held out, their rankings are in none of these; those of test prompts are the part `held_out_labelers`.
@@ -119,10 +117,10 @@ def _parts(this: Stage, config: RewardModelConfig) -> dict[str, datasets.Dataset
     Raises:
         InputError: a part is empty.
     """
-    folder = layout.COMPARISONS / "rankings"
+    folder = layout.COMPARISONS / config.collection / "rankings"
     rows = read_collection(folder)
-    shares = this.params.comparisons
-    parts = split_by_prompt(rows, shares.validation, shares.test)
+    split = required(this.params.reward_models).split
+    parts = split_by_prompt(rows, split.validation, split.test)
     if config.held_out_labelers:
         fold = config.held_out_labelers
         indices = labeler_folds(rows, fold.folds)[fold.fold - 1]
@@ -134,7 +132,7 @@ def _parts(this: Stage, config: RewardModelConfig) -> dict[str, datasets.Dataset
         if not len(part):
             raise InputError(
                 f"{folder}: too few prompts: the part '{name}' has none (prompts that share a reference are in one part). "
-                "Add rankings, or change comparisons.validation and comparisons.test in params.yaml."
+                "Add rankings, or change reward_models.split in params.yaml."
             )
     limits = {"validation": config.validation_rankings, "test": config.test_rankings}
     return {name: part.select(_sample(len(part), limits.get(name) or len(part))) for name, part in parts.items()}
@@ -152,7 +150,12 @@ def _by_labelers(rows: datasets.Dataset, held_out: set[str]) -> tuple[datasets.D
 
 
 def _encoded(
-    name: str, rows: datasets.Dataset, tokenizer: Tokenizer, frame: Frame, config: RewardModelConfig, max_length: int
+    name: str,
+    rows: datasets.Dataset,
+    tokenizer: Tokenizer,
+    frame: Frame,
+    config: RewardModelVariantConfig,
+    max_length: int,
 ) -> Part:
     """A part's rankings as the model reads them. Raises InputError where no comparison is left."""
     encoded = encode_rankings(rows, tokenizer, frame, config.weighting, max_length, config.overlong)
@@ -166,7 +169,9 @@ def _encoded(
     return part
 
 
-def _training_rankings(rankings: list[EncodedRanking], config: RewardModelConfig, seed: int) -> list[EncodedRanking]:
+def _training_rankings(
+    rankings: list[EncodedRanking], config: RewardModelVariantConfig, seed: int
+) -> list[EncodedRanking]:
     """The batch elements: rankings, or pairs of two responses; a sample of them where the config says so."""
     # Ties alone teach nothing unless they have a term.
     rankings = [r for r in rankings if config.loss.ties == "soft" or len(set(r.ranks) - {0}) > 1]
@@ -183,7 +188,7 @@ def _sampled(rankings: list[EncodedRanking], share: float, seed: int) -> list[En
     return [rankings[i] for i in np.sort(indices)]
 
 
-def _adapter(model: Any, config: RewardModelConfig) -> Adapter:
+def _adapter(model: Any, config: RewardModelVariantConfig) -> Adapter:
     """Freezes the weights that are not trained; makes the prefix where a prefix is trained."""
     if config.trainable == "top_layers":
         train_only_top_layers(model, config.num_top_layers, output=True)

@@ -1,15 +1,16 @@
-"""Stage `tokenizer`: a BPE vocabulary of the training text, both sides together."""
+"""Stage `tokenizer`: a vocabulary of the training text, both sides together. `python -m stages.tokenizer KIND`."""
 
 from collections.abc import Iterator
 
 from data.arrow import read_split
 from data.tokenizer_training import save_tokenizer, train_tokenizer
 from stages.framework import layout
+from stages.framework.params import required
 from stages.framework.stage import stage
 
 
 def main() -> None:
-    with stage("tokenizer", layout.TOKENIZER) as this:
+    with stage("tokenizer", layout.TOKENIZER, "tokenizer", single=True) as this:
         rows = read_split(layout.CORPUS, "train")
 
         def texts() -> Iterator[str]:
@@ -17,7 +18,7 @@ def main() -> None:
                 yield from batch["source"]
                 yield from batch["target"]
 
-        tokenizer = train_tokenizer(texts(), this.params.tokenizer)
+        tokenizer = train_tokenizer(texts(), required(this.params.tokenizer))
         save_tokenizer(tokenizer, this.out)
         this.summarise({"tokens": tokenizer.get_vocab_size()})
 

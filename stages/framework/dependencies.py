@@ -1,5 +1,6 @@
 """What dvc.yaml declares of a stage: the settings and files its result depends on, read here for tracking, resume and the final check."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,25 +30,43 @@ class Dependencies(NamedTuple):
 
 def dependencies(stage: str, item: str | None, params: Any) -> Dependencies:
     """What the stage depends on now, with the settings of `params`."""
-    names, files = declared(stage, item)
+    names, files = declared(stage, item, params)
     return Dependencies(
         {name: value(params, name) for name in names},
         {str(path): content_hash(path) for path in files if path.exists()},
     )
 
 
-def declared(stage: str, item: str | None) -> tuple[list[str], list[Path]]:
-    """Parameters (dotted) and dependencies of a stage, with `item` put in where dvc.yaml says `${key}`."""
+def declared(stage: str, item: str | None, params: Any) -> tuple[list[str], list[Path]]:
+    """Parameters (dotted) and dependencies of a stage, with the values that dvc puts in: `${key}`, `${item.KEY}`, `${SECTION.KEY}`."""
     entry = read_yaml(GRAPH.read_text(encoding="utf-8"))["stages"][stage]
+    items = str(entry.get("foreach", ""))[2:-1]
     entry = entry.get("do", entry)
-    names, files = ([text.replace("${key}", item or "") for text in entry.get(kind, [])] for kind in ("params", "deps"))
+
+    def filled(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name == "key":
+            return item or ""
+        return str(value(params, f"{items}.{item}{name.removeprefix('item')}" if name.startswith("item.") else name))
+
+    names, files = (
+        [re.sub(r"\$\{([^}]+)\}", filled, text) for text in entry.get(kind, [])] for kind in ("params", "deps")
+    )
     return names, [Path(file) for file in files]
+
+
+def lines(params: Any, section: str) -> list[str]:
+    """The items of a section: the keys of a mapping, or the name or kind of the one line that there is."""
+    config = value(params, section)
+    if config is None:
+        return []
+    return [config["name"]] if "name" in config else [config["kind"]] if "kind" in config else list(config)
 
 
 def value(params: Any, name: str) -> Any:
     """The value of a dotted parameter name, as plain data; None of an item that params.yaml does not have."""
     for part in name.split("."):
-        params = params.get(part) if isinstance(params, Mapping) else getattr(params, part)
+        params = params.get(part) if isinstance(params, Mapping) else getattr(params, part, None)
     return _plain(params)
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from core.config import Config, nearest, read_yaml, validated
 from core.errors import InputError
-from core.format_1 import FORMAT
+from core.format_2 import FORMAT
 from core.pipeline_config import PipelineConfig
 from data import corpora
 from data.corpora import CorpusConfig
@@ -104,7 +104,10 @@ class Params(Config):
         for name in self.comparisons.keys() & self.reference_comparisons.keys():
             yield f"'{name}' is in comparisons and in reference_comparisons: rename one of them"
         collections = [*self.reference_comparisons, *self.comparisons]
-        backbones = [*(f"language_models/{n}" for n in self.language_models), *(f"base_models/{n}" for n in self.base_models)]
+        backbones = [
+            *(f"language_models/{n}" for n in self.language_models),
+            *(f"base_models/{n}" for n in self.base_models),
+        ]
         for name, model in self.reward_models.variants.items() if self.reward_models else []:
             where = f"reward_models.variants.{name}"
             if model.backbone not in backbones:
@@ -123,7 +126,9 @@ def required(section: T | None) -> T:
 
 def _only_line(value: Any, section: str, expected: str) -> tuple[str, Mapping[str, Any]]:
     if not isinstance(value, Mapping) or len(value) != 1 or not isinstance(next(iter(value.values())) or {}, Mapping):
-        raise InputError(f"{PARAMS}: {section}: one line expected, {expected}, e.g. {_EXAMPLES[section]} (found {value!r})")
+        raise InputError(
+            f"{PARAMS}: {section}: one line expected, {expected}, e.g. {_EXAMPLES[section]} (found {value!r})"
+        )
     ((name, config),) = value.items()
     return str(name), config or {}
 

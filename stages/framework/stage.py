@@ -19,7 +19,7 @@ from core.process_setup import set_up_process
 from core.processes import start_processes, this_process
 from core.stage_run import StageRun
 from stages.framework import layout
-from stages.framework.dependencies import Dependencies, dependencies, value
+from stages.framework.dependencies import Dependencies, dependencies, lines
 from stages.framework.params import Params, load_params
 
 SECONDS_BETWEEN_CHECKPOINTS = float(os.environ.get("GRADUS_CHECKPOINT_SECONDS", "30"))  # of every stage that trains
@@ -30,7 +30,7 @@ EXIT_TERMINATED = 143
 class Stage:
     """A running stage: its parameters, its unfinished output folder, its MLflow run.
 
-    `item` is the item of a matrix stage, "" elsewhere; `key` a hash of everything that dvc.yaml says the result depends on.
+    `item` is the item of a stage that has items, "" elsewhere; `key` a hash of everything that dvc.yaml says the result depends on.
     """
 
     def __init__(self, name: str, item: str, params: Params, out: Path, run: StageRun, key: str) -> None:
@@ -50,12 +50,14 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage(name: str, out: Path, items: str | None = None, *, in_processes: bool = False) -> Iterator[Stage]:
+def stage(
+    name: str, out: Path, items: str | None = None, *, single: bool = False, in_processes: bool = False
+) -> Iterator[Stage]:
     """Runs the body of the stage `name` of dvc.yaml, which makes the folder `out`.
 
-    A matrix stage names the parameter whose keys are its `items`; which one it is, is the command line's first argument, and
-    it makes the folder `out/ITEM`. The output appears only if the body ends well. An InputError is printed without a
-    traceback; exit code 2. The same stage runs once at a time: a second process waits.
+    A stage with items (`foreach` in dvc.yaml) names the parameter whose keys are its `items`; which one it is, is the command line's
+    first argument, and it makes the folder `out/ITEM`, or `out` where the section has a `single` line. The output appears only if the
+    body ends well. An InputError is printed without a traceback; exit code 2. The same stage runs once at a time: a second process waits.
 
     A result is recorded only if all it depends on is at the end what it was at the start: DVC records the settings and files that
     are there when a stage ends. If they differ, the stage fails, names them, and keeps its checkpoint for when the change is undone.
@@ -75,8 +77,9 @@ def stage(name: str, out: Path, items: str | None = None, *, in_processes: bool 
         if this_process().world_size > 1 and not in_processes:
             raise InputError("this stage runs in one process: start it without torchrun.")
         params = load_params()
-        item = _item(name, value(params, items)) if items else ""
-        full_name, out = (f"{name}@{item}", out / item) if items else (name, out)
+        item = _item(name, lines(params, items)) if items else ""
+        full_name = f"{name}@{item}" if items else name
+        out = out / item if items and not single else out
         started_from = dependencies(name, item, params)
         with _only_one(full_name) if first else _silence():
             run = StageRun(full_name, tracked=first)
