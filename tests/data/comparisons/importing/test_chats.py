@@ -88,7 +88,7 @@ def test_sides_that_differ_before_their_last_turn_are_refused(prompt: dict[str, 
     other = [assistant("what?"), user("this")]
     message = (
         "chosen and rejected answer different messages: message 1 of the conversation is 'assistant: which?' and "
-        "'assistant: what?', the same turns before the last expected"
+        "'assistant: what?', the same turns before the last expected (or whole_conversations, where those were judged)"
     )
     assert refusal(**prompt, chosen=[ASK, *TURNS, GOOD], rejected=[ASK, *other, BAD]) == message
     shorter = refusal(**prompt, chosen=[ASK, *TURNS, GOOD], rejected=[ASK, BAD])

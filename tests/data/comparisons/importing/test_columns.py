@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from core.errors import InputError
-from data.comparisons.importing.columns import Columns, parse_columns, ranks_of_scores
+from data.comparisons.importing.columns import Columns, parse_columns
+from data.comparisons.importing.judgments import ranks_of_scores
 from data.comparisons.ranking import ranking
 
 
