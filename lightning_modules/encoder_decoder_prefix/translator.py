@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from data.tokenizer import PAD
 from lightning_modules.prefix_tuning.config import PrefixConfig
-from lightning_modules.prefix_tuning.prefix import key_values
+from lightning_modules.prefix_tuning.key_values import key_values
 from lightning_modules.prefix_tuning.projection import PrefixEncoder
 from lightning_modules.training.config import TrainingConfig
 from lightning_modules.training.likelihood import MaximumLikelihoodModule

@@ -53,7 +53,7 @@ def attend(
     """
     if reading is None:
         raise ValueError(
-            "inside `shared_prompt_attention` a model reads rows of shared prompts only: call `states`, or leave the context"
+            "inside `shared_prompt_attention` a model reads rows of shared prompts only: call `shared_prompt_states`, or leave the context"
         )
     row, prefixes, masks = reading.row, reading.prefixes, reading.masks
     queries_per_key = query.shape[1] // key.shape[1]

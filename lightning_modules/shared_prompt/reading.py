@@ -32,7 +32,7 @@ _ordinary: WeakKeyDictionary[PreTrainedModel, str] = WeakKeyDictionary()  # thei
 def shared_prompt_attention(model: PreTrainedModel) -> Iterator[None]:
     """Inside, `model` reads shared prompts and nothing else; afterwards it has the attention that it had before.
 
-    Contexts nest. `states` enters one by itself. Training holds one around forward and backward passes, because gradient checkpointing
+    Contexts nest. `shared_prompt_states` enters one by itself. Training holds one around forward and backward passes, because gradient checkpointing
     runs layers again in the backward pass.
 
     Raises:
@@ -80,7 +80,7 @@ def switched_attention(model: PreTrainedModel, name: str) -> Iterator[None]:
         model.set_attn_implementation(before)
 
 
-def states(
+def shared_prompt_states(
     model: PreTrainedModel,
     row: SharedPromptRow,
     prefixes: Prefixes | None = None,

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from core.errors import InputError
 from gradus.cli import app
-from lightning_modules.prefix_tuning.prefix import PrefixConfig, build_adapter
+from lightning_modules.prefix_tuning.config import PrefixConfig
+from lightning_modules.prefix_tuning.prefix import build_adapter
 from model_io.peft import export_prefix, import_prefix
 from model_io.prefix import load_prefix, save_prefix
 

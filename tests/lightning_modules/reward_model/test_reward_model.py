@@ -9,7 +9,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, LlamaConfig, PreTrainedModel
 
 from data.comparisons.encoding import EncodedRanking
-from lightning_modules.prefix_tuning.prefix import Adapter, PrefixConfig, build_adapter
+from lightning_modules.prefix_tuning.config import PrefixConfig
+from lightning_modules.prefix_tuning.prefix import Adapter, build_adapter
 from lightning_modules.reward_model.loss import LossConfig, comparisons, ranking_loss
 from lightning_modules.reward_model.module import (
     RankingLoader,

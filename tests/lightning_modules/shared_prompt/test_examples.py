@@ -9,15 +9,10 @@ import torch
 from transformers import AutoModelForCausalLM, DynamicCache, GPT2Config, LlamaConfig, PreTrainedModel
 
 from core.errors import InputError
+from lightning_modules.prefix_tuning.config import PrefixConfig
+from lightning_modules.prefix_tuning.key_values import cache_shape, prefix_cache
 from lightning_modules.prefix_tuning.module import target_loss
-from lightning_modules.prefix_tuning.prefix import (
-    Adapter,
-    PrefixConfig,
-    PromptEmbedding,
-    build_adapter,
-    cache_shape,
-    prefix_cache,
-)
+from lightning_modules.prefix_tuning.prefix import Adapter, PromptEmbedding, build_adapter
 from lightning_modules.shared_prompt.examples import EncodedInput, ExampleLayout, batch_examples, shared_prompt_loader
 from lightning_modules.shared_prompt.reading import shared_prompt_attention
 

@@ -17,8 +17,10 @@ from transformers import PreTrainedModel
 from core.config import Config
 from core.errors import InputError, NotFiniteError
 from lightning_modules.decoding.beam_search import NextTokens, search
-from lightning_modules.language_model.shared_cache import SharedCache, shared_cache_attention
-from lightning_modules.prefix_tuning.prefix import BatchAdapter, check_output_layer, transformers_generate
+from lightning_modules.generation.shared_cache import SharedCache, shared_cache_attention
+from lightning_modules.generation.transformers_generate import transformers_generate
+from lightning_modules.prefix_tuning.base_model import check_output_layer
+from lightning_modules.prefix_tuning.prefix import BatchAdapter
 from lightning_modules.shared_prompt.reading import check_shared_prompts, ordinary_attention
 
 
