@@ -39,7 +39,10 @@ def test_fetch_says_what_came_and_under_which_terms(
     assert f"{tmp_path}/data/multi30k: train 1  validation 1  test 1" in output
     assert "licence: CC BY-NC-SA 4.0" in output
     assert f"To use it: export GRADUS_DATA={tmp_path}/data" in output
-    assert "exists already. --force replaces it." in run("fetch multi30k --output data", 2).output
+    assert (
+        "exists already. Leave the name out, or replace the folder with --force."
+        in run("fetch multi30k --output data", 2).output
+    )
 
     monkeypatch.setenv("GRADUS_DATA", "data")  # a mirror that is named is used, and needs no export
     assert "To use it" not in run("fetch multi30k --force").output

@@ -122,6 +122,8 @@ def test_what_is_wrong_is_said_before_a_download(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"multi40k: no such data set. Known are: multi30k, e2e, wmt15"):
         check(["multi40k"], tmp_path, force=False)
     (tmp_path / "e2e").mkdir()
-    with pytest.raises(InputError, match=r"e2e: exists already. --force replaces it"):
+    with pytest.raises(
+        InputError, match=r"e2e: exists already. Leave the name out, or replace the folder with --force"
+    ):
         check(["multi30k", "e2e"], tmp_path, force=False)
     check(["multi30k", "e2e"], tmp_path, force=True)
