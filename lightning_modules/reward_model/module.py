@@ -1,7 +1,7 @@
 """The reward model trained on whole rankings (Ouyang et al. 2022, InstructGPT, 3.5).
 
 All comparisons of a ranking are one batch element, and its prompt is read once for all its responses (`shared_prompt/`).
-Options beside the paper's method are off unless named: `ties: soft`, `margin`, `center_rewards_coefficient`, `loss: plackett_luce`, and
+Options beside the paper's method are off unless named: `ties: soft`, `margin`, `center_rewards_coefficient`, `loss_type: plackett_luce`, and
 `mode: shuffled_pairs`, which the paper warns of.
 
 Difference from the paper: the backbone is any language model.
