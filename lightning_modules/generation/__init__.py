@@ -1,1 +1,1 @@
-"""What a language model writes, also after a prefix: greedy search, beam search and sampling."""
+"""Continuations by a language model, also after a prefix: greedy search, beam search and sampling."""

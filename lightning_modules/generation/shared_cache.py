@@ -1,4 +1,4 @@
-"""Keys and values of prompts and of what is written after them, each prompt once for all its beams.
+"""Keys and values of prompts and of what is generated after them, each prompt once for all its beams.
 
 `transformers.generate` reads a prompt once for each beam, keeps a copy of its keys for each, and copies all keys when beams change
 places. Here one block holds, for each prompt, the keys and values of its tokens and then those of the beams' tokens, step by step.

@@ -203,7 +203,7 @@ def test_batches_keep_the_budget_and_hold_every_target_once(caplog: pytest.LogCa
         (([7], [[]]), "input 2 of 2: an empty target"),
         (([7], []), "input 2 of 2: an empty target"),
         (([], [[8, END]]), "input 2 of 2: the prompt is empty"),
-        (([7] * 9, [[8, END]]), "have 11 tokens; beside the trained positions the base reads 10"),
+        (([7] * 9, [[8, END]]), "have 11 tokens; beside the virtual tokens the base reads 10"),
     ],
 )
 def test_examples_that_cannot_be_read_are_errors(case: EncodedInput, message: str) -> None:
