@@ -20,7 +20,7 @@ class ComparisonsConfig(Config):
     min_responses: int = Field(default=4, ge=2)
     """Different responses that a prompt needs to be ranked by the reference labeler. Ouyang et al. (2022, 3.5): K = 4."""
     max_responses: int = Field(default=9, ge=2)
-    """Responses to a prompt that it ranks at the most. Ouyang et al. (2022, 3.5): K = 9."""
+    """Maximum number of responses to a prompt that it ranks. Ouyang et al. (2022, 3.5): K = 9."""
     validation: float = Field(default=0.1, gt=0, lt=1)
     """Share of the prompts whose rankings are for validation."""
     test: float = Field(default=0.2, gt=0, lt=1)

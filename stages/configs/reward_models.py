@@ -37,6 +37,8 @@ class RewardModelConfig(Config):
     """Seed of its samples and its training. `null`: the run's."""
     backbone: str = "language_model"
     """The model under the scalar head: `language_model` or `base_model` (that stage's), a model folder, or a hub id."""
+    init_from: str | None = None
+    """Start from the weights, head and prefix of this reward model: a variant's name, or a model folder. `null`: from the backbone alone."""
     template: str = "{prompt}"
     """What the model reads before the response: `{prompt}`, and `{reference}` if it may see the reference."""
     max_length: int = Field(default=1024, ge=8)
@@ -46,9 +48,9 @@ class RewardModelConfig(Config):
     trainable: Literal["all", "top_layers", "prefix"] = "all"
     """What is trained beside the scalar head: all weights, the top layers, or a prefix."""
     num_top_layers: int = Field(default=2, ge=1)
-    """Of `trainable: top_layers`: their number."""
+    """Only with `trainable: top_layers`: their number."""
     prefix: PrefixConfig = PrefixConfig()
-    """Of `trainable: prefix`: the prefix; it has no `training`, `position` or `prompt_tuning_init_text` of its own."""
+    """Only with `trainable: prefix`: the prefix; it has no `training`, `position` or `prompt_tuning_init_text` of its own."""
     mode: Literal["grouped", "shuffled_pairs"] = "grouped"
     """`grouped`: all comparisons of a ranking are one batch element (3.5). `shuffled_pairs`: each is one, for comparison."""
     loss: LossConfig = LossConfig()

@@ -18,7 +18,7 @@ class Source(Config):
     columns: Columns | None = None
     """Of any other table: the column that each field is read from. Instead of `format`; beside `argilla` and `label_studio`, of their questions."""
     higher_is_better: bool = False
-    """Of `label_studio`: the buckets' names end in scores, and the highest is the best. `false`: rank_1 is the best."""
+    """Only with `label_studio`: the buckets' names end in scores, and the highest is the best. `false`: rank_1 is the best."""
 
     @field_validator("format")
     @classmethod
