@@ -61,7 +61,7 @@ RENAMED: dict[str, dict[str, str]] = {
         "key_value_heads": "num_key_value_heads",
         "max_positions": "max_position_embeddings",
     },
-    "reward_models.*.loss": {"centering": "center_rewards_coefficient"},
+    "reward_models.*.loss": {"loss": "loss_type", "centering": "center_rewards_coefficient"},
     "reward_models.*.prefix": _PREFIX,
     "reward_models.*": {
         "body": "backbone",

@@ -2,7 +2,7 @@
 
 import heapq
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,15 +108,28 @@ def _boundaries(lengths: np.ndarray, secondary: np.ndarray, rows: np.ndarray, bu
     return [*boundaries, len(lengths)]
 
 
-def padded(rows: list[list[int]] | list[np.ndarray], left: bool = False) -> Tensor:
-    """(rows, longest) token ids, filled up with PAD on the right (or left)."""
-    lengths = np.fromiter((len(r) for r in rows), np.int64, len(rows))
-    width = int(lengths.max(initial=0))
-    mask = np.arange(width) < lengths[:, None]
-    if left:
-        mask = mask[:, ::-1]
-    out = np.full((len(rows), width), PAD, np.int64)
-    out[mask] = np.concatenate([np.asarray(r, np.int64) for r in rows]) if width else []
+def padded(rows: Sequence[Sequence[int] | np.ndarray]) -> Tensor:
+    """(rows, longest) token ids, filled up with PAD on the right."""
+    return _filled(rows, _in_row(rows))
+
+
+def left_padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """(rows, longest) token ids, filled up with PAD on the left, and the mask: 1 on tokens, 0 on padding."""
+    in_row = _in_row(rows)[:, ::-1]
+    return _filled(rows, in_row), torch.from_numpy(in_row.astype(np.int64))
+
+
+def _in_row(rows: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
+    """(rows, longest) True at the places below each row's length."""
+    lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
+    in_row: np.ndarray = np.arange(int(lengths.max(initial=0))) < lengths[:, None]
+    return in_row
+
+
+def _filled(rows: Sequence[Sequence[int] | np.ndarray], in_row: np.ndarray) -> Tensor:
+    """The rows' tokens where `in_row` is True, PAD elsewhere."""
+    out = np.full(in_row.shape, PAD, np.int64)
+    out[in_row] = np.concatenate([np.asarray(row, np.int64) for row in rows]) if in_row.shape[1] else []
     return torch.from_numpy(out)
 
 

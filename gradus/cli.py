@@ -18,6 +18,7 @@ from gradus.commands.translate import translate
 RENAMED = {
     "translate": {"--beam": "--beam-size", "--length-penalty": "--beam-alpha", "--max-pieces": "--max-length"},
     "generate": {"--beam": "--beam-size", "--batch": "--batch-size", "--max-pieces": "--max-new-tokens"},
+    "prefix": {"--out": "--output"},
 }
 
 
@@ -32,7 +33,7 @@ class Commands(TyperGroup):
         except Exception as error:  # NoSuchOption of click, of which typer has a copy of its own
             old = getattr(error, "option_name", "")
             if new := RENAMED.get(ctx.invoked_subcommand, {}).get(old):
-                raise typer.BadParameter(f"it is called {new} now.", ctx, param_hint=old) from None
+                raise typer.BadParameter(f"renamed to {new}.", ctx, param_hint=old) from None
             raise
 
 
@@ -42,9 +43,9 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    help="""Train the line of models from the LSTM to reward models and prefix-tuning, reproducibly.
+    help="""Train models from the LSTM (1997) to reward models and prefix-tuning, reproducibly.
 
-    `gradus run` runs the pipeline of dvc.yaml. Its settings are in params.yaml; `gradus use` writes there those of an experiment.
+    `gradus run` runs the pipeline of dvc.yaml. Its settings are in params.yaml; `gradus use NAME` copies an experiment's settings into it.
     The other commands use the models and rankings that it makes in artifacts/.""",
 )
 

@@ -60,7 +60,7 @@ HigherIsBetter = Annotated[
     typer.Option(
         "--higher-is-better",
         metavar="",
-        help="Of label_studio: the buckets' names end in scores, and the highest is the best (score_5, 5). Left out: rank_1 is the best.",
+        help="Only with label_studio: the buckets' names end in scores, and the highest is the best (score_5, 5). Left out: rank_1 is the best.",
     ),
 ]
 Report = Annotated[Path | None, typer.Option("--report", help="JSON file to write: every dropped record, and why.")]

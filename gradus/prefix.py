@@ -22,30 +22,30 @@ app = typer.Typer(
 )
 
 Model = Annotated[Path, typer.Option(help="Folder of the base model, e.g. artifacts/base_model.")]
-Out = Annotated[Path, typer.Option(help="New folder to write.")]
+Output = Annotated[Path, typer.Option(help="New folder to write.")]
 
 
 @app.command()
 def export(
     prefix: Annotated[Path, typer.Option(help="Folder of a prefix, e.g. artifacts/prefix_tuning/prefix.")],
-    out: Out,
+    output: Output,
     model: Model = Path("artifacts/base_model"),
 ) -> None:
-    """Write a prefix as a PEFT adapter: `PeftModel.from_pretrained(base, OUT)` then gives the same logits.
+    """Write a prefix as a PEFT adapter: `PeftModel.from_pretrained(base, OUTPUT)` then gives the same logits.
 
-    Example: `gradus prefix export --prefix artifacts/prefix_tuning/prefix --out my_adapter`
+    Example: `gradus prefix export --prefix artifacts/prefix_tuning/prefix --output my_adapter`
     """
     from model_io.peft import export_prefix
 
     with taught_errors():
-        _new(out, lambda folder: export_prefix(prefix, _skeleton(model), model, folder))
-        typer.echo(f"{out}: a PEFT adapter for {model}")
+        _new(output, lambda folder: export_prefix(prefix, _skeleton(model), model, folder))
+        typer.echo(f"{output}: a PEFT adapter for {model}")
 
 
 @app.command("import")
 def import_(
     peft: Annotated[Path, typer.Option(help="Folder of a PEFT adapter: prefix tuning or prompt tuning.")],
-    out: Out,
+    output: Output,
     model: Model = Path("artifacts/base_model"),
     template: Annotated[str, typer.Option(help="What the model reads; {source} is the line.")] = "{source}",
 ) -> None:
@@ -53,7 +53,7 @@ def import_(
 
     PEFT does not record a hash of the base model: name with --model the one that the adapter was trained on.
 
-    Example: `gradus prefix import --peft my_adapter --out my_prefix --template "Restaurant data: {source}\nDescription:"`
+    Example: `gradus prefix import --peft my_adapter --output my_prefix --template "Restaurant data: {source}\nDescription:"`
     """
     from data.templates import checked_template
     from model_io.peft import import_prefix
@@ -63,16 +63,16 @@ def import_(
             text = checked_template(template.replace("\\n", "\n"), {"source"})
         except ValueError as error:
             raise InputError(f"--template {template!r}: {error}.") from None
-        _new(out, lambda folder: import_prefix(peft, _skeleton(model), model, folder, text))
-        typer.echo(f"{out}: a prefix for {model}")
+        _new(output, lambda folder: import_prefix(peft, _skeleton(model), model, folder, text))
+        typer.echo(f"{output}: a prefix for {model}")
 
 
-def _new(out: Path, make: Callable[[Path], None]) -> None:
+def _new(output: Path, make: Callable[[Path], None]) -> None:
     from core.folders import finished_folder
 
-    if out.exists():
-        raise InputError(f"{out}: exists already. Give a new folder with --out.")
-    with finished_folder(out) as folder:
+    if output.exists():
+        raise InputError(f"{output}: exists already. Give a new folder with --output.")
+    with finished_folder(output) as folder:
         make(folder)
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from core.errors import InputError
-from lightning_modules.prefix_tuning.prefix import cache_shape
+from lightning_modules.prefix_tuning.key_values import cache_shape
 from model_io.files import load_weights, read_config, write_config
 from model_io.prefix import adapter_of, check_base, read_prefix, save_prefix
 

@@ -12,15 +12,10 @@ from core.errors import InputError
 from core.folders import file_hash
 from core.format_1 import FORMAT, format_of, new_value
 from data.templates import checked_template
-from lightning_modules.prefix_tuning.prefix import (
-    Adapter,
-    NoPrefix,
-    Prefix,
-    PrefixConfig,
-    PromptEmbedding,
-    cache_shape,
-    input_embeddings,
-)
+from lightning_modules.prefix_tuning.base_model import input_embeddings
+from lightning_modules.prefix_tuning.config import PrefixConfig
+from lightning_modules.prefix_tuning.key_values import cache_shape
+from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, Prefix, PromptEmbedding
 from model_io.files import load_weights, read_config, weight_files, write_config
 
 PREFIX, PREFIX_CONFIG = "prefix.safetensors", "prefix.json"

@@ -25,7 +25,8 @@ from data.comparisons.encoding_config import FIELDS
 from data.templates import checked_template
 from data.tokenizer import load_tokenizer
 from lightning_modules.language_model.prompts import end_token
-from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, Prefix, max_text_length
+from lightning_modules.prefix_tuning.base_model import max_text_length
+from lightning_modules.prefix_tuning.prefix import Adapter, Prefix
 from lightning_modules.reward_model.module import score
 from lightning_modules.shared_prompt.reading import check_shared_prompts
 from model_io.files import AGAIN, WEIGHTS, check_seal, load_weights, read_config, write_sealed_config
@@ -59,7 +60,7 @@ class SavedRewardModel:
     @property
     def max_length(self) -> int:
         """Tokens of prompt and response together that the model reads."""
-        return max_text_length(self.model, self.adapter or NoPrefix())
+        return max_text_length(self.model, len(self.adapter.prompt_embeddings()) if self.adapter else 0)
 
     def rewards_of_rankings(self, rows: datasets.Dataset) -> tuple[list[np.ndarray], np.ndarray]:
         """Rewards of the rankings that the model can read, and the indices of their rows."""

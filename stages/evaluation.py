@@ -8,7 +8,7 @@ import torch
 from core.progress import Progress, track
 from data.arrow import read_split, references_by_source
 from data.batching import padded
-from data.overlong import within
+from data.overlong import apply_max_length
 from data.tokenizer import BEGIN, END, decode, encode
 from lightning_modules.decoding.translation import alignment, translate
 from metrics.bleu_chrf import corpus_scores, tokenised_bleu
@@ -29,7 +29,7 @@ def main() -> None:
         all_sources = list(references_of)
         encoded = encode(tokenizer, all_sources)
         # What is longer than what the model was trained on is treated as in training.
-        chosen, ids = within(encoded, encoding.max_length, encoding.overlong)
+        chosen, ids = apply_max_length(encoded, encoding.max_length, encoding.overlong)
         dropped = len(all_sources) - len(chosen)
         chosen, ids = chosen[: config.sentences], ids[: config.sentences]
         sources = [all_sources[i] for i in chosen]

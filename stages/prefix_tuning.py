@@ -13,11 +13,12 @@ from core.errors import InputError
 from core.processes import this_process
 from core.progress import Progress, say, track
 from data.arrow import read_split
-from lightning_modules.language_model.generation import GenerateConfig, generate
+from lightning_modules.generation.generate import GenerateConfig, generate
+from lightning_modules.prefix_tuning.base_model import check_output_layer, max_text_length
 from lightning_modules.prefix_tuning.fine_tuning import FineTuningModule
 from lightning_modules.prefix_tuning.gradient_checkpointing import checkpoint_layers
 from lightning_modules.prefix_tuning.module import PrefixTuningModule, padded_loader, target_loss
-from lightning_modules.prefix_tuning.prefix import Adapter, build_adapter, check_output_layer, max_text_length
+from lightning_modules.prefix_tuning.prefix import Adapter, build_adapter
 from lightning_modules.prefix_tuning.task import Input, Sample, read_inputs
 from lightning_modules.shared_prompt.examples import shared_prompt_loader
 from lightning_modules.shared_prompt.reading import check_shared_prompts, shared_prompt_attention
@@ -44,7 +45,7 @@ def main() -> None:
         base, tokenizer = load_language_model(_base(this))
         check_output_layer(base)
         adapter = build_adapter(variant.kind, base, variant, _initial_tokens(this, tokenizer, variant))
-        longest = max_text_length(base, adapter)
+        longest = max_text_length(base, len(adapter.prompt_embeddings()))
         if variant.gradient_checkpointing:
             checkpoint_layers(base)
         samples = _samples(this, tokenizer, variant, seed, longest)

@@ -6,7 +6,7 @@ import datasets
 
 from core.progress import Progress
 from data.arrow import read_split, references_by_source
-from data.overlong import within
+from data.overlong import apply_max_length
 from data.tokenizer import decode, encode
 from lightning_modules.decoding.translation import DecodingConfig, translate
 from model_io.translator import load_translator
@@ -24,7 +24,7 @@ def main() -> None:
         references = references_by_source(read_split(layout.CORPUS, "prompts"))
         all_prompts = list(references)
         encoded = encode(tokenizer, all_prompts)
-        chosen, ids = within(encoded, encoding.max_length, encoding.overlong)
+        chosen, ids = apply_max_length(encoded, encoding.max_length, encoding.overlong)
         dropped = len(all_prompts) - len(chosen)
         chosen, ids = chosen[: config.prompts], ids[: config.prompts]
         prompts = [all_prompts[i] for i in chosen]

@@ -15,7 +15,8 @@ from data.comparisons.encoding import EncodedRanking, EncodedRankings, Frame, en
 from data.comparisons.splitting import labeler_folds, split_by_prompt
 from data.tokenizer import load_tokenizer
 from lightning_modules.language_model.top_layers import train_only_top_layers
-from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, Prefix, max_text_length
+from lightning_modules.prefix_tuning.base_model import max_text_length
+from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, Prefix
 from lightning_modules.reward_model.module import (
     RankingLoader,
     RewardModelModule,
@@ -65,7 +66,7 @@ def main() -> None:
         model, tokenizer, frame = new_reward_model(layout.ARTIFACTS / config.backbone, config.template)
         backend = load_tokenizer(layout.ARTIFACTS / config.backbone)
         adapter = _adapter(model, config)
-        longest = min(config.max_length, max_text_length(model, adapter))
+        longest = min(config.max_length, max_text_length(model, len(adapter.prompt_embeddings())))
         parts = {name: _encoded(name, part, backend, frame, config, longest) for name, part in rows.items()}
         micro_batch_tokens = config.training.micro_batch_tokens
         train = RankingLoader(

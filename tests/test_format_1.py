@@ -18,7 +18,7 @@ from data.comparisons.jsonl import write_jsonl
 from data.tokenizer import decode, encode, load_tokenizer
 from lightning_modules.decoding.translation import DecodingConfig, translate
 from lightning_modules.encoder_decoder_prefix.translator import PrefixedTransformer
-from lightning_modules.language_model.generation import GenerateConfig, generate
+from lightning_modules.generation.generate import GenerateConfig, generate
 from lightning_modules.language_model.prompts import end_token, prompts
 from lightning_modules.prefix_tuning.prefix import NoPrefix
 from lightning_modules.training.config import without_unread

@@ -37,7 +37,8 @@ from benchmarks.prefix_tuning.task import EXAMPLES, PROMPTS, UPDATES
 from core.errors import InputError
 from core.process_setup import set_up_process
 from data import corpora
-from lightning_modules.prefix_tuning.prefix import PrefixConfig, build_adapter
+from lightning_modules.prefix_tuning.config import PrefixConfig
+from lightning_modules.prefix_tuning.prefix import build_adapter
 from model_io.language_model import load_language_model
 from model_io.peft import export_prefix
 from model_io.prefix import PREFIX, save_prefix

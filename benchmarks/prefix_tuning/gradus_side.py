@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from benchmarks import memory
 from benchmarks.prefix_tuning.task import BEAM, PROMPTS, TOKENS, timed
 from core.process_setup import set_up_process
-from lightning_modules.language_model.generation import GenerateConfig, generate
+from lightning_modules.generation.generate import GenerateConfig, generate
 from lightning_modules.prefix_tuning.module import target_loss
 from lightning_modules.shared_prompt.examples import EncodedInput, batch_examples
 from lightning_modules.shared_prompt.reading import shared_prompt_attention

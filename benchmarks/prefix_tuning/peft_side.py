@@ -17,7 +17,7 @@ from benchmarks import memory
 from benchmarks.prefix_tuning.task import BEAM, TOKENS, timed
 from benchmarks.trainer_clock import TrainerClock
 from core.process_setup import set_up_process
-from data.batching import padded
+from data.batching import left_padded, padded
 
 
 def main() -> None:
@@ -80,9 +80,8 @@ def trainer(model: Any, batches: list[dict[str, torch.Tensor]]) -> list[float]:
 
 def prompts_of(prompts: list[list[int]]) -> dict[str, torch.Tensor]:
     """Rows padded on the left, as `generate` asks for."""
-    text = padded(prompts, left=True)
-    inside = torch.arange(text.shape[1]) >= text.shape[1] - torch.tensor([[len(prompt)] for prompt in prompts])
-    return {"input_ids": text, "attention_mask": inside.long()}
+    text, mask = left_padded(prompts)
+    return {"input_ids": text, "attention_mask": mask}
 
 
 def generate(model: Any, prompts: list[list[int]]) -> list[list[int]]:

@@ -78,7 +78,8 @@ def official_pairs(corpus: str, path: str, source_column: str, target_column: st
         missing = f"{mirror.VARIABLE}={place} has no folder '{corpus}'" if place else f"{mirror.VARIABLE} is not set"
         raise InputError(
             f"corpus '{corpus}': {missing}, and the hub did not give it either ({str(error)[:300]}). Set {mirror.VARIABLE} to a data mirror "
-            f"that holds '{corpus}/' (export {mirror.VARIABLE}=/path/to/mirror), or choose another corpus (gradus use default)."
+            f"that holds '{corpus}/' (`gradus data fetch {corpus} --output DIR; export {mirror.VARIABLE}=DIR`), "
+            "or choose another corpus (gradus use default)."
         ) from None
 
 

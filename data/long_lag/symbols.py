@@ -79,7 +79,7 @@ class LongDistractors(Task):
     learning_rate: float = Field(default=0.01, gt=0)
     tolerance: float = Field(default=0.2, gt=0)
     q: int = Field(default=50, ge=1)
-    """Distractors of a sequence at the least: the minimal time lag is q + 1. Paper: 50 to 1000 (table 3)."""
+    """Minimum number of distractors in a sequence: the minimal time lag is q + 1. Paper: 50 to 1000 (table 3)."""
     p: int = Field(default=50, ge=1)
     """Distractor symbols to choose from. Paper: 50 to 1000 (table 3)."""
 

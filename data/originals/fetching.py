@@ -43,7 +43,9 @@ def check(names: list[str], mirror: Path, force: bool) -> None:
         if name not in ORIGINALS:
             raise InputError(f"{name}: no such data set. Known are: {', '.join(ORIGINALS)}.")
         if (mirror / name).exists() and not force:
-            raise InputError(f"{mirror / name}: exists already. --force replaces it.")
+            raise InputError(
+                f"{mirror / name}: exists already. Leave the name out, or replace the folder with --force."
+            )
 
 
 def fetch(name: str, mirror: Path) -> Fetched:

@@ -79,7 +79,7 @@ ORIGINALS = {
     ),
     "wmt15": Original(
         what="WMT15 manual evaluation: rankings of translations into English, with their texts",
-        licence="none is named; WMT releases its data for research",
+        licence="no licence comes with the files; WMT releases its data for research",
         cite="Bojar et al. 2015 (https://aclanthology.org/W15-3001)",
         page="https://www.statmt.org/wmt15/results.html",
         files=(

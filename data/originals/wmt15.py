@@ -81,7 +81,7 @@ def convert(originals: Path, folder: Path) -> dict[str, int]:
             lines.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
             counts.update(rankings=1, responses=len(responses))
     if not counts["rankings"]:
-        raise InputError(f"{originals / TEXTS}: no system of {RANKINGS} has a text in it. Its form must have changed.")
+        raise InputError(f"{TEXTS}: no system of {RANKINGS} has a text in it. Its form must have changed.")
     return {**counts, "labelers": len(labelers)}
 
 
@@ -114,7 +114,7 @@ def _texts_into_english(path: Path) -> Texts:
     texts: Texts = {}
     total = 0
     try:
-        with tarfile.open(path, "r|gz") as archive:
+        with tarfile.open(path, "r:gz") as archive:
             for member in archive:
                 place = PurePosixPath(member.name)
                 if not (member.isfile() and "txt" in place.parts and _INTO_ENGLISH.fullmatch(place.name)):

@@ -18,6 +18,13 @@ def evaluate_rankings(
     format: Annotated[
         str, typer.Option(help="Format of a file; `gradus comparisons import --help` lists them.")
     ] = "auto",
+    columns: Annotated[
+        str | None,
+        typer.Option(help="Of a file: which column each field is read from, as `gradus comparisons import` has it."),
+    ] = None,
+    higher_is_better: Annotated[
+        bool, typer.Option("--higher-is-better", metavar="", help="Of a file: as `gradus comparisons import` has it.")
+    ] = False,
 ) -> None:
     """Print as JSON how far a reward model agrees with rankings, beside how far their labelers agree with each other.
 
@@ -25,7 +32,13 @@ def evaluate_rankings(
 
     Example: `gradus evaluate-rankings artifacts/comparisons/rankings --model artifacts/reward_models/grouped`
     """
+    from data.comparisons.importing.columns import parse_columns
     from gradus.inference.evaluate_rankings import evaluation
 
     with taught_errors():
-        typer.echo(json.dumps(evaluation(model, file, format), indent=2, ensure_ascii=False))
+        options = {
+            "format": format,
+            "columns": parse_columns(columns) if columns else None,
+            "higher_is_better": higher_is_better,
+        }
+        typer.echo(json.dumps(evaluation(model, file, options), indent=2, ensure_ascii=False))

@@ -18,12 +18,12 @@ def generate(
         list[str],
         typer.Option(
             help="Folder of a prefix of this model, e.g. artifacts/prefix_tuning/prefix. Or several, each as NAME=DIR: every line then "
-            "begins with the name of its prefix and a tab. Lines of all prefixes are written in one batch."
+            "begins with the name of its prefix and a tab. Lines of all prefixes are continued in one batch."
         ),
     ] = [],  # noqa: B006 - typer copies it
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a continuation at the most.")] = 64,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum number of new tokens.")] = 64,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Lines that are written together at the most. No result depends on it.")
+        int, typer.Option(min=1, help="Maximum number of lines that are continued together. No result depends on it.")
     ] = 16,
     beam_size: Annotated[
         int, typer.Option(min=1, help="Width of the beam; 1 is greedy search.", rich_help_panel=SEARCH)
@@ -46,7 +46,7 @@ def generate(
         float | None,
         typer.Option(
             show_default="1",
-            help="Of --sample: the logits are divided by it; below 1 it sharpens the distribution.",
+            help="Only with --sample: the logits are divided by it; below 1 it sharpens the distribution.",
             rich_help_panel=SAMPLES,
         ),
     ] = None,
@@ -54,15 +54,16 @@ def generate(
         float | None,
         typer.Option(
             show_default="1",
-            help="Of --sample: draw from the fewest tokens that have this probability together.",
+            help="Only with --sample: draw from the fewest tokens that have this probability together.",
             rich_help_panel=SAMPLES,
         ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(show_default="0", help="Of --sample: seed of the draws.", rich_help_panel=SAMPLES)
+        int | None,
+        typer.Option(show_default="0", help="Only with --sample: seed of the draws.", rich_help_panel=SAMPLES),
     ] = None,
 ) -> None:
-    """Continue standard input, one prompt a line, with a language model. A prefix puts its own template around the line.
+    """Continue standard input, one prompt per line, with a language model. A prefix puts its own template around the line.
 
     Output comes as soon as there is input. A line that is too long, or that names an unknown prefix, ends the command with an error
     that names the line. The lines before it are written first.

@@ -23,6 +23,8 @@ def rank(
 ) -> None:
     """Score responses. A line in is a JSON object with `prompt` and `responses`; the line out has `rewards` and `order` (best first), too.
 
+    The prompt may be a chat: a list of messages (`role`, `content`), which is scored written out as in a comparison collection.
+
     A translator writes `log_probabilities` instead of `rewards`. So it can rescore the n-best lists of another system.
 
     Output comes as soon as there is input. A blank line gives a blank line. A wrong line, or one that is longer than the model reads,

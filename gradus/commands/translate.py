@@ -45,7 +45,7 @@ def translate(
         int,
         typer.Option(
             min=1,
-            help="Hypotheses for each line, a line each: score, tab, text. At most --beam-size.",
+            help="Hypotheses for each line, one per line: score, tab, text. At most --beam-size.",
             rich_help_panel=SEARCH,
         ),
     ] = 1,
@@ -59,9 +59,9 @@ def translate(
         int | None, typer.Option(show_default="0", help="Seed of --sample.", rich_help_panel=SEARCH)
     ] = None,
     precision: Annotated[
-        str,
+        Literal["32-true", "bf16-mixed"],
         typer.Option(
-            help="Matrix products in `32-true`, or in `bf16-mixed`, which is faster on CPUs and GPUs that have it.",
+            help="Matrix multiplications in float32, or in bf16, which is faster on CPUs and GPUs that have it.",
             rich_help_panel=SEARCH,
         ),
     ] = "32-true",
@@ -92,7 +92,7 @@ def translate(
         ),
     ] = False,
     aligned_step: Annotated[
-        str | None,
+        Literal["predicted", "input", "paper"] | None,
         typer.Option(
             show_default="predicted",
             help="The step whose attention weights align a token: `predicted` (the step that predicted it), `input` (that read it), or "
@@ -112,12 +112,12 @@ def translate(
     dictionary: Annotated[
         Path | None,
         typer.Option(
-            help="Of --replace-unknown: a file of lines `source word, tab, translation`; the translation is written instead.",
+            help="Only with --replace-unknown: a file of lines `source word, tab, translation`; the translation is written instead.",
             rich_help_panel=ALIGNMENTS,
         ),
     ] = None,
 ) -> None:
-    """Translate standard input, one sentence a line. Every line gives one line (or --n-best lines), in the same order.
+    """Translate standard input, one sentence per line. Every line gives one line (or --n-best lines), in the same order.
 
     Output comes as soon as there is input: lines that arrive together are decoded together, and no line waits for another.
 

@@ -15,8 +15,8 @@ from metrics.rankings import compare, evaluate, padded
 from model_io.reward_model import load_reward_model
 
 
-def evaluation(folder: Path, file: Path, format: str) -> dict[str, Any]:
-    """The measures of a reward model's folder on the rankings of a collection or a file.
+def evaluation(folder: Path, file: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """The measures of a reward model's folder on the rankings of a collection, or of a file that is read as `options` of a `Source` say.
 
     Raises:
         InputError: there is no reward model or no ranking, the format is unknown, a record of the file is wrong, or a score is not finite.
@@ -24,7 +24,7 @@ def evaluation(folder: Path, file: Path, format: str) -> dict[str, Any]:
     model = load_reward_model(folder)
     with tempfile.TemporaryDirectory() as temporary:
         if not file.is_dir():
-            source = validated(Source, {"source": str(file), "format": format}, "options")
+            source = validated(Source, {"source": str(file), **options}, "options")
             import_rankings([source], Path(temporary) / "rankings", strict=True)
         rows = read_collection(file if file.is_dir() else Path(temporary) / "rankings")
         rewards, read = model.rewards_of_rankings(rows)

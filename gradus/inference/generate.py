@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 from core.config import nearest, validated
 from core.errors import InputError
 from gradus.inference.input_lines import Line
-from lightning_modules.language_model.generation import GenerateConfig, generate
-from lightning_modules.language_model.mixed_prefixes import MixedPrefixes
+from lightning_modules.generation.generate import GenerateConfig, generate
+from lightning_modules.generation.mixed_prefixes import MixedPrefixes
 from lightning_modules.language_model.prompts import end_token, prompts
-from lightning_modules.prefix_tuning.prefix import BatchAdapter, NoPrefix, max_positions
+from lightning_modules.prefix_tuning.base_model import max_positions
+from lightning_modules.prefix_tuning.prefix import BatchAdapter, NoPrefix
 from model_io.language_model import load_language_model
 from model_io.prefix import SavedPrefix, load_prefix
 

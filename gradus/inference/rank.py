@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import InputError, NotFiniteError
+from data.comparisons.ranking import read_messages, written_out
 from data.tokenizer import encode
 from gradus.inference.input_lines import Line
 from gradus.inference.translate import load_ensemble
@@ -70,7 +71,7 @@ def _scored(groups: Iterable[list[Line]], warn: Callable[[str], Any], key: str, 
                 wrong = error
                 break
             read.append(line)
-        case_scores = _each(cases, scores)
+        case_scores = _each({number: _with_text(case) for number, case in cases.items()}, scores)
         for line in read:
             case = cases.get(line.number)
             yield "" if case is None else _ranked(case, key, next(case_scores))
@@ -119,10 +120,20 @@ def _case(line: Line) -> dict[str, Any]:
     except ValueError as error:  # NaN, infinity, an integer of thousands of digits
         raise InputError(f"{where}: not JSON that can be read and written again ({error}).") from None
     responses = case.get("responses") if isinstance(case, dict) else None
-    if (
-        not isinstance(responses, list)
-        or not responses
-        or not all(isinstance(r, str) for r in [case.get("prompt"), *responses])
-    ):
+    try:
+        texts = [_with_text(case)["prompt"], *responses] if isinstance(responses, list) and responses else [None]
+    except ValueError as error:  # wrong messages
+        raise InputError(f"{where}: {error}.") from None
+    if not all(isinstance(text, str) for text in texts):
         raise InputError(f'{where}: expected {{"prompt": "...", "responses": ["...", ...]}}.')
     return case
+
+
+def _with_text(case: dict[str, Any]) -> dict[str, Any]:
+    """A case whose prompt is a text; a chat (`messages`, or a list of messages as `prompt`) is written out. Raises ValueError."""
+    prompt, messages = case.get("prompt"), case.get("messages")
+    if isinstance(prompt, list):
+        prompt = written_out(read_messages(prompt, "prompt"))
+    elif prompt is None and messages is not None:
+        prompt = written_out(read_messages(messages, "messages"))
+    return {**case, "prompt": prompt}

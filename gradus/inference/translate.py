@@ -54,7 +54,7 @@ class TranslatedLines:
         self.max_length = min(max_length, self.ensemble.longest_source or max_length)
         names = ", ".join(map(str, folders))
         if config.precision == "bf16-mixed" and not has_bf16(self.ensemble.device.type):
-            warn("--precision bf16-mixed: this device does not have it: products are in float32.")
+            warn("--precision bf16-mixed: this device does not have it: matrix multiplications are in float32.")
         if config.alignments and not self.ensemble.attends:
             raise InputError(f"{names}: no attention, so no alignments to show or to replace unknown words by.")
         if config.coverage_penalty and not self.ensemble.attends:

@@ -27,8 +27,9 @@ def _command(name: str, command: Any) -> Iterator[str]:
     parameters = [p for p in command.params if not p.hidden]
     if not subcommands:
         arguments = "".join(f" {_placeholder(p)}" for p in parameters if p.param_type_name == "argument")
-        yield f"    {name}{arguments} [OPTIONS]\n"
-        yield "| Argument or option | Type | Default | Meaning |\n|---|---|---|---|"
+        yield f"    {name}{arguments}{' [OPTIONS]' * bool(parameters)}\n"
+        if parameters:
+            yield "| Argument or option | Type | Default | Meaning |\n|---|---|---|---|"
         for p in parameters:
             meaning = (p.help or "").replace("|", "\\|")
             yield f"| `{_spelled(p)}` | {_type(p)} | {_default(p)} | {meaning} |"

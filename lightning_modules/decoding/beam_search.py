@@ -7,7 +7,7 @@ What differs between them comes from the caller:
 - `must_end`: whether a hypothesis at its limit has to take the end token, or is cut there.
 
 The search copies no hypotheses while it runs. It keeps back-pointers, from which `FinishedHypotheses` are read at the end.
-Shapes: B texts, N of them still searched, H open hypotheses of each (one before the first token, then W, the beam), V types.
+Shapes: B texts, N of them still searched, H open hypotheses of each (one before the first token, then W, the beam), vocabulary size V.
 """
 
 from typing import NamedTuple, Protocol
@@ -79,7 +79,7 @@ class Extensions(NamedTuple):
         return Extensions(*(values[:, :count] for values in self))
 
     def first_open(self, count: int, ended: Tensor) -> "Extensions":
-        """The best `count` that have not `ended` (N, C); where there are fewer, ended ones of log p minus infinity fill up."""
+        """The best `count` that have not `ended` (N, C), padded with ended hypotheses of log p = -inf."""
         order = ended.to(torch.int8).argsort(dim=1, stable=True)[:, :count]  # stable: the open ones keep their order
         log_p = self.log_p.masked_fill(ended, -torch.inf)
         return Extensions(*(values.gather(1, order) for values in (log_p, self.tokens, self.rows)))
@@ -135,13 +135,13 @@ def search(
 
 def _extended(predicted: NextTokens, log_p: Tensor, count: int) -> Extensions:
     """The `count` best continuations of each text, from log p (N, H) of its hypotheses; all where they are fewer."""
-    texts, hypotheses, types = predicted.values.shape
+    texts, hypotheses, vocab_size = predicted.values.shape
     before = log_p[:, :, None]
     if predicted.offset is not None:
         before = before + predicted.offset
-    best, places = top_k(predicted.values, before, min(count, hypotheses * types))
+    best, places = top_k(predicted.values, before, min(count, hypotheses * vocab_size))
     first_rows = hypotheses * torch.arange(texts, device=places.device)[:, None]
-    return Extensions(best, places % types, places // types + first_rows)
+    return Extensions(best, places % vocab_size, places // vocab_size + first_rows)
 
 
 def _only(log_p: Tensor, texts: Tensor, token: int) -> None:

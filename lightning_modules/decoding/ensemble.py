@@ -31,7 +31,7 @@ class Prediction(NamedTuple):
 
 
 class Ensemble:
-    """M translators with V types each. Their memories and states have the same rows in the same order.
+    """M translators with one vocabulary of size V. Their memories and states have the same rows in the same order.
 
     Raises InputError when their vocabularies differ in size.
     """
@@ -40,7 +40,10 @@ class Ensemble:
         self.models = list(models)
         sizes = [m.output[0].shape[0] for m in self.models]
         if len(set(sizes)) != 1:
-            raise InputError(f"an ensemble needs one vocabulary: its members have {', '.join(map(str, sizes))} types.")
+            raise InputError(
+                f"an ensemble needs one vocabulary; its members have different vocabulary sizes: {', '.join(map(str, sizes))}. "
+                f"Give models of one run, or train with one tokenizer."
+            )
 
     @classmethod
     def of(cls, model: "Translator | Ensemble") -> "Ensemble":
@@ -70,8 +73,8 @@ class Ensemble:
             for model, training in zip(self.models, modes, strict=True):
                 model.train(training)
 
-    def products_in(self, precision: Precision) -> torch.autocast:
-        """Within it matrix products are in `precision`, in float32 where the device has no bf16; states and sums are in float32."""
+    def autocast(self, precision: Precision) -> torch.autocast:
+        """Within it matrix multiplications are in `precision`, in float32 where the device has no bf16; states and sums are in float32."""
         device = self.device.type
         return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed" and has_bf16(device))
 

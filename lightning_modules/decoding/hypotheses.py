@@ -19,7 +19,7 @@ class DecodingConfig(Config):
     beam_size: int = Field(default=5, ge=1)
     """Width of the beam; 1 is greedy search."""
     n_best: int = Field(default=1, ge=1)
-    """Hypotheses (of `sample`: samples) for each sentence; at most `beam_size` of a beam."""
+    """Hypotheses for each sentence, at most `beam_size`; with `sample` samples, of any number."""
     beam_alpha: float = Field(default=0.6, ge=-5, le=5)
     """Length normalization: log P / ((5 + length) / 6)^alpha ranks hypotheses (Wu et al. 2016, eq. 14). 0: log P alone."""
     coverage_penalty: float = Field(default=0.0, ge=0, allow_inf_nan=False)
@@ -29,15 +29,15 @@ class DecodingConfig(Config):
     aligned_step: Literal["predicted", "input", "paper"] = "predicted"
     """The step whose weights align a token: the one that predicted it, the one that read it, or the one that the model's paper says."""
     extra_tokens: int = Field(default=50, ge=0)
-    """A translation may be so many tokens longer than its source. Vaswani et al. (2017, 6.1): 50."""
+    """Maximum length of a translation, in tokens beyond the source. Vaswani et al. (2017, 6.1): 50."""
     temperature: float = Field(default=1.0, ge=1e-6)
-    """Of `sample`: the logits are divided by it; below 1 it sharpens the distribution."""
+    """Only with `sample`: the logits are divided by it; below 1 it sharpens the distribution."""
     seed: int = Field(default=0, ge=0)
-    """Of `sample`: seed of the draws."""
+    """Only with `sample`: seed of the draws."""
     batch_tokens: int = Field(default=2048, ge=1)
     """Source tokens of one batch, padding included. No result depends on it."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """Matrix products in bf16 where the device has it, sums in float32; or everything in float32."""
+    """Matrix multiplications in bf16 where the device has it, sums in float32; or everything in float32."""
 
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> "DecodingConfig":

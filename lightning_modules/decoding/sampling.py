@@ -22,7 +22,7 @@ def sample(model: Translator | Ensemble, source: Tensor, config: DecodingConfig)
     Raises InputError when scores are not finite.
     """
     ensemble = Ensemble.of(model)
-    with ensemble.products_in(config.precision):
+    with ensemble.autocast(config.precision):
         return _sampled(ensemble, source, config)
 
 

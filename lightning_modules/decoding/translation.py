@@ -1,7 +1,7 @@
 """Decoding with any translator, alone or in an ensemble: translating, scoring sentence pairs, aligning them.
 
 Everything is batched; in beam search sentences that are done leave the batch. What a sentence gets does not depend on the others in its
-batch, but for the rounding of matrix products.
+batch, but for the rounding of matrix multiplications.
 """
 
 from collections.abc import Iterable, Iterator

@@ -24,7 +24,7 @@ def beam_search(model: Translator | Ensemble, source: Tensor, config: DecodingCo
     if config.coverage_penalty and not ensemble.attends:
         raise InputError("coverage_penalty: it needs attention, and the model has none. Set it to 0 for this model.")
     sizes = (source != PAD).sum(1)
-    with ensemble.products_in(config.precision):
+    with ensemble.autocast(config.precision):
         decoder = TranslatorDecoder(ensemble, source, config.alignments or config.coverage_penalty > 0)
         finished = search(
             decoder,

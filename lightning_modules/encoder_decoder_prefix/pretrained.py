@@ -125,7 +125,7 @@ def prefixed_attention(
 
 @torch.no_grad()
 def activations(base: PreTrainedModel, words: Tensor) -> dict[str, Tensor]:
-    """The keys and values of words (L,), read alone by encoder and decoder, in the layout of `EncoderDecoderPrefix.flat`."""
+    """The keys and values of words (L,), read alone by encoder and decoder, in the layout of `EncoderDecoderPrefix.prompt_embeddings`."""
     read: dict[str, list[Tensor]] = {}
     hooks = []
     for part, modules in attentions(base).items():

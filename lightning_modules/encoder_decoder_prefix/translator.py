@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from data.tokenizer import PAD
 from lightning_modules.prefix_tuning.config import PrefixConfig
-from lightning_modules.prefix_tuning.prefix import key_values
+from lightning_modules.prefix_tuning.key_values import key_values
 from lightning_modules.prefix_tuning.projection import PrefixEncoder
 from lightning_modules.training.config import TrainingConfig
 from lightning_modules.training.likelihood import MaximumLikelihoodModule
@@ -120,7 +120,7 @@ class PrefixedTransformer(Transformer):
         return Step(features, None if attention is None else attention[:, self.prefix.length :], state)
 
     def _seen(self, visible: Tensor) -> Tensor:
-        """(B, L + S) of (B, S)."""
+        """Prepends L visible positions of the prefix to the mask (B, S): (B, L + S)."""
         return torch.cat([visible.new_ones(len(visible), self.prefix.length), visible], 1)
 
 
@@ -179,5 +179,5 @@ class TransformerPrefixTuningModule(MaximumLikelihoodModule):
         self.prefixed[0].to(self.device)
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
-        """Of `source` (B, S) and `target` (B, T) as `data.loaders.translation_loader` makes them."""
+        """Cross entropy of a batch: `source` (B, S) and `target` (B, T) as `data.loaders.translation_loader` makes them."""
         return cross_entropy(self.prefixed[0], batch)

@@ -18,14 +18,14 @@ from typing import Any, Protocol, Self, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, GenerationConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from core.errors import InputError, NotFiniteError
-from data.batching import padded
+from lightning_modules.prefix_tuning.base_model import input_embeddings, max_text_length
 from lightning_modules.prefix_tuning.config import PrefixConfig
+from lightning_modules.prefix_tuning.key_values import cache_shape, key_values, prefix_cache, word_key_values
 from lightning_modules.prefix_tuning.projection import PrefixEncoder
 from lightning_modules.shared_prompt.examples import ExampleBatch, ExampleLayout
-from lightning_modules.shared_prompt.reading import ordinary_evaluation, states
+from lightning_modules.shared_prompt.reading import shared_prompt_states
 from lightning_modules.shared_prompt.row import Prefixes
 
 
@@ -91,7 +91,7 @@ class Prefix(PrefixEncoder, Adapter):
         return hidden
 
     def row_states(self, base: PreTrainedModel, batch: ExampleBatch) -> Tensor:
-        return states(base, batch.row, self.prefixes())
+        return shared_prompt_states(base, batch.row, self.prefixes())
 
     def generation_inputs(self, base: PreTrainedModel, text: Tensor, mask: Tensor, beams: int) -> dict[str, Any]:
         table, rows = self.prompt_embeddings(), len(text)
@@ -145,7 +145,7 @@ class PromptEmbedding(Adapter):
         embedded = base.get_input_embeddings()(batch.row.tokens)
         vectors = self.dropout(self.P).repeat(len(batch.row.prompt_lengths), 1).to(embedded.dtype)
         embedded = embedded.index_copy(1, batch.virtual, vectors[None])
-        return states(base, batch.row, embedded=embedded)
+        return shared_prompt_states(base, batch.row, embedded=embedded)
 
     def generation_inputs(self, base: PreTrainedModel, text: Tensor, mask: Tensor, beams: int) -> dict[str, Any]:
         parts = [self.P.expand(len(text), -1, -1), base.get_input_embeddings()(text)]
@@ -167,155 +167,27 @@ class NoPrefix(Adapter):
         return hidden
 
     def row_states(self, base: PreTrainedModel, batch: ExampleBatch) -> Tensor:
-        return states(base, batch.row)
+        return shared_prompt_states(base, batch.row)
 
     def generation_inputs(self, base: PreTrainedModel, text: Tensor, mask: Tensor, beams: int) -> dict[str, Any]:
         return {"input_ids": text, "attention_mask": mask}
-
-
-def max_positions(base: PreTrainedModel) -> int | None:
-    """Positions that the base has; None where its config names no limit."""
-    config = base.config.get_text_config()
-    positions: int | None = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
-    return positions
-
-
-def max_text_length(base: PreTrainedModel, adapter: Adapter) -> int:
-    """Tokens of prompt and target together that the base has positions for, beside the trained ones.
-
-    Raises:
-        InputError: the trained positions leave no room.
-    """
-    return _text_positions(base, len(adapter.prompt_embeddings()))
-
-
-def _text_positions(base: PreTrainedModel, virtual_tokens: int) -> int:
-    positions = max_positions(base) or 1_000_000
-    if positions - virtual_tokens < 2:
-        raise InputError(
-            f"num_virtual_tokens: {virtual_tokens} virtual tokens leave no room for text in the base's context of {positions:,}."
-        )
-    return positions - virtual_tokens
-
-
-def check_output_layer(base: PreTrainedModel) -> None:
-    """Checks that the base's logits are one linear layer of its last states. The loss is taken from these, for targets alone.
-
-    Raises:
-        InputError: the logits are scaled, capped or of other states.
-        NotFiniteError: they are not numbers.
-    """
-    ids, layer = torch.tensor([[1, 2]], device=base.device), base.get_output_embeddings()
-    weight: Any = getattr(layer, "weight", None)
-    with ordinary_evaluation(base):
-        expected = base(ids, use_cache=False).logits
-        states = base.base_model(ids, use_cache=False).last_hidden_state
-        linear = weight is not None and states.shape[-1] == weight.shape[1]
-        linear = linear and torch.allclose(layer(states), expected, atol=1e-3)
-    if expected.isnan().any():
-        raise NotFiniteError
-    if not linear:
-        raise InputError(
-            f"{base.config.model_type}: its scores are more than a linear layer of its last states. Choose another base."
-        )
-
-
-def input_embeddings(base: PreTrainedModel) -> Tensor:
-    """(V, d) input embeddings."""
-    return cast(Tensor, base.get_input_embeddings().weight)
-
-
-def cache_shape(base: PreTrainedModel) -> tuple[int, int, int]:
-    """Layers, key/value heads and their size, from what the base itself keeps of one token.
-
-    Raises:
-        InputError: the base keeps no keys and values, or others from layer to layer.
-    """
-    with ordinary_evaluation(base):
-        past = base.base_model(torch.tensor([[1]], device=base.device), use_cache=True).get("past_key_values")
-    layers = [(getattr(x, "keys", None), getattr(x, "values", None)) for x in getattr(past, "layers", [])]
-    shapes = {(x.shape[1], x.shape[3]) for layer in layers for x in layer if x is not None}
-    if len(shapes) != 1 or any(x is None for layer in layers for x in layer):
-        raise InputError(
-            f"{base.config.model_type}: it keeps no keys and values of one shape at all layers. Choose another base."
-        )
-    (shape,) = shapes
-    return (len(layers), *shape)
-
-
-def prefix_cache(table: Tensor, shape: tuple[int, int, int], batch: int) -> DynamicCache:
-    """P as the key/value cache of `batch` rows, as if its virtual tokens had been read before."""
-    return DynamicCache(
-        ddp_cache_data=[(k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)) for k, v in key_values(table, shape)]
-    )
-
-
-def key_values(table: Tensor, shape: tuple[int, int, int]) -> list[tuple[Tensor, Tensor]]:
-    """P as keys and values of each layer, (heads, L, head size)."""
-    layers, heads, size = shape
-    both = table.view(len(table), layers, 2, heads, size).permute(1, 2, 3, 0, 4)
-    return [(layer[0], layer[1]) for layer in both]
-
-
-def activations(base: PreTrainedModel, words: Tensor) -> Tensor:
-    """The keys and values of words at every layer, in the layout of P (L, layers * 2 * heads * head size).
-
-    `words` are token ids (L,) or vectors (L, d) of the embedding layer.
-    """
-    text = {"inputs_embeds" if words.is_floating_point() else "input_ids": words[None].to(base.device)}
-    with ordinary_evaluation(base):
-        layers = base.base_model(**text, use_cache=True).past_key_values.layers
-    both = torch.stack(
-        [torch.stack([layer.keys[0], layer.values[0]]) for layer in layers]
-    )  # (layers, 2, heads, L, size)
-    return both.permute(3, 0, 1, 2, 4).flatten(1).cpu()
 
 
 def build_adapter(kind: str, base: PreTrainedModel, config: PrefixConfig, init_tokens: list[int] | None) -> Adapter:
     """The adapter of a kind ("prefix", "prompt_tuning" or "none"), which starts from `init_tokens` where there are any.
 
     Raises:
-        InputError: so many virtual tokens leave no room for text.
+        InputError: the virtual tokens leave no room for text.
     """
     words = None
     if init_tokens:
-        _text_positions(base, config.num_virtual_tokens)  # before the base reads so many
+        max_text_length(base, config.num_virtual_tokens)  # before the base reads so many
         words = torch.tensor([init_tokens[i % len(init_tokens)] for i in range(config.num_virtual_tokens)])
     match kind:
         case "prefix":
-            return Prefix(base, config, None if words is None else activations(base, words))
+            return Prefix(base, config, None if words is None else word_key_values(base, words))
         case "prompt_tuning":
             # By the layer, not from its table: some bases scale it.
             initial = None if words is None else base.get_input_embeddings()(words.to(base.device)).detach().cpu()
             return PromptEmbedding(base, config, initial)
     return NoPrefix()
-
-
-@torch.inference_mode()
-def transformers_generate(
-    base: PreTrainedModel, adapter: BatchAdapter, prompts: Sequence[list[int]], end: int, max_new: int, **options: Any
-) -> list[list[int]]:
-    """Continuations of prompts of token ids (one batch), up to the token `end`; `options` go to `transformers.generate`.
-
-    Prompts are padded on the left and the padding is masked, so a row gets what it would get alone. The generation config of the base's
-    folder (a penalty of repetitions, no cache) is ignored.
-    """
-    text = padded([list(p) for p in prompts], left=True).to(base.device)
-    lengths = torch.tensor([[len(p)] for p in prompts], device=base.device)
-    mask = (torch.arange(text.shape[1], device=base.device) >= text.shape[1] - lengths).long()
-    inputs = adapter.generation_inputs(base, text, mask, options.get("num_beams", 1))
-    of_folder, base.generation_config = base.generation_config, GenerationConfig()
-    try:
-        out = cast(Any, base).generate(
-            **inputs,
-            max_new_tokens=max_new,
-            eos_token_id=end,
-            pad_token_id=end,
-            do_sample=options.pop("do_sample", False),
-            **options,
-        )
-    finally:
-        base.generation_config = of_folder  # it is saved with the base
-    skipped = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
-    rows = [row[skipped:] for row in out.tolist()]
-    return [row[: row.index(end)] if end in row else row for row in rows]

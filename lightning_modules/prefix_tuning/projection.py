@@ -25,7 +25,8 @@ class PrefixEncoder(nn.Module):
             )
         self.mlp: nn.Sequential | None = None
         if config.prefix_projection:
-            self.seed = nn.Parameter(torch.randn(length, config.projection_input_size))  # P'
+            # P'. Its name is in saved checkpoints.
+            self.seed = nn.Parameter(torch.randn(length, config.projection_input_size))
             self.mlp = nn.Sequential(
                 nn.Linear(config.projection_input_size, config.encoder_hidden_size),
                 nn.Tanh(),

@@ -11,7 +11,7 @@ from lightning_modules.training.config import Optimizer, Schedule, TrainingConfi
 class LossConfig(Config):
     """The loss of a ranking; the default is the paper's."""
 
-    loss: Literal["pairwise", "plackett_luce"] = "pairwise"
+    loss_type: Literal["pairwise", "plackett_luce"] = "pairwise"
     """`pairwise`: Ouyang et al. (2022), eq. 1. `plackett_luce`: -log P of the whole ranking (Luce 1959, Plackett 1975)."""
     ties: Literal["dropped", "soft"] = "dropped"
     """`dropped`: tied responses have no term, as in the paper. `soft`: a tied pair has the target 1/2."""
@@ -22,7 +22,9 @@ class LossConfig(Config):
 
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> "LossConfig":
-        if self.loss == "plackett_luce" and (self.margin or self.center_rewards_coefficient or self.ties == "soft"):
+        if self.loss_type == "plackett_luce" and (
+            self.margin or self.center_rewards_coefficient or self.ties == "soft"
+        ):
             raise ValueError("margin, center_rewards_coefficient and soft ties belong to the pairwise loss")
         return self
 

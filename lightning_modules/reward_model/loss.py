@@ -22,7 +22,7 @@ def ranking_loss(reward: Tensor, ranks: Tensor, config: LossConfig = PAPERS_LOSS
         reward: (B, K), any value where there is no response.
         ranks: (B, K), 1 is best; equal ranks are ties and have no term; 0 where there is no response or it is not ranked.
     """
-    if config.loss == "plackett_luce":
+    if config.loss_type == "plackett_luce":
         return plackett_luce_loss(reward, ranks)
     strict = comparisons(ranks)
     difference = reward[:, :, None] - reward[:, None, :]

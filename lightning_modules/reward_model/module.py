@@ -1,7 +1,7 @@
 """The reward model trained on whole rankings (Ouyang et al. 2022, InstructGPT, 3.5).
 
 All comparisons of a ranking are one batch element, and its prompt is read once for all its responses (`shared_prompt/`).
-Options beside the paper's method are off unless named: `ties: soft`, `margin`, `center_rewards_coefficient`, `loss: plackett_luce`, and
+Options beside the paper's method are off unless named: `ties: soft`, `margin`, `center_rewards_coefficient`, `loss_type: plackett_luce`, and
 `mode: shuffled_pairs`, which the paper warns of.
 
 Difference from the paper: the backbone is any language model.
@@ -22,7 +22,7 @@ from data.comparisons.encoding import EncodedRanking
 from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, Prefix
 from lightning_modules.reward_model.config import LossConfig
 from lightning_modules.reward_model.loss import PAPERS_LOSS, ranking_loss
-from lightning_modules.shared_prompt.reading import states
+from lightning_modules.shared_prompt.reading import shared_prompt_states
 from lightning_modules.shared_prompt.row import SharedPromptRow, shared_prompt_row
 from lightning_modules.training.config import TrainingConfig
 from lightning_modules.training.optimization import clip, optimization
@@ -187,7 +187,7 @@ def response_rewards(model: PreTrainedModel, row: SharedPromptRow, adapter: Adap
     `model` is a sequence classification model with one label: its scalar head takes the place of the unembedding.
     """
     prefixes = adapter.prefixes() if isinstance(adapter, Prefix) else None
-    last = states(model, row, prefixes)[row.ends()].float()
+    last = shared_prompt_states(model, row, prefixes)[row.ends()].float()
     with torch.autocast(last.device.type, enabled=False):  # half precision would round differences of rewards away
         rewards: Tensor = model.get_submodule("score")(last)
     return rewards.squeeze(1)

@@ -1,7 +1,7 @@
 """Attention over a row of shared prompts, in the form that `AttentionInterface` of `transformers` calls.
 
-A prompt attends to itself, a continuation to its prompt and to itself. All other layers of a model see one row of real tokens; attention
-alone takes it apart into padded prompts and padded continuations. No mask covers tokens of other prompts, and no kernel is written for it.
+A prompt attends to itself, a continuation to its prompt and to itself. All other layers of a model see one row of real tokens.
+Only attention splits it into padded prompts and padded continuations. No mask covers tokens of other prompts, and no kernel is written for it.
 """
 
 from dataclasses import dataclass, field
@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from lightning_modules.shared_prompt.padding import pad, unpad
 from lightning_modules.shared_prompt.row import Prefixes, SharedPromptRow
 
-# Attention scores that one layer may keep for the gradient where attention is computed as three products.
+# Attention scores that one layer may keep for the gradient where attention is computed as three matrix operations.
 MAX_KEPT_SCORES = 4_000_000
 
 
 @dataclass(frozen=True)
-class Reading:
+class AttentionContext:
     """What attention has to know of one forward pass."""
 
     row: SharedPromptRow
@@ -36,7 +36,7 @@ def attend(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    reading: Reading | None = None,
+    attention_context: AttentionContext | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention of a row's prompts and continuations.
@@ -51,11 +51,11 @@ def attend(
     Raises:
         ValueError: the model was called with ordinary rows.
     """
-    if reading is None:
+    if attention_context is None:
         raise ValueError(
-            "inside `shared_prompt_attention` a model reads rows of shared prompts only: call `states`, or leave the context"
+            "inside `shared_prompt_attention` a model reads rows of shared prompts only: call `shared_prompt_states`, or leave the context"
         )
-    row, prefixes, masks = reading.row, reading.prefixes, reading.masks
+    row, prefixes, masks = attention_context.row, attention_context.prefixes, attention_context.masks
     queries_per_key = query.shape[1] // key.shape[1]
     if not masks:
         masks.update(_masks(row, prefixes, queries_per_key, query))
@@ -96,7 +96,11 @@ def _attend_padded(
     """(rows, H, width, d): attention of padded rows; without a mask it is causal."""
     keys, values = keys_values
     query = _stack_grouped(query, queries_per_key)
-    if mask is not None and _by_products(query) and query.shape[:-1].numel() * keys.shape[2] <= MAX_KEPT_SCORES:
+    if (
+        mask is not None
+        and _use_explicit_attention(query)
+        and query.shape[:-1].numel() * keys.shape[2] <= MAX_KEPT_SCORES
+    ):
         scores = (query @ keys.mT).float() * (query.shape[-1] ** -0.5 if scaling is None else scaling) + mask
         output = F.dropout(scores.softmax(-1), dropout).to(values.dtype) @ values
     else:
@@ -124,8 +128,8 @@ def _unstack_grouped(output: Tensor, queries_per_key: int) -> Tensor:
     return output if queries_per_key == 1 else output.unflatten(2, (queries_per_key, -1)).flatten(1, 2)
 
 
-def _by_products(like: Tensor) -> bool:
-    """Whether attention is three products: in bf16 on a CPU the gradient of torch's fused one takes seven times as long."""
+def _use_explicit_attention(like: Tensor) -> bool:
+    """Whether attention is three matrix operations: in bf16 on a CPU the gradient of torch's fused one takes seven times as long."""
     in_bf16 = torch.is_autocast_enabled("cpu") or like.dtype == torch.bfloat16
     return in_bf16 and like.device.type == "cpu" and torch.is_grad_enabled()
 
@@ -145,7 +149,7 @@ def _masks(
     if prefixes is not None and mixed:  # shorter prefixes are padded on the left
         in_prefix = arange(prefix_width) >= prefix_width - prefixes.by_prompt(prefixes.lengths, prompts)[:, None]
     prompt_mask = None
-    if queries_per_key > 1 or (prefixes is not None and not prefixes.infix) or _by_products(like):
+    if queries_per_key > 1 or (prefixes is not None and not prefixes.infix) or _use_explicit_attention(like):
         seen_prefix = in_prefix if mixed else in_prefix[:1]  # (B or 1, L)
         seen_prefix = seen_prefix[:, :0] if prefixes is not None and prefixes.infix else seen_prefix
         prompt_mask = _additive_mask(seen_prefix, prompt_width, queries_per_key, like)

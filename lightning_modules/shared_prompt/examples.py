@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ExampleLayout:
-    """Where the trained positions of a prefix are, and what is shared.
+    """Where the virtual tokens of a prefix are, and what is shared.
 
     The vectors of a prompt embedding are virtual tokens of the row. Trained keys and values need none. As an infix they come before the
     prompt's last token. Each target reads that token again, because something has to predict the target's first token.
@@ -106,7 +106,7 @@ def shared_prompt_loader(
     An input above that is cut into parts that read its prompt again. A single example above it is a batch by itself. Both are logged.
 
     Args:
-        max_length: tokens of prompt and target together that the base reads beside the trained positions, see `max_text_length`.
+        max_length: tokens of prompt and target together that the base reads beside the virtual tokens, see `max_text_length`.
         process: rank and world size, see `ResumableLoader`.
 
     Raises:
@@ -147,7 +147,7 @@ def check_examples(inputs: Sequence[EncodedInput], layout: ExampleLayout, max_le
         length = len(prompt) + max(map(len, targets))
         if length > max_length:
             raise InputError(
-                f"{where}: prompt and target have {length:,} tokens; beside the trained positions the base reads {max_length:,}. "
+                f"{where}: prompt and target have {length:,} tokens; beside the virtual tokens the base reads {max_length:,}. "
                 f"Leave it out (prefix_tuning.max_length), or train a shorter prefix."
             )
 

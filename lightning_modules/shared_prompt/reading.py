@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 
 from core.errors import InputError
-from lightning_modules.shared_prompt.attention import Reading, attend
+from lightning_modules.shared_prompt.attention import AttentionContext, attend
 from lightning_modules.shared_prompt.row import Prefixes, SharedPromptRow, shared_prompt_row
 
 ATTENTION = "shared_prompts"
@@ -32,7 +32,7 @@ _ordinary: WeakKeyDictionary[PreTrainedModel, str] = WeakKeyDictionary()  # thei
 def shared_prompt_attention(model: PreTrainedModel) -> Iterator[None]:
     """Inside, `model` reads shared prompts and nothing else; afterwards it has the attention that it had before.
 
-    Contexts nest. `states` enters one by itself. Training holds one around forward and backward passes, because gradient checkpointing
+    Contexts nest. `shared_prompt_states` enters one by itself. Training holds one around forward and backward passes, because gradient checkpointing
     runs layers again in the backward pass.
 
     Raises:
@@ -80,7 +80,7 @@ def switched_attention(model: PreTrainedModel, name: str) -> Iterator[None]:
         model.set_attn_implementation(before)
 
 
-def states(
+def shared_prompt_states(
     model: PreTrainedModel,
     row: SharedPromptRow,
     prefixes: Prefixes | None = None,
@@ -105,11 +105,11 @@ def _states(
     embedded: Tensor | None = None,
     **options: Any,
 ) -> Tensor:
-    reading = Reading(row, prefixes)
+    context = AttentionContext(row, prefixes)
     inputs = {"input_ids": row.tokens} if embedded is None else {"inputs_embeds": embedded}
     positions = row.positions if prefixes is None else prefixes.moved_positions(row)
-    output = model.base_model(**inputs, position_ids=positions, reading=reading, use_cache=False, **options)
-    if not reading.masks:
+    output = model.base_model(**inputs, position_ids=positions, attention_context=context, use_cache=False, **options)
+    if not context.masks:
         raise RuntimeError(f"{type(model).__name__} read the row without the attention of shared prompts")
     hidden: Tensor = output.last_hidden_state[0]
     return hidden
@@ -160,7 +160,12 @@ def _problem(model: PreTrainedModel) -> str | None:
                 shared = _states(model, row)[row.ends()]
     except torch.OutOfMemoryError:
         raise
-    except (AttributeError, RuntimeError, TypeError, ValueError):  # no `position_ids`, no `reading`, or no use of them
+    except (
+        AttributeError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ):  # no `position_ids`, no `attention_context`, or no use of them
         return "it cannot read shared prompts"
     # Rounding only, with room to spare: a model that looks ahead, or counts its own positions, is far off.
     tolerance = 1e-3 if separate.dtype == torch.float32 else 5e-2

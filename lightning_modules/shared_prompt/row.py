@@ -73,7 +73,7 @@ def _rows_and_columns(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Prefixes:
-    """Trained keys and values: M prefixes of at most L positions. What follows a prefix has its positions moved by its length.
+    """Trained keys and values: M prefixes of at most L virtual tokens. What follows a prefix has its positions moved by its length.
 
     Shorter prefixes are aligned to the right of L.
     """
@@ -87,13 +87,13 @@ class Prefixes:
         return self.layers[0][0].shape[2]
 
     def by_prompt(self, values: Tensor, prompts: int) -> Tensor:
-        """(B, ...) of (M, ...): what belongs to each prompt's prefix."""
+        """Expands values of prefixes (M, ...) to one for each prompt (B, ...)."""
         if self.prefix_of is None:
             return values.expand(prompts, *values.shape[1:])
         return values.index_select(0, self.prefix_of)
 
     def moved_positions(self, row: SharedPromptRow) -> Tensor:
-        """(1, N) positions of the row's tokens, after the trained ones before them."""
+        """(1, N) positions of the row's tokens, after the virtual tokens before them."""
         lengths = self.by_prompt(self.lengths, len(row.prompt_lengths))
         before_prompts = torch.zeros_like(lengths) if self.infix else lengths
         moves = [

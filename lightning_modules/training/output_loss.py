@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Scores in memory at one time: on a CPU as many as its last cache holds, elsewhere enough for large products.
-SCORES = {"cpu": 4_000_000, "other": 16_000_000}
-ROWS = 256  # but this many positions at least: with fewer, reading the weights is most of the product
+# Logits in memory at one time: on a CPU as many as its last cache holds, elsewhere enough for large products.
+MAX_LOGITS = {"cpu": 4_000_000, "other": 16_000_000}
+MIN_ROWS = 256  # positions at one time, whatever their logits: with fewer, reading the weights is most of the product
 
 
 def projected_cross_entropy(
@@ -44,7 +44,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         d_features = torch.empty_like(features if needs else features[:0])
         d_weight = torch.zeros_like(weight) if learns else None
         d_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
-        chunk = max(ROWS, SCORES["cpu" if device == "cpu" else "other"] // types)
+        chunk = max(MIN_ROWS, MAX_LOGITS["cpu" if device == "cpu" else "other"] // types)
         with torch.autocast(device, enabled=False):
             w, b = weight.to(compute), None if bias is None else bias.to(compute)
             # The same memory for all chunks: fresh memory of this size costs a CPU as much as a third of the product.

@@ -29,7 +29,7 @@ class Step(NamedTuple):
 
 
 class Translator(nn.Module, ABC):
-    """Base of the encoder-decoder architectures. Shapes: B sentences, S source and T target tokens, V types."""
+    """Base of the encoder-decoder architectures. Shapes: B sentences, S source and T target tokens, vocabulary size V."""
 
     Config: ClassVar[type[TranslatorConfig]]
 
@@ -63,7 +63,10 @@ class Translator(nn.Module, ABC):
 
     @abstractmethod
     def start(self, memory: Memory, beams: int) -> State:
-        """The decoder's state before the first target token, `beams` rows for each sentence."""
+        """The decoder's state before the first target token, `beams` rows for each sentence.
+
+        It may add to `memory` what is the same at every step, such as projected keys. Call it once, before `step`.
+        """
 
     @abstractmethod
     def step(self, memory: Memory, state: State, previous: Tensor) -> Step:

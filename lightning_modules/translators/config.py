@@ -20,7 +20,7 @@ class TranslatorTrainingConfig(TokenTrainingConfig):
     """How a translator is trained."""
 
     batch_tokens: int = Field(default=2048, ge=1)
-    """Target tokens of one update, padding included. It has 8 times as many source tokens at the most."""
+    """Target tokens of one update, padding included. It has at most 8 times as many source tokens."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """epsilon_ls: the share of a target's probability that is spread over the vocabulary (Vaswani et al. 2017, 5.4)."""
     # Papers with "batch" have learning rates and norms for it: the gradient is as many times longer as a sentence has tokens.

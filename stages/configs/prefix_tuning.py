@@ -24,7 +24,7 @@ class VariantConfig(PrefixConfig):
     kind: Literal["none", "prefix", "prompt_tuning", "top_layers", "full"]
     """What is trained: nothing, a prefix, virtual tokens' embeddings alone, the base model's top layers, or all of its weights."""
     num_top_layers: int = Field(default=2, ge=1)
-    """Of `top_layers`: their number."""
+    """Only with `top_layers`: their number."""
     examples: int | None = Field(default=None, ge=1)
     """Pairs of an input and a reference to train on. `null`: as many as `prefix_tuning.task.examples` says."""
     sampled: Literal["inputs", "pairs"] = "inputs"
@@ -36,7 +36,7 @@ class VariantConfig(PrefixConfig):
     gradient_checkpointing: bool = False
     """Activations are computed again in the backward pass: less memory, more time, the same result."""
     keep_weights: bool = True
-    """Of `top_layers` and `full`: the weights are stored, in a folder as large as the base model's."""
+    """Only with `top_layers` and `full`: the weights are stored, in a folder as large as the base model's."""
 
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> "VariantConfig":
@@ -71,7 +71,7 @@ class TaskConfig(Config):
     overlong: Overlong = "drop"
     """Longer examples are dropped (`drop`), or the end of the target is cut off (`truncate`). Both are counted."""
     max_new_tokens: int = Field(default=48, ge=1)
-    """Tokens of a test output at the most."""
+    """Maximum number of tokens of a test output."""
     beam_size: int = Field(default=1, ge=1)
     """Width of the beam that writes the test outputs; 1 is greedy search. Li & Liang (2021, 5.3): 5."""
     length_penalty: float = Field(default=1.0, ge=-5, le=5)

@@ -44,9 +44,9 @@ class RewardModelConfig(Config):
     trainable: Literal["all", "top_layers", "prefix"] = "all"
     """What is trained beside the scalar head: all weights, the top layers, or a prefix."""
     num_top_layers: int = Field(default=2, ge=1)
-    """Of `trainable: top_layers`: their number."""
+    """Only with `trainable: top_layers`: their number."""
     prefix: PrefixConfig = PrefixConfig()
-    """Of `trainable: prefix`: the prefix; it has no `training`, `position` or `prompt_tuning_init_text` of its own."""
+    """Only with `trainable: prefix`: the prefix; it has no `training`, `position` or `prompt_tuning_init_text` of its own."""
     mode: Literal["grouped", "shuffled_pairs"] = "grouped"
     """`grouped`: all comparisons of a ranking are one batch element (3.5). `shuffled_pairs`: each is one, for comparison."""
     loss: LossConfig = LossConfig()
@@ -101,6 +101,8 @@ class RewardModelVariantConfig(RewardModelConfig):
     """The model under the scalar head: `language_models/NAME` or `base_models/NAME`."""
     collection: ItemName
     """The comparison collection that it learns from: a name of `comparisons` or of `reference_comparisons`."""
+    init_from: str | None = None
+    """Start from the weights, head and prefix of this reward model: a variant's name, or a model folder. `null`: from the backbone alone."""
 
 
 class SplitConfig(Config):

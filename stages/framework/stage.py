@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from core.errors import InputError
+from core.errors import DivergedError, InputError
 from core.folders import finished_folder
 from core.process_setup import set_up_process
 from core.processes import start_processes, this_process
@@ -23,7 +23,10 @@ from stages.framework.dependencies import Dependencies, dependencies, lines
 from stages.framework.params import Params, load_params
 
 SECONDS_BETWEEN_CHECKPOINTS = float(os.environ.get("GRADUS_CHECKPOINT_SECONDS", "30"))  # of every stage that trains
-EXIT_INPUT_ERROR = 2
+CHECKPOINTS_KEPT = max(
+    1, int(os.environ.get("GRADUS_CHECKPOINTS_KEPT", "2"))
+)  # of each training; an older one replaces a damaged one
+EXIT_FAILED, EXIT_INPUT_ERROR = 1, 2
 EXIT_TERMINATED = 143
 
 
@@ -57,7 +60,8 @@ def stage(
 
     A stage with items (`foreach` in dvc.yaml) names the parameter whose keys are its `items`; which one it is, is the command line's
     first argument, and it makes the folder `out/ITEM`, or `out` where the section has a `single` line. The output appears only if the
-    body ends well. An InputError is printed without a traceback; exit code 2. The same stage runs once at a time: a second process waits.
+    body ends well. An InputError (exit code 2) and a DivergedError (exit code 1) are printed without a traceback. The same stage runs
+    once at a time: a second process waits.
 
     A result is recorded only if all it depends on is at the end what it was at the start: DVC records the settings and files that
     are there when a stage ends. If they differ, the stage fails, names them, and keeps its checkpoint for when the change is undone.
@@ -100,9 +104,9 @@ def stage(
             for call in this.when_done if first else []:
                 call()
             succeeded = True
-    except InputError as error:
+    except (InputError, DivergedError) as error:
         print(f"{full_name}: error: {error}", file=sys.stderr, flush=True)
-        sys.exit(EXIT_INPUT_ERROR)
+        sys.exit(EXIT_INPUT_ERROR if isinstance(error, InputError) else EXIT_FAILED)
     except SystemExit as ended:  # Lightning answers SIGTERM with an exit that has no code
         sys.exit(ended.code or EXIT_TERMINATED)
     finally:

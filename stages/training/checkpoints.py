@@ -10,9 +10,7 @@ import torch
 
 from core.folders import file_hash, finished_file
 from core.processes import this_process
-from stages.framework.stage import SECONDS_BETWEEN_CHECKPOINTS
-
-CHECKPOINTS_KEPT = 2
+from stages.framework.stage import CHECKPOINTS_KEPT, SECONDS_BETWEEN_CHECKPOINTS
 
 
 class Checkpoints(pl.Callback):

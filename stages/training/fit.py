@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping
 
-from core.errors import InputError
+from core.errors import DivergedError
 from core.processes import this_process
 from core.progress import say
 from lightning_modules.training.config import Precision, TrainingConfig
@@ -56,7 +56,7 @@ def fit(
         ("bf16-mixed" or "32-true"), the validation metrics of the weights that it ends with.
 
     Raises:
-        InputError: the last validation loss is not finite.
+        DivergedError: the last validation loss is not finite.
     """
     folder = layout.WORK / "checkpoints" / f"{stage.name.replace('@', '-')}-{stage.key}"
     curve = LearningCurve(stage, config.num_train_epochs * len(train))
@@ -82,8 +82,8 @@ def fit(
         say(f"{stage.name}: weights of {kept}")
         trainer.validate(module, validation, verbose=False)
     if not math.isfinite(loss := curve.entries[-1][MONITOR]):
-        raise InputError(
-            f"{stage.name}: training diverged: its validation loss is {loss}. Lower training.learning_rate, or set training.max_grad_norm."
+        raise DivergedError(
+            f"training diverged: its validation loss is {loss}. Lower training.learning_rate, or set training.max_grad_norm."
         )
     return {
         "seconds": curve.seconds,

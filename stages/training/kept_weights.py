@@ -1,6 +1,7 @@
 """The weights that a training ends with: those of its last validations, averaged, or of its best one."""
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,24 +12,27 @@ from safetensors.torch import load_file, save_file
 
 from core.folders import finished_file
 from lightning_modules.training.config import TrainingConfig
+from stages.framework.stage import CHECKPOINTS_KEPT
 
 MONITOR = "validation_loss"  # decides how long to train and which weights to keep
 
 
 class KeptWeights(pl.Callback):
-    """Keeps the trained weights of the validations that the final weights are made of.
+    """Saves the trained weights of each validation that the final weights may come from.
 
-    These are the last `average_last` validations, whose mean is taken (Vaswani et al. 2017, 6.1). With a patience and nothing to
-    average it is the validation of the lowest loss.
+    The final weights are the mean of those of the last `average_last` validations (Vaswani et al. 2017, 6.1). With early stopping, and no
+    more than one to average, they are those of the validation with the lowest loss.
 
-    Each validation is one file in the checkpoints' folder. A resumed training writes those after its checkpoint again.
+    The weights of a validation are a file in the checkpoints' folder, as long as a checkpoint needs it. A resumed training writes those
+    after its checkpoint again.
     """
 
     def __init__(self, folder: Path, config: TrainingConfig) -> None:
         self.folder, self.average_last = folder, config.average_last
         self.keeps_best = bool(config.early_stopping_patience)
         self.losses: dict[int, float] = {}  # validation loss by update, of the validations to keep
-        self._previous_steps: set[int] = set()  # of the checkpoint before the newest
+        # Updates whose files a checkpoint needs: of all that are kept, and of the next one.
+        self._needed: deque[list[int]] = deque(maxlen=CHECKPOINTS_KEPT + 1)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if (self.average_last == 1 and not self.keeps_best) or trainer.global_step in self.losses:
@@ -59,14 +63,15 @@ class KeptWeights(pl.Callback):
         return f"update {self.steps()[0]}" if len(self.steps()) == 1 else f"the mean of updates {self.steps()}"
 
     def state_dict(self) -> dict[str, Any]:
-        steps = set(self.steps())
-        for file in set(self.folder.glob("weights-*")) - {self._file(step) for step in steps | self._previous_steps}:
+        self._needed.append(self.steps())
+        needed = {self._file(step) for steps in self._needed for step in steps}
+        for file in set(self.folder.glob("weights-*")) - needed:
             file.unlink(missing_ok=True)  # several processes may remove it at once
-        self._previous_steps = steps
-        return {"losses": self.losses}
+        return {"losses": self.losses, "needed": list(self._needed)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.losses = state["losses"]
+        self._needed.extend(state["needed"])
 
     def _file(self, step: int) -> Path:
         return self.folder / f"weights-{step:09d}.safetensors"

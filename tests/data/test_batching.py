@@ -5,7 +5,7 @@ import torch
 
 from core.processes import Process
 from data import batching
-from data.batching import BalancedLoader, TokenBudgetLoader, padded
+from data.batching import BalancedLoader, TokenBudgetLoader, left_padded, padded
 from data.tokenizer import PAD
 
 
@@ -62,7 +62,8 @@ def test_it_can_be_stopped_after_its_length_as_lightning_does() -> None:
 
 def test_padding_on_either_side() -> None:
     assert padded([[5, 6], [7]]).tolist() == [[5, 6], [7, PAD]]
-    assert padded([[5, 6], [7]], left=True).tolist() == [[5, 6], [PAD, 7]]
+    tokens, mask = left_padded([[5, 6], [7]])
+    assert (tokens.tolist(), mask.tolist()) == ([[5, 6], [PAD, 7]], [[1, 1], [0, 1]])
     assert padded([[]]).shape == torch.Size([1, 0])
 
 

@@ -1,11 +1,11 @@
-from data.overlong import within
+from data.overlong import apply_max_length
 
 TEXTS = [[1, 2, 3], [4], [5, 6]]
 
 
 def test_longer_texts_are_dropped() -> None:
-    assert within(TEXTS, 2, "drop") == ([1, 2], [[4], [5, 6]])
+    assert apply_max_length(TEXTS, 2, "drop") == ([1, 2], [[4], [5, 6]])
 
 
 def test_longer_texts_lose_their_end() -> None:
-    assert within(TEXTS, 2, "truncate") == ([0, 1, 2], [[1, 2], [4], [5, 6]])
+    assert apply_max_length(TEXTS, 2, "truncate") == ([0, 1, 2], [[1, 2], [4], [5, 6]])

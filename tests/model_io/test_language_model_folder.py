@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from core.errors import InputError
 from data.tokenizer_training import TokenizerConfig, save_tokenizer, train_tokenizer
-from lightning_modules.prefix_tuning.prefix import cache_shape
+from lightning_modules.prefix_tuning.key_values import cache_shape
 from model_io.files import CONFIG, WEIGHTS
 from model_io.language_model import load_language_model, load_skeleton, load_transformers_model
 from model_io.reward_model import new_reward_model

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from core.errors import InputError
 from gradus.cli import app
-from lightning_modules.prefix_tuning.prefix import PrefixConfig, build_adapter
+from lightning_modules.prefix_tuning.config import PrefixConfig
+from lightning_modules.prefix_tuning.prefix import build_adapter
 from model_io.peft import export_prefix, import_prefix
 from model_io.prefix import load_prefix, save_prefix
 
@@ -134,12 +135,12 @@ def test_a_damaged_prefix_is_named(damage: str, out: Path) -> None:
 def test_the_commands(tmp_path: Path) -> None:
     run = CliRunner().invoke
     to, back = str(tmp_path / "prefix"), str(tmp_path / "adapter")
-    arguments = ["prefix", "import", "--peft", str(FIXTURE / "projected"), "--model", str(BASE), "--out", to]
+    arguments = ["prefix", "import", "--peft", str(FIXTURE / "projected"), "--model", str(BASE), "--output", to]
     done = run(app, [*arguments, "--template", r"Data: {source}\nText:"])
     assert done.exit_code == 0, done.output
     assert json.loads((tmp_path / "prefix" / "prefix.json").read_text())["template"] == "Data: {source}\nText:"
     assert run(app, arguments).exit_code == 2  # it exists
-    done = run(app, ["prefix", "export", "--prefix", to, "--model", str(BASE), "--out", back])
+    done = run(app, ["prefix", "export", "--prefix", to, "--model", str(BASE), "--output", back])
     assert done.exit_code == 0, done.output
     expected = load_file(FIXTURE / "projected" / "adapter_model.safetensors")["prompt_embeddings"]
     assert torch.equal(load_file(tmp_path / "adapter" / "adapter_model.safetensors")["prompt_embeddings"], expected)

@@ -29,7 +29,8 @@ from core import tracking
 from core.errors import InputError
 from data.tokenizer_training import TokenizerConfig, save_tokenizer, train_tokenizer
 from gradus.serving.register import register
-from lightning_modules.prefix_tuning.prefix import NoPrefix, Prefix, PrefixConfig
+from lightning_modules.prefix_tuning.config import PrefixConfig
+from lightning_modules.prefix_tuning.prefix import NoPrefix, Prefix
 from model_io.files import WEIGHTS
 from model_io.prefix import PREFIX
 from model_io.reward_model import REWARD_CONFIG, load_reward_model, new_reward_model, save_reward_model

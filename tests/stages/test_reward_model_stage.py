@@ -28,7 +28,7 @@ VARIANTS: dict[str, Any] = {
     },
     "top": {"trainable": "top_layers", "num_top_layers": 1, "template": "{prompt} {reference}"},
     "pairs": {"mode": "shuffled_pairs", "comparisons_share": 0.5},
-    "listwise": {"loss": {"loss": "plackett_luce"}, "weighting": "labeler", "training_share": 0.5},
+    "listwise": {"loss": {"loss_type": "plackett_luce"}, "weighting": "labeler", "training_share": 0.5},
     "fold": {"held_out_labelers": {"fold": 2, "folds": 4}},
 }
 

@@ -12,6 +12,9 @@ Four shapes, told apart by themselves:
 An OPTION is the name of the field that holds a response, as in Argilla's own template; the other fields are the prompt, written
 out with their names where there are several. Drafts and discarded answers are no judgments and are left out.
 
+Rating and label questions mean what a mapping of columns says, whose columns are names of fields and questions:
+`prompt=instruction,responses=a+b,scores=a_rating+b_rating`, or `winner=better{a=first,b=second,tie=equal}`.
+
 Version 2's client loses the ranks of what annotators submitted: it keeps the options' names, in the order of the question's settings
 (https://github.com/argilla-io/argilla/issues/5712). Such lists of names are refused, since they would pass for rankings.
 
@@ -24,6 +27,7 @@ from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
+from data.comparisons.importing.annotations import Annotation
 from data.comparisons.importing.fields import Answer, distinct, entries, field, optional
 
 PAIRS = False
@@ -38,6 +42,7 @@ _NOT_FIELDS = ("id", "external_id", "metadata", "status", "_server_id")  # of a 
 class _Response(NamedTuple):
     """One annotator's answer to one question, whatever its type."""
 
+    question: str
     value: Any
     at: str  # where the value is
     of: Mapping[str, Any]  # user_id and status, and what else the shape has
@@ -59,6 +64,30 @@ def rankings(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield _ranking(fields, options, response)
 
 
+def annotations(record: Mapping[str, Any]) -> Iterator[Annotation]:
+    """The submitted answers of each annotator, under the questions' names, beside the record's fields."""
+    row = _is_row(record)
+    fields = _fields_of_row(record) if row else field(record, "fields", dict)
+    answers: dict[str, tuple[_Response, dict[str, Any]]] = {}
+    for response in _flat(record) if row else _nested(record):
+        if response.of.get("status") in ("submitted", None):
+            annotator = optional(response.of, "user_id", str, response.whose) or response.whose  # null: a deleted user
+            answered = answers.setdefault(annotator, (response, {}))[1]
+            if response.question in answered:
+                raise ValueError(f"{response.at}: a second answer of {annotator!r} to {response.question!r}")
+            answered[response.question] = response.value
+    for response, answered in answers.values():
+        yield Annotation({**fields, **answered}, _judged_by(response), response.whose.removesuffix("."))
+
+
+def _judged_by(response: _Response) -> dict[str, Any]:
+    return {
+        "labeler": optional(response.of, "user_id", str, response.whose) or "unknown",  # null: a deleted user
+        "time": optional(response.of, "updated_at", str, response.whose),
+        "id": optional(response.of, "id", str, response.whose),
+    }
+
+
 def _ranking(fields: Mapping[str, Any], options: dict[str, int | None], response: _Response) -> dict[str, Any]:
     for option in options:
         if option not in fields:
@@ -68,9 +97,7 @@ def _ranking(fields: Mapping[str, Any], options: dict[str, int | None], response
         **_prompt({name: value for name, value in fields.items() if name not in options and value is not None}),
         "responses": [a.text for a in answers],
         "ranks": [a.judgment for a in answers],
-        "labeler": optional(response.of, "user_id", str, response.whose) or "unknown",  # null: a deleted user
-        "time": optional(response.of, "updated_at", str, response.whose),
-        "id": optional(response.of, "id", str, response.whose),
+        **_judged_by(response),
     }
 
 
@@ -112,12 +139,12 @@ def _nested(record: Mapping[str, Any]) -> Iterator[_Response]:
             values = optional(response, "values", dict, at) or {}  # null where an annotator discarded the record
             for question in values:
                 value = field(values, question, dict, f"{at}values.").get("value")
-                yield _Response(value, f"{at}values.{question}.value", response, at)
+                yield _Response(question, value, f"{at}values.{question}.value", response, at)
         return
     questions = optional(record, "responses", dict) or {}
     for question in questions:
         for response, at in entries(questions, question, "responses."):
-            yield _Response(response.get("value"), f"{at}value", response, at, by_client_2=True)
+            yield _Response(question, response.get("value"), f"{at}value", response, at, by_client_2=True)
 
 
 def _flat(row: Mapping[str, Any]) -> Iterator[_Response]:
@@ -128,10 +155,11 @@ def _flat(row: Mapping[str, Any]) -> Iterator[_Response]:
             users, statuses = (optional(row, f"{column}.{key}", list) or [] for key in ("users", "status"))
             for i, (value, user, status) in enumerate(zip_longest(values, users, statuses)):
                 of = {"user_id": user, "status": status}
-                yield _Response(value, f"{column}.{i}", of, f"{column}.{i}.", by_client_2=True)
+                question = column.removesuffix(".responses")
+                yield _Response(question, value, f"{column}.{i}", of, f"{column}.{i}.", by_client_2=True)
         elif all(isinstance(value, dict) and "user_id" in value for value in values):
             for response, at in entries(row, column):
-                yield _Response(response.get("value"), f"{at}value", response, at)
+                yield _Response(column, response.get("value"), f"{at}value", response, at)
 
 
 def _are_names(value: Any, fields: Mapping[str, Any]) -> bool:

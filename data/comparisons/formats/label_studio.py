@@ -13,6 +13,9 @@ The prompt is `data.prompt` (or question, text), a response the `body` of its en
 and `data.right` (or answer1 and answer2, response1 and response2, text1 and text2). `meta` may have `systems` (one list of names for each
 response, in the task's order), `reference` and `messages`, as tasks made by `gradus comparisons tasks` do.
 
+An annotation with a Ranker and a Pairwise is two rankings. Choices and Rating tags mean what a mapping of columns says, whose columns are
+keys of `data` and names of the tags: `responses=a+b,winner=better{a=Left,b=Right,tie=Both}`, or `scores=stars_a+stars_b`.
+
 Skipped tasks and drafts yield nothing, nor do annotations that compare nothing: submitted untouched, or with one item ranked. (An
 untouched Ranker without buckets is submitted as the order in which it shows the items, which cannot be told from a judgment.) The
 labeler is the user's id, or the e-mail address where the export has that instead. The time is when the annotation was first
@@ -26,8 +29,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from data.comparisons.importing.columns import ranks_of_scores
+from data.comparisons.importing.annotations import Annotation
 from data.comparisons.importing.fields import Answer, distinct, entries, field, optional, what_was_found
+from data.comparisons.importing.judgments import ranks_of_scores
 
 PAIRS = True  # those of the Pairwise tag: rankings of more responses are not touched by the joining
 TAKES_HIGHER_IS_BETTER = True
@@ -37,6 +41,12 @@ _TEXTS = ("body", "title", "html")
 _SIDES = (("left", "right"), ("answer1", "answer2"), ("response1", "response2"), ("text1", "text2"))
 _NOT_RANKED = "_"
 _TIE = "tie"
+_ANSWERS = {
+    "choices": "choices",
+    "rating": "rating",
+    "number": "number",
+    "pairwise": "selected",
+}  # types of results: keys of values
 _LEAVE_OUT = "leave --higher-is-better (in params.yaml: higher_is_better) out"
 _RANK = re.compile(r"rank_([0-9]{1,9})")
 # A minus is a sign only at the beginning and after "_" or a space: in "score-1" it may as well join the two.
@@ -48,32 +58,65 @@ def rankings(record: Mapping[str, Any], higher_is_better: bool = False) -> Itera
 
     `higher_is_better`: the buckets' names end in scores, the highest best.
     """
-    if "annotations" not in record:
-        raise ValueError("annotations: missing: export as JSON (JSON-MIN and CSV leave out what an import needs)")
     problems = []
-    for annotation, at in entries(record, "annotations"):
-        if annotation.get("was_cancelled") or annotation.get("result") == []:
-            continue
+    for annotation, at in _submitted(record):
         try:
-            judged = _ranking(record, annotation, at, higher_is_better)
+            judged = _rankings(record, annotation, at, higher_is_better)
         except ValueError as error:
             problems.append(str(error))
         else:
-            if len(judged["ranks"]) - judged["ranks"].count(None) >= 2:
-                yield judged
+            yield from (ranking for ranking in judged if len(ranking["ranks"]) - ranking["ranks"].count(None) >= 2)
     if problems:
         raise ValueError("; ".join(problems))
 
 
-def _ranking(task: Mapping[str, Any], annotation: Mapping[str, Any], at: str, higher_is_better: bool) -> dict[str, Any]:
-    data, meta = field(task, "data", dict), optional(task, "meta", dict) or {}
+def annotations(record: Mapping[str, Any]) -> Iterator[Annotation]:
+    """The answers in a task's annotations, under their tags' names: choices, ratings, numbers, the chosen side of a pair."""
+    data, meta = field(record, "data", dict), optional(record, "meta", dict) or {}
+    for annotation, at in _submitted(record):
+        answers: dict[str, Any] = {}
+        for result, where in entries(annotation, "result", at):
+            if (kind := result.get("type")) not in _ANSWERS:
+                continue
+            name, value = (
+                field(result, "from_name", str, where),
+                field(result, "value", dict, where).get(_ANSWERS[kind]),
+            )
+            if name in answers:
+                raise ValueError(f"{where}from_name: {name!r} is there twice in one annotation, one answer expected")
+            answers[name] = value[0] if isinstance(value, list) and len(value) == 1 else value
+        yield Annotation({**data, "meta": meta, **answers}, _judged_by(annotation, at), at.removesuffix("."))
+
+
+def _submitted(record: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    if "annotations" not in record:
+        raise ValueError("annotations: missing: export as JSON (JSON-MIN and CSV leave out what an import needs)")
+    for annotation, at in entries(record, "annotations"):
+        if not annotation.get("was_cancelled") and annotation.get("result") != []:
+            yield annotation, at
+
+
+def _rankings(
+    task: Mapping[str, Any], annotation: Mapping[str, Any], at: str, higher_is_better: bool
+) -> list[dict[str, Any]]:
+    """The ranking of a Ranker and the pair of a Pairwise in an annotation; at least one of them."""
+    data = field(task, "data", dict)
     results = entries(annotation, "result", at)
     rankers = [(r, where) for r, where in results if r.get("type") == "ranker"]
     if len(rankers) > 1:
         raise ValueError(f"{at}result: {len(rankers)} of type 'ranker' found, 1 expected")
     if higher_is_better and not rankers:
         raise ValueError(f"{at}result: no type 'ranker' found, whose buckets have scores: {_LEAVE_OUT}")
-    judged = _ranked(data, *rankers[0], higher_is_better) if rankers else _compared(data, results, at)
+    judgments = [_ranked(data, *ranker, higher_is_better) for ranker in rankers]
+    if not rankers or any(_is_comparison(result) for result, _ in results):
+        judgments.append(_compared(data, results, at))
+    return [_ranking(task, judged, annotation, at) for judged in judgments]
+
+
+def _ranking(
+    task: Mapping[str, Any], judged: list[tuple[str, int | None]], annotation: Mapping[str, Any], at: str
+) -> dict[str, Any]:
+    data, meta = field(task, "data", dict), optional(task, "meta", dict) or {}
     systems = optional(meta, "systems", list, "meta.") or [[]] * len(judged)
     if len(systems) != len(judged) or not all(isinstance(names, list) for names in systems):
         raise ValueError(
@@ -82,12 +125,19 @@ def _ranking(task: Mapping[str, Any], annotation: Mapping[str, Any], at: str, hi
     answers = distinct(Answer(text, rank, tuple(names)) for (text, rank), names in zip(judged, systems, strict=True))
     return {
         "messages": meta.get("messages"),
-        "prompt": _first(data, _PROMPTS, "data."),
+        "prompt": next((data[key] for key in _PROMPTS if isinstance(data.get(key), list)), None)  # a chat
+        or _first(data, _PROMPTS, "data."),
         "responses": [a.text for a in answers],
         "ranks": [a.judgment for a in answers],
-        "labeler": _labeler(annotation, at),
         "reference": meta.get("reference"),
         "systems": [a.systems for a in answers] if meta.get("systems") else None,
+        **_judged_by(annotation, at),
+    }
+
+
+def _judged_by(annotation: Mapping[str, Any], at: str) -> dict[str, Any]:
+    return {
+        "labeler": _labeler(annotation, at),
         "time": optional(annotation, "created_at", str, at),
         "id": str(annotation["id"]) if annotation.get("id") is not None else None,
     }
@@ -174,6 +224,10 @@ def _shown(names: list[str]) -> str:
     return ", ".join(repr(name[:40]) for name in names)[:200]
 
 
+def _is_comparison(result: Mapping[str, Any]) -> bool:
+    return result.get("type") == "pairwise" or (result.get("type") == "choices" and result.get("from_name") == _TIE)
+
+
 def _compared(
     data: Mapping[str, Any], results: list[tuple[dict[str, Any], str]], at: str
 ) -> list[tuple[str, int | None]]:
@@ -183,11 +237,13 @@ def _compared(
         for r, where in results
         if r.get("type") == "pairwise"
     ]
-    chosen += ["none" for r, _ in results if r.get("type") == "choices" and r.get("from_name") == _TIE]
+    chosen += ["none" for r, _ in results if _is_comparison(r) and r.get("type") == "choices"]
     ranks = {"left": (1, 2), "right": (2, 1), "none": (1, 1)}
     if len(chosen) != 1 or chosen[0] not in ranks:
+        others = [f"{r.get('type')} {r.get('from_name')!r}" for r, _ in results if r.get("type") in _ANSWERS]
+        hint = f" ({', '.join(others)[:100]}: name what they say with --columns)" if others and not chosen else ""
         raise ValueError(
-            f"{at}result: one ranking, preference or tie expected, found {', '.join(chosen)[:60] or 'none'}"
+            f"{at}result: one ranking, preference or tie expected, found {', '.join(chosen)[:60] or 'none'}{hint}"
         )
     for keys in _SIDES:
         if all(key in data for key in keys):

@@ -5,7 +5,7 @@ ranking of WMT's evaluation joined with the texts of its test set. Outputs that 
 response of all their systems.
 
 The CSV that WMT itself publishes (srclang, trglang, srcIndex, ..., judgeId, system1Id, system1rank, ...) has no texts and is
-refused.
+refused. `gradus data fetch wmt15` makes this format of WMT15's files.
 
 https://www.statmt.org/wmt15/results.html
 https://www.statmt.org/wmt12/results.html (README.txt: the columns of the CSV)
@@ -24,7 +24,8 @@ def rankings(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The one ranking of a record."""
     if "system1rank" in record:
         raise ValueError(
-            "WMT's own CSV has ranks but no texts: join it with the test set's sources, references and system outputs first"
+            "WMT's own CSV has ranks but no texts: join it with the test set's sources, references and system outputs first "
+            "(`gradus data fetch wmt15` does this for 2015)"
         )
     answers = distinct(
         Answer(field(response, "text", str, at), optional(response, "rank", int, at), _systems(response, at))

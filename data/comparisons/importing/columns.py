@@ -1,39 +1,34 @@
 """Columns of other names: a mapping from the fields of a ranking to the columns of any table, hub data set or JSON Lines file.
 
 {prompt: question, chosen: answer_a, rejected: answer_b}         a pair
+{prompt: question, responses: [a, b], winner: better}            the name of the better one in a column; `judgments.Winner` has its values
+{prompt: question, responses: [a, b], strength: preference}      negative: a is better, positive: b is
 {prompt: question, responses: completions, scores: ratings}      lists; higher scores are better, equal ones tie
 {prompt: question, responses: [a, b, c], ranks: [ra, rb, rc]}    one column for each response
+{prompt: question, response: answer, scores: rating}             one row for each response
 {..., labeler: meta.annotator}                                   inside a nested column
 {..., labeler: =gpt-4}                                           a text of its own instead of a column
 
-Prompt and responses may be lists of messages, in the shapes that TRL and the hub have (https://huggingface.co/docs/trl/dataset_formats).
-Such a response ends with its own message, by "assistant". The turns before that are one of
-
-- none: it answers the prompt
-- the prompt's messages, or the last of them: it repeats what it answers
-- the prompt's messages and further turns, or these turns alone, which then belong to the conversation
-- the whole conversation, where the prompt is a text, or there is none
-
-All responses of a row must answer the same conversation, and a text beside it must say no more than it does. The row is refused where
-anything would be lost.
+Prompt and responses may be chats: see `chats.py`.
 """
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
-from itertools import zip_longest
-from typing import Any, NamedTuple
+from datetime import UTC, datetime
+from typing import Any
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from core.config import Config, validated
 from core.errors import InputError
-from data.comparisons.ranking import Message, read_messages, written_out
+from data.comparisons.importing.chats import Cell, chat, first_turns, interleaved, with_messages
+from data.comparisons.importing.judgments import Winner, parse_winner, ranks_of_scores, ranks_of_strength
 
 UNKNOWN = "unknown"  # the labeler where no column names one
-_ASSISTANT, _USER, _SYSTEM = "assistant", "user", "system"
 _LISTS = ("responses", "ranks", "scores", "systems", "messages")
+_NO_COLUMNS = ("winner", "speakers", "whole_conversations", "join_pairs")
 
 
 class Columns(Config):
@@ -43,24 +38,40 @@ class Columns(Config):
     """The prompt: a text, or a list of messages."""
     messages: str | None = None
     """The prompt as a chat: a list of messages (`role`, `content`)."""
+    user_turns: str | None = None
+    """The prompt as the user's turns, a list of texts; each response is then the list of the replies to them."""
     responses: str | list[str] | None = None
     """One column with a list of responses, or one column for each response. A response is a text or a list of messages."""
+    response: str | None = None
+    """The one response of a row. Rows of the same prompt and labeler that follow each other are one ranking; they need `scores` or `ranks`."""
     ranks: str | list[str] | None = None
     """The responses' ranks, in the same way: 1 is the best, equal ranks are ties."""
     scores: str | list[str] | None = None
     """The responses' scores, instead of ranks: the highest is the best, equal scores are ties."""
+    winner: Winner | None = None
+    """A column that names the better response; also as a text, `better{answer_a=A,answer_b=B,tie=both|neither,skip=unsure}`."""
+    strength: str | None = None
+    """A signed preference: negative, the first of two responses is better; positive, the second; 0, a tie. The ranks are as far apart."""
     chosen: str | None = None
     """Of a pair: the better response."""
     rejected: str | None = None
     """Of a pair: the worse response."""
+    whole_conversations: bool = False
+    """The responses are conversations that differ before their last message. The prompt is what they share, and a response is all that follows."""
+    judged_turn: str | None = None
+    """How many of the user's turns had been answered when the conversations were judged; later turns are left out."""
+    speakers: dict[str, str] = Field(default_factory=dict)
+    """Of a chat that is written as one text: what is before each role's turns, e.g. `{user: "Human:", assistant: "Assistant:"}`."""
     labeler: str | None = None
     """Who ranked. `null`: `unknown`, and pairs of one prompt are not joined."""
+    join_pairs: bool = True
+    """Pairs of one labeler about one prompt become one ranking where they determine one. `false` where one name is for many people."""
     reference: str | None = None
     """A good response, for templates that show it."""
     systems: str | list[str] | None = None
     """Which system wrote each response."""
     time: str | None = None
-    """When it was ranked, ISO 8601."""
+    """When it was ranked: ISO 8601, or seconds since 1970."""
     weight: str | None = None
     """The ranking's weight in training, with `weighting: record`."""
     id: str | None = None
@@ -68,56 +79,122 @@ class Columns(Config):
 
     @model_validator(mode="after")
     def _states_an_order(self) -> "Columns":
-        pair = [self.chosen, self.rejected].count(None)
-        if pair == 1:
+        orders = [name for name in ("ranks", "scores", "winner", "strength") if getattr(self, name) is not None]
+        if (self.chosen is None) != (self.rejected is None):
             raise ValueError("'chosen' and 'rejected' go together")
-        if (pair == 0) == (self.responses is not None):
-            raise ValueError("columns for either 'chosen' and 'rejected', or 'responses', are needed")
-        if self.responses is not None and (self.ranks is None) == (self.scores is None):
-            raise ValueError("'responses' need either 'ranks' (1 is best) or 'scores' (higher is better)")
-        if pair == 0 and (self.ranks or self.scores):
-            raise ValueError("'chosen' and 'rejected' say the order: 'ranks' and 'scores' go with 'responses'")
+        if [self.chosen, self.responses, self.response].count(None) != 2:
+            raise ValueError("columns for either 'chosen' and 'rejected', or 'responses', or 'response', are needed")
+        if self.chosen is not None and orders:
+            raise ValueError(f"'chosen' and 'rejected' say the order: '{orders[0]}' goes with 'responses'")
+        if self.chosen is None and len(orders) != 1:
+            raise ValueError(
+                "'responses' need one of 'ranks' (1 is best), 'scores' (higher is better), 'winner' (a column that names the better one) "
+                "and 'strength' (negative: the first is better)"
+            )
+        if self.response is not None and not (isinstance(self.ranks, str) or isinstance(self.scores, str)):
+            raise ValueError("'response', of a row, needs one column of 'ranks' or 'scores'")
+        if self.strength is not None and isinstance(self.responses, list) and len(self.responses) != 2:
+            raise ValueError("'strength' is of two responses")
+        if self.winner is not None:
+            self.winner.check(self.responses if isinstance(self.responses, list) else None)
         return self
 
     @property
     def PAIRS(self) -> bool:  # as the modules of data/comparisons/formats say it
         """Whether these are pairs whose labeler is known: only then may pairs of one prompt be joined."""
-        return self.chosen is not None and self.labeler is not None
+        return self.is_pair and self.labeler is not None and self.join_pairs
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether each judgment is of two responses (the best of more is pairs with the best)."""
+        return self.chosen is not None or self.winner is not None or self.strength is not None
+
+    def judgments(self) -> list[str]:
+        """The columns in which somebody judged."""
+        winner = self.winner.column if self.winner else None
+        columns = [winner, self.strength, *(c for c in (self.scores, self.ranks) if not isinstance(c, list))]
+        return [c for c in columns if c] + [
+            c for each in (self.scores, self.ranks) if isinstance(each, list) for c in each
+        ]
 
     def rankings(self, record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """The values of the one canonical record in a row.
+        """The values of the canonical record in a row; of several, pairs with the winner, where it is the best of more than two.
+
+        Nothing where the winner or the strength is empty: nobody judged.
 
         Raises:
             ValueError: a column is missing, a value is wrong, or messages cannot all be kept.
         """
-        values = {name: _read(record, source) for name, source in self if source is not None}
-        values.setdefault("labeler", UNKNOWN)
-        if isinstance(values.get("messages"), str):
-            values["messages"] = _listed(values["messages"], "messages")
-        prompt, messages = (_Cell(str(getattr(self, name)), values.pop(name, None)) for name in ("prompt", "messages"))
-        values |= _chat(prompt, messages, self._responses(values))
-        if self.scores is not None:
-            values["ranks"] = ranks_of_scores(_listed(values.pop("scores"), "scores"))
-        elif self.ranks is not None:
-            values["ranks"] = [_rank(r) for r in _listed(values["ranks"], "ranks")]
+        values = self._read(record)
+        cells = self._responses(values)
+        prompt = with_messages(Cell(str(self.prompt), values.pop("prompt", None)), self.speakers)
+        messages = Cell(str(self.messages), _chat(values.pop("messages", None)))
+        values |= chat(prompt, messages, cells, self.whole_conversations)
+        if (ranks := self._ranks(values, [cell.column for cell in cells])) is None:
+            return
         if values.get("systems") is not None:
             values["systems"] = [[s] if isinstance(s, str) else s for s in values["systems"]]
+        for chosen in _compared(ranks) if self.winner else [range(len(ranks))]:
+            yield {**values, **{name: [values[name][i] for i in chosen] for name in ("responses", "systems") if values.get(name)},
+                   "ranks": [ranks[i] for i in chosen]}  # fmt: skip
+
+    def gathered(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The row of several responses that these rows of one response each are together."""
+        columns = {c for c in (self.response, self.scores, self.ranks, self.systems) if isinstance(c, str)}
+        return {**rows[0], **{column: [_value(row, column) for row in rows] for column in columns}}
+
+    def group(self, row: Mapping[str, Any]) -> Any:
+        """What is the same in the rows of one ranking, where each has one response. Raises ValueError: a column is missing."""
+        return [_value(row, c) for c in (self.prompt, self.messages, self.labeler, self.reference) if c is not None]
+
+    def _read(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        values = {
+            name: _values(record, source) for name, source in self if source is not None and name not in _NO_COLUMNS
+        }
+        if self.winner:
+            values["winner"] = _value(record, self.winner.column)
+        values.setdefault("labeler", UNKNOWN)
         for name in ("labeler", "id"):  # often numbers
             if isinstance(values.get(name), int):
                 values[name] = str(values[name])
+        if isinstance(values.get("time"), int | float):
+            values["time"] = datetime.fromtimestamp(values["time"], UTC)
         if isinstance(values.get("time"), datetime):
             values["time"] = values["time"].isoformat()
-        yield values
+        return values
 
-    def _responses(self, values: dict[str, Any]) -> list["_Cell"]:
-        """Takes the responses out of `values`; those of a pair leave their ranks there."""
+    def _responses(self, values: dict[str, Any]) -> list[Cell]:
+        """Takes the responses out of `values`, conversations as far as they were judged."""
         if self.chosen is not None:
-            values["ranks"] = [1, 2]
-            return [_Cell(str(getattr(self, name)), values.pop(name)) for name in ("chosen", "rejected")]
-        responses = _listed(values.pop("responses"), "responses")
-        if isinstance(self.responses, list):
-            return [_Cell(*cell) for cell in zip(self.responses, responses, strict=True)]
-        return [_Cell(f"{self.responses}.{i}", value) for i, value in enumerate(responses)]
+            cells = [Cell(str(getattr(self, name)), values.pop(name)) for name in ("chosen", "rejected")]
+        else:
+            name = "responses" if self.response is None else "response"
+            listed, columns = _listed(values.pop(name), name), getattr(self, name)
+            names = columns if isinstance(columns, list) else [f"{columns}.{i}" for i in range(len(listed))]
+            cells = [Cell(*cell) for cell in zip(names, listed, strict=True)]
+        if self.user_turns is not None:
+            users = Cell(self.user_turns, _listed(values.pop("user_turns"), self.user_turns))
+            cells = [interleaved(users, Cell(cell.column, _listed(cell.value, cell.column))) for cell in cells]
+        cells = [with_messages(cell, self.speakers) for cell in cells]
+        if self.judged_turn is not None:
+            count = _rank(values.pop("judged_turn"))
+            cells = [first_turns(cell, count) for cell in cells]
+        return cells
+
+    def _ranks(self, values: dict[str, Any], columns: list[str]) -> Sequence[int | None] | None:
+        """Takes the judgment out of `values`. None where there is none."""
+        if self.scores is not None:
+            return ranks_of_scores(_listed(values.pop("scores"), "scores"))
+        if self.ranks is not None:
+            return [_rank(r) for r in _listed(values.pop("ranks"), "ranks")]
+        if self.strength is not None:
+            if len(columns) != 2:
+                raise ValueError(f"{self.strength}: a strength is of two responses ({len(columns)} found)")
+            return ranks_of_strength(values.pop("strength"), self.strength)
+        if self.winner is not None:
+            choice = self.winner.choice(values.pop("winner"), columns)
+            return None if choice is None else [1 if choice in (-1, i) else 2 for i in range(len(columns))]
+        return [1, 2]
 
 
 def parse_columns(text: str) -> Columns:
@@ -130,11 +207,17 @@ def parse_columns(text: str) -> Columns:
             raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
         return validated(Columns, fields, where)
     values: dict[str, Any] = {}
-    for part in text.split(","):
+    for part in re.findall(r"(?:[^,{]|\{[^}]*\}?)+", text):  # commas in braces are the winner's
         name, equals, source = part.strip().partition("=")
         if not equals or not source:
             raise InputError(f"{where}: {part.strip()!r}: FIELD=COLUMN expected, e.g. prompt=question")
-        values[name] = source.split("+") if "+" in source and not source.startswith("=") else source
+        is_list = "+" in source and not source.startswith("=") and name != "winner"
+        values[name] = source.split("+") if is_list else source
+    try:
+        if "winner" in values:
+            values["winner"] = parse_winner(values["winner"])
+    except ValueError as error:
+        raise InputError(f"{where}: winner: {error}") from None
     return validated(Columns, values, where)
 
 
@@ -143,19 +226,28 @@ def cells(row: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {k: v for k, v in row.items() if v != ""}
     for name in {*_LISTS, "weight"} & set(values):
         values[name] = _json(values[name], name)
+    if "prompt" in values:
+        values["prompt"] = with_messages(Cell("prompt", values["prompt"]), {}).value
     return values
 
 
-def ranks_of_scores(scores: list[Any]) -> list[int | None]:
-    """Ranks 1, 2, ... of the distinct scores, the highest first; None where there is no score."""
-    numbers = [None if s in (None, "") else _number(s) for s in scores]
-    rank = {s: i for i, s in enumerate(sorted({s for s in numbers if s is not None}, reverse=True), start=1)}
-    return [None if s is None else rank[s] for s in numbers]
+def _compared(ranks: Sequence[int | None]) -> list[Sequence[int]]:
+    """The responses that a choice of the best has compared: all of a tie, else the best with each other one."""
+    if len(ranks) == 2 or len(set(ranks)) == 1:
+        return [range(len(ranks))]
+    best = ranks.index(1)
+    return [sorted((best, i)) for i in range(len(ranks)) if i != best]
 
 
-def _read(record: Mapping[str, Any], source: str | list[str]) -> Any:
-    if isinstance(source, list):
-        return [_read(record, s) for s in source]
+def _chat(value: Any) -> Any:
+    return _listed(value, "messages") if isinstance(value, str) else value
+
+
+def _values(record: Mapping[str, Any], source: str | list[str]) -> Any:
+    return [_value(record, s) for s in source] if isinstance(source, list) else _value(record, source)
+
+
+def _value(record: Mapping[str, Any], source: str) -> Any:
     if source.startswith("="):
         return source[1:]
     if source in record:  # also a column that has a dot in its name
@@ -190,106 +282,3 @@ def _rank(value: Any) -> Any:
     if isinstance(value, str) and value.strip().isdecimal():
         return int(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _number(value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"scores: a number expected (found {str(value)[:60]!r})") from None
-    if not math.isfinite(number):
-        raise ValueError(f"scores: a finite number expected (found {value!r})")
-    return number
-
-
-class _Cell(NamedTuple):
-    """A value of a row, with the name of its column, for errors."""
-
-    column: str
-    value: Any
-
-
-class _Answer(NamedTuple):
-    column: str
-    conversation: list[Message]  # that it answers
-    text: Any
-
-
-def _chat(prompt: _Cell, messages: _Cell, responses: Sequence[_Cell]) -> dict[str, Any]:
-    """The `messages` of a row, or else its `prompt`, and its `responses` as texts.
-
-    A prompt or response that is neither a text nor a list is handed on: the validation of the record refuses it.
-    """
-    asked = _asked(messages, prompt)
-    answers = [_answer(cell, asked) for cell in responses]
-    for answer in answers[1:]:
-        _check_same(answers[0], answer)
-    values: dict[str, Any] = {"responses": [answer.text for answer in answers]}
-    conversation = answers[0].conversation if answers else asked
-    if conversation:
-        values["messages"] = conversation
-    if conversation and isinstance(prompt.value, str):
-        _check_text(prompt, conversation)
-    elif prompt.value is not None and not isinstance(prompt.value, list):
-        values["prompt"] = prompt.value
-    return values
-
-
-def _asked(messages: _Cell, prompt: _Cell) -> list[Message]:
-    """The messages that the row itself has as its prompt; none where that is a text."""
-    chats = [read_messages(messages.value, messages.column)] if messages.value is not None else []
-    if isinstance(prompt.value, list):
-        chats.append(read_messages(prompt.value, prompt.column))
-    if len(chats) == 2 and chats[0] != chats[1]:
-        raise ValueError(
-            f"{messages.column} and {prompt.column}: different messages found, one conversation expected: leave one column out"
-        )
-    return chats[0] if chats else []
-
-
-def _answer(cell: _Cell, asked: list[Message]) -> _Answer:
-    if not isinstance(cell.value, list):
-        return _Answer(cell.column, asked, cell.value)
-    turns = read_messages(cell.value, cell.column)
-    if not turns or turns[-1].role != _ASSISTANT:
-        raise ValueError(
-            f"{cell.column}: the last message is {_shown(turns[-1] if turns else None)}, a response by 'assistant' expected"
-        )
-    return _Answer(cell.column, _conversation(cell.column, turns[:-1], asked), turns[-1].content)
-
-
-def _conversation(column: str, before: list[Message], asked: list[Message]) -> list[Message]:
-    if before[: len(asked)] == asked:
-        return before
-    if before == asked[len(asked) - len(before) :]:
-        return asked
-    if before[0] == asked[0] or before[0].role in (asked[-1].role, _SYSTEM):  # no turn that follows the prompt's last
-        raise ValueError(
-            f"{column}: the first message is {_shown(before[0])}, the prompt's messages ({_shown(asked[0])}, ...) or a reply to them "
-            "expected: leave the prompt's column out where these are the whole conversation"
-        )
-    return [*asked, *before]
-
-
-def _check_same(first: _Answer, other: _Answer) -> None:
-    for i, (one, two) in enumerate(zip_longest(first.conversation, other.conversation)):
-        if one != two:
-            raise ValueError(
-                f"{first.column} and {other.column} answer different messages: message {i} of the conversation is {_shown(one)} and "
-                f"{_shown(two)}, the same turns before the last expected"
-            )
-
-
-def _check_text(prompt: _Cell, conversation: list[Message]) -> None:
-    """A text may be the conversation written out, or the question in it; the conversation is kept."""
-    question = next((message for message in reversed(conversation) if message.role == _USER), None)
-    same_texts = [written_out(conversation), *([question.content] if question else [])]
-    if prompt.value.strip() not in [text.strip() for text in same_texts]:
-        raise ValueError(
-            f"{prompt.column}: {prompt.value[:40]!r} found, the last message by 'user' expected ({_shown(question)}), or all messages "
-            "written out: leave this column out where the messages are the whole conversation"
-        )
-
-
-def _shown(message: Message | None) -> str:
-    return repr(f"{message.role}: {message.content}"[:40]) if message else "missing"

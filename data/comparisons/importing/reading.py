@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeGuard
+from typing import Any, NamedTuple, Protocol, TypeGuard, cast
 
 from data.comparisons import formats
 from data.comparisons.formats import AUTO, Format
+from data.comparisons.importing.annotations import AnnotationColumns, AnnotationFormat
 from data.comparisons.importing.columns import Columns, cells
 from data.comparisons.importing.joining import Contradiction, Judged, Place, join
 from data.comparisons.importing.records import Problem, Record, Records
@@ -26,6 +27,10 @@ class Bar(Protocol):
 
 NewBar = Callable[[int], Bar]  # for so many bytes
 _RECORDS_BETWEEN_UPDATES = 1000
+_MAX_GATHERED = 1000  # rows of one prompt: a table whose prompts are all alike must not fill the memory
+_ALONE = (
+    "no row before or after has this prompt and labeler: sort the table, so that the rows of a prompt follow each other"
+)
 
 
 def read(
@@ -40,9 +45,9 @@ def read(
     opened = _OpenedSource(
         Source(source=str(source), format=format, columns=mapping, higher_is_better=higher_is_better)
     )
-    for line, record in opened.records:
-        for result in opened.results(line, record):
-            yield line, result
+    for unit in opened.units():
+        for result in opened.results(unit):
+            yield unit.line, result
 
 
 class Row(NamedTuple):
@@ -75,10 +80,10 @@ class Reading:
         many belong together, so that each group can be joined, and forgotten, when the last of them has come.
         """
         for source in self.single:
-            for line, record in self._followed(source):
-                position, self.records = self.records, self.records + 1
+            for unit in self._followed(source):
+                position, self.records = self.records, self.records + unit.rows
                 if position >= start:
-                    for result in _placed(source, line, record):
+                    for result in _placed(source, unit):
                         yield Row(position, result)
         offset = self.records
         sizes = self._group_sizes()
@@ -90,16 +95,16 @@ class Reading:
         """How many pairs each prompt and labeler have, by a hash of these."""
         sizes = Counter[int]()
         for source in self.paired:
-            for line, record in self._followed(source):
-                self.records += 1
-                sizes.update(hash(_group(result)) for result in source.results(line, record) if _is_pair(result))
+            for unit in self._followed(source):
+                self.records += unit.rows
+                sizes.update(hash(_group(result)) for result in source.results(unit) if _is_pair(result))
         return sizes
 
     def _joined(self, sizes: Counter[int]) -> Iterator[Judged | Contradiction | Dropped | None]:
         groups: dict[tuple[str, str], list[Judged]] = defaultdict(list)
         for source in self.paired:
-            for line, record in self._followed(source):
-                for result in _placed(source, line, record):
+            for unit in self._followed(source):
+                for result in _placed(source, unit):
                     if not isinstance(result, Judged) or not _is_pair(result.ranking):
                         yield result
                         continue
@@ -110,16 +115,24 @@ class Reading:
         for pairs in groups.values():  # two groups with one hash
             yield from join(pairs)
 
-    def _followed(self, source: "_OpenedSource") -> Iterator[tuple[int, Record]]:
+    def _followed(self, source: "_OpenedSource") -> Iterator["_Unit"]:
         """The records of a source; moves the bar."""
-        for number, row in enumerate(source.records, start=1):
-            yield row
+        for number, unit in enumerate(source.units(), start=1):
+            yield unit
             if self._bar and number % _RECORDS_BETWEEN_UPDATES == 0:
                 done = min(self._done + source.records.done, self._total - 1)  # the whole is shown once, at the end
                 self._bar.update(done, f"{self.records:,} records")
         self._done += source.records.total
         if self._bar:
             self._bar.update(self._done, f"{self.records:,} records")
+
+
+class _Unit(NamedTuple):
+    """A record, or the rows of a table that are one record together."""
+
+    line: int  # of the first row
+    rows: int
+    record: Record
 
 
 class _OpenedSource:
@@ -129,16 +142,22 @@ class _OpenedSource:
         self.source = source
         self.records = Records(source.source)
         self.canonical = source.format == AUTO and source.columns is None
-        self.format: Format = source.columns or (_Canonical() if self.canonical else formats.get(source.format))
+        self.format = _format(source)
         rankings: Callable[..., Iterator[dict[str, Any]]] = self.format.rankings
         self.rankings = partial(rankings, higher_is_better=True) if source.higher_is_better else rankings
 
     def identity(self) -> list[Any]:
         return [self.source.model_dump(mode="json"), *self.records.identity()]
 
-    def results(self, line: int, record: Record) -> Iterator[Ranking | Problem]:
+    def units(self) -> Iterator[_Unit]:
+        """The records; of a table that has one response in a row, the rows of each prompt together."""
+        if isinstance(self.format, Columns) and self.format.response is not None:
+            return _gathered(iter(self.records), self.format)
+        return (_Unit(line, 1, record) for line, record in self.records)
+
+    def results(self, unit: _Unit) -> Iterator[Ranking | Problem]:
         """The rankings in a record, and what is wrong with it."""
-        origin = self.records.name
+        origin, record = self.records.name, unit.record
         try:
             if isinstance(record, Problem):
                 yield record
@@ -148,10 +167,46 @@ class _OpenedSource:
                 values = parse_record(record) if isinstance(record, bytes) else record
                 for fields in self.rankings(cells(values) if self.canonical and self.records.is_table else values):
                     if getattr(self.format, "LINE_IS_ID", False):
-                        fields["id"] = f"{fields.get('id') or ''}:{line}"
+                        fields["id"] = f"{fields.get('id') or ''}:{unit.line}"
                     yield _validated(fields, origin)
         except ValueError as error:
             yield Problem(str(error))
+
+
+def _format(source: Source) -> Format:
+    if source.columns is None:
+        return _Canonical() if source.format == AUTO else formats.get(source.format)
+    if source.format == AUTO:
+        return source.columns
+    return AnnotationColumns(cast(AnnotationFormat, formats.get(source.format)), source.columns)
+
+
+def _gathered(records: Iterator[tuple[int, Record]], columns: Columns) -> Iterator[_Unit]:
+    """The rows of each prompt that follow each other, as one record of several responses; wrong rows by themselves."""
+    rows: list[Mapping[str, Any]] = []
+    first, group = 0, None
+
+    def together() -> Iterator[_Unit]:
+        if len(rows) == 1:
+            yield _Unit(first, 1, Problem(_ALONE))
+        elif rows:
+            yield _Unit(first, len(rows), columns.gathered(rows))
+        rows.clear()
+
+    for line, record in records:
+        try:
+            if isinstance(record, Problem):
+                raise ValueError(record.why)
+            row = parse_record(record) if isinstance(record, bytes) else record
+            if (own := columns.group(row)) != group or len(rows) == _MAX_GATHERED:
+                yield from together()
+                first, group = line, own
+            rows.append(row)
+        except ValueError as error:
+            yield from together()
+            group = None
+            yield _Unit(line, 1, Problem(str(error)))
+    yield from together()
 
 
 class _Canonical:
@@ -169,15 +224,15 @@ def _validated(values: dict[str, Any], origin: str) -> Ranking | Problem:
         return Problem(str(error))
 
 
-def _placed(source: _OpenedSource, line: int, record: Record) -> Iterator[Judged | Dropped | None]:
+def _placed(source: _OpenedSource, unit: _Unit) -> Iterator[Judged | Dropped | None]:
     """The results of a record with its place; None if nothing is ranked in it."""
     is_empty = True
-    for result in source.results(line, record):
+    for result in source.results(unit):
         is_empty = False
         if isinstance(result, Ranking):
-            yield Judged(result, (Place(source.source.source, line),))
+            yield Judged(result, (Place(source.source.source, unit.line),))
         else:
-            yield Dropped(file=source.source.source, line=line, why=result.why)
+            yield Dropped(file=source.source.source, line=unit.line, why=result.why)
     if is_empty:
         yield None
 

@@ -1,8 +1,7 @@
-"""Raw records of a source: JSON Lines, JSON arrays, CSV, each also .gz; parquet; hub data sets. What a record means is not known here."""
+"""Raw records of a source: JSON Lines, JSON arrays, CSV, each also compressed; parquet; hub data sets. What a record means is not known here."""
 
 import codecs
 import csv
-import gzip
 import io
 import json
 import re
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 
 from core.errors import InputError
 from data import mirror
+from data.comparisons.importing.compression import ENDINGS, ERRORS, unpacked
 
 MAX_RECORD_BYTES = 64 * 1024 * 1024  # a longer line is not read: a file without line ends must not fill the memory
 HUB = "hub:"  # hub:owner/name[:config]:split
@@ -49,10 +49,16 @@ class Records:
             return
         self.path = locate(source)
         self.name = self.path.name
-        ending = next((s for s in reversed(self.path.suffixes) if s != ".gz"), "")
-        readers = {".jsonl": self._lines, ".json": self._json, ".csv": self._csv, ".parquet": self._parquet}
-        if ending not in readers:
-            raise InputError(f"{source}: its name must end in {', '.join(readers)} (or .gz after the first three).")
+        suffixes = self.path.suffixes
+        self._packed = suffixes.pop() if suffixes and suffixes[-1] in ENDINGS else ""
+        ending = suffixes[-1] if suffixes else ""
+        readers = {
+            ".jsonl": self._lines, ".ndjson": self._lines, ".json": self._json, ".csv": self._csv, ".parquet": self._parquet,
+        }  # fmt: skip
+        if ending not in readers or (self._packed and ending == ".parquet"):
+            raise InputError(
+                f"{source}: its name must end in {', '.join(readers)} (or {', '.join(ENDINGS)} after the first four)."
+            )
         self._read = readers[ending]
         self.is_table = ending == ".csv"
         self.total = self.path.stat().st_size
@@ -82,10 +88,10 @@ class Records:
         try:
             with open(self.path, "rb") as raw:
                 self._position = raw.tell
-                yield io.BufferedReader(gzip.GzipFile(fileobj=raw)) if self.path.suffix == ".gz" else raw
+                yield unpacked(raw, self._packed) if self._packed else raw
                 size = self.total
                 self._position = lambda: size
-        except (EOFError, zlib.error, OSError) as error:
+        except (*ERRORS, zlib.error) as error:
             raise InputError(f"{self.source}: cannot be read to its end ({error}). Fetch the file again.") from None
 
     @contextmanager
@@ -121,7 +127,7 @@ class Records:
     def _csv(self) -> Iterator[tuple[int, Record]]:
         csv.field_size_limit(MAX_RECORD_BYTES)
         with self._text() as text:
-            reader = csv.reader(text, strict=True)
+            reader = csv.reader(self._limited(text), strict=True)
             header: list[str] | None = None
             while True:
                 line = reader.line_num + 1
@@ -140,6 +146,13 @@ class Records:
                         )
                 elif row:
                     yield line, _row(header, row)
+
+    def _limited(self, text: io.TextIOWrapper) -> Iterator[str]:
+        """The lines of a text; csv.reader itself would take a line of any length into memory."""
+        while line := text.readline(MAX_RECORD_BYTES + 1):
+            if len(line) > MAX_RECORD_BYTES:
+                raise InputError(f"{self.source}: a line is longer than {MAX_RECORD_BYTES:,} characters. Is this CSV?")
+            yield line
 
     def _parquet(self) -> Iterator[tuple[int, Record]]:
         import pyarrow as pa

@@ -18,7 +18,7 @@ class BahdanauTrainingConfig(TranslatorTrainingConfig):
 
 
 class BahdanauConfig(TranslatorConfig):
-    """Sizes in the paper's symbols (A.2.3)."""
+    """Sizes, each with the paper's symbol (A.2.3)."""
 
     embedding_dim: int = Field(default=256, ge=1)
     """Width of the embeddings, m. Paper: 620 (A.2.3)."""

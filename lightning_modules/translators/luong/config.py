@@ -37,11 +37,11 @@ class LuongConfig(TranslatorConfig):
     score: Literal["dot", "general", "concat", "location"] = "general"
     """The score of a source position (3.1): content-based `dot`, `general` or `concat`, or `location` (eq. 8)."""
     max_source_length: int = Field(default=65, ge=1)
-    """Of `score: location`: rows of W_a, the source tokens that it can attend to, with the end token."""
+    """Only with `score: location`: rows of W_a, the source tokens that it can attend to, with the end token."""
     attention: Literal["global", "local-m", "local-p"] = "global"
     """`global`: all source positions (3.1). `local-m`, `local-p`: a window around a monotonic or predicted position (3.2)."""
     D: int = Field(default=10, ge=1)
-    """Of local attention: the window is p_t - D .. p_t + D, and sigma = D / 2. Paper: 10 (4.1)."""
+    """Only with local attention: the window is p_t - D .. p_t + D, and sigma = D / 2. Paper: 10 (4.1)."""
     input_feeding: bool = True
     """The decoder reads h~_t of the step before (3.3)."""
     reverse_source: bool = True

@@ -9,7 +9,7 @@ from lightning_modules.translators.config import Presets, TranslatorConfig, Tran
 
 
 class TransformerTrainingConfig(TranslatorTrainingConfig):
-    """The paper's (section 5)."""
+    """The training of the paper (section 5)."""
 
     optimizer: Optimizer = "adam"
     betas: tuple[float, float] = (0.9, 0.98)
@@ -25,7 +25,7 @@ class TransformerTrainingConfig(TranslatorTrainingConfig):
 
 
 class TransformerConfig(TranslatorConfig):
-    """Sizes in the paper's symbols (section 3); values of the paper's base model beside them."""
+    """Sizes, each with the paper's symbol (section 3) and the value of its base model."""
 
     num_layers: int = Field(default=2, ge=1)
     """Layers of encoder and of decoder, N. Paper: 6 (section 3.1)."""

@@ -20,7 +20,8 @@ from gradus.cli import app
 from gradus.inference.generate import ONLY, ContinuedLines
 from gradus.inference.input_lines import Line, line_groups
 from gradus.serving.register import register
-from lightning_modules.prefix_tuning.prefix import PrefixConfig, build_adapter
+from lightning_modules.prefix_tuning.config import PrefixConfig
+from lightning_modules.prefix_tuning.prefix import build_adapter
 from model_io.prefix import save_prefix
 
 LINES = ["the mill serves food", "", "a pub near the river", "food food", "the river"]

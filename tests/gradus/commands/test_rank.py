@@ -66,7 +66,7 @@ def test_rewards_that_are_not_finite_are_an_error(body: Path, tmp_path: Path) ->
     file = tmp_path / "rankings.jsonl"
     file.write_text(json.dumps({**json.loads(GOOD), "ranks": [1, 2], "labeler": "a"}) + "\n")
     with pytest.raises(InputError, match=r"^the model gives scores that are not finite"):
-        evaluation(folder, file, "auto")
+        evaluation(folder, file, {})
 
 
 def test_an_unknown_format_is_an_error(body: Path, tmp_path: Path) -> None:
@@ -96,3 +96,26 @@ def test_a_case_that_cannot_be_scored_is_named_after_those_before_it() -> None:
     half = Line(1, r'{"prompt": "\ud800", "responses": ["a"]}', None)
     with pytest.raises(InputError, match="line 1: half a surrogate pair"):
         next(_scored([[half]], print, "rewards", scores))
+
+
+def test_a_chat_is_scored_as_its_text_and_written_as_it_came(body: Path, tmp_path: Path) -> None:
+    chat, folder = [{"role": "user", "content": "abc"}], reward_model(body, tmp_path / "r")
+    prompts = ({"prompt": chat}, {"messages": chat}, {"prompt": "user: abc"})
+    lines = [Line(n, json.dumps({**prompt, "responses": ["a", "b"]}), None) for n, prompt in enumerate(prompts)]
+    written = [json.loads(line) for line in rewards(folder, [lines], print)]
+    assert [line["rewards"] for line in written] == [written[2]["rewards"]] * 3
+    assert [line.get("prompt") for line in written] == [chat, None, "user: abc"]
+    wrong = Line(7, json.dumps({"prompt": [{"role": "user"}], "responses": ["a"]}), None)
+    with pytest.raises(InputError, match=r"^standard input, line 7: prompt\.0\.content: missing\.$"):
+        next(rewards(folder, [[wrong]], print))
+
+
+def test_rankings_of_a_table_are_evaluated_through_a_mapping_of_columns(
+    body: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "r.csv").write_text("q,x,y,better\nabc,a,b,left\nabc,b,c,right\n")
+    columns = "prompt=q,responses=x+y,winner=better{x=left,y=right}"
+    model = str(reward_model(body, tmp_path / "r"))
+    with contextlib.suppress(SystemExit):
+        app(["evaluate-rankings", str(tmp_path / "r.csv"), "--model", model, "--columns", columns])
+    assert json.loads(capsys.readouterr().out)["comparisons"] == 2

@@ -25,7 +25,8 @@ from gradus.inference.input_lines import Line
 from gradus.serving.served_prefix import ServedPrefix
 from gradus.serving.served_reward_model import ServedRewardModel
 from lightning_modules.language_model.prompts import prompts
-from lightning_modules.prefix_tuning.prefix import NoPrefix, PrefixConfig, build_adapter
+from lightning_modules.prefix_tuning.config import PrefixConfig
+from lightning_modules.prefix_tuning.prefix import NoPrefix, build_adapter
 from model_io.files import WEIGHTS
 from model_io.language_model import load_language_model
 from model_io.prefix import save_prefix

@@ -117,5 +117,5 @@ def test_each_member_aligns_by_the_step_of_its_paper(members: list[Translator]) 
 
 def test_one_vocabulary_is_needed(members: list[Translator]) -> None:
     other = GRU(GRUConfig(embedding_dim=8, hidden_size=12, maxout_size=8), VOCABULARY + 1)
-    with pytest.raises(InputError, match="its members have 11, 12 types"):
+    with pytest.raises(InputError, match="different vocabulary sizes: 11, 12"):
         Ensemble([members[0], other])

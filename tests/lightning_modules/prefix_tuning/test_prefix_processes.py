@@ -7,15 +7,17 @@ from pathlib import Path
 
 import torch
 
+from core.processes import Process
+from lightning_modules.prefix_tuning.config import PrefixConfig
 from lightning_modules.prefix_tuning.module import PrefixTuningModule
-from lightning_modules.prefix_tuning.prefix import PrefixConfig, build_adapter
+from lightning_modules.prefix_tuning.prefix import build_adapter
 from lightning_modules.shared_prompt.examples import shared_prompt_loader
 from lightning_modules.training.config import TrainingConfig
 
 SETTINGS = TrainingConfig(optimizer="sgd", learning_rate=0.5, lr_scheduler_type="constant", max_grad_norm=None)
 
 
-def module_and_loader(rank: int = 0, processes: int = 1) -> tuple[PrefixTuningModule, object]:
+def module_and_loader(rank: int = 0, world_size: int = 1) -> tuple[PrefixTuningModule, object]:
     """A tiny task, the same in every process."""
     from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -29,7 +31,7 @@ def module_and_loader(rank: int = 0, processes: int = 1) -> tuple[PrefixTuningMo
         "prefix", base, PrefixConfig(num_virtual_tokens=3, projection_input_size=8, encoder_hidden_size=8), None
     )
     inputs = [([5 + i, 9], [[10 + i, 11, 2]] * (1 + i % 3)) for i in range(9)]
-    loader = shared_prompt_loader(inputs, adapter.layout(), 24, max_length=50, share=(rank, processes))
+    loader = shared_prompt_loader(inputs, adapter.layout(), 24, max_length=50, process=Process(rank, world_size))
     return PrefixTuningModule(base, adapter, SETTINGS, len(loader)), loader
 
 

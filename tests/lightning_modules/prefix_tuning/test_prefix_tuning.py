@@ -7,18 +7,12 @@ import torch
 from transformers import AutoModelForCausalLM, CohereConfig, GPT2Config, LlamaConfig, PreTrainedModel
 
 from core.errors import InputError
+from lightning_modules.generation.transformers_generate import transformers_generate
+from lightning_modules.prefix_tuning.base_model import check_output_layer, max_text_length
+from lightning_modules.prefix_tuning.config import PrefixConfig
+from lightning_modules.prefix_tuning.key_values import cache_shape
 from lightning_modules.prefix_tuning.module import PrefixTuningModule, padded_loader
-from lightning_modules.prefix_tuning.prefix import (
-    NoPrefix,
-    Prefix,
-    PrefixConfig,
-    PromptEmbedding,
-    build_adapter,
-    cache_shape,
-    check_output_layer,
-    max_text_length,
-    transformers_generate,
-)
+from lightning_modules.prefix_tuning.prefix import NoPrefix, Prefix, PromptEmbedding, build_adapter
 from lightning_modules.shared_prompt.examples import batch_examples
 from lightning_modules.training.config import TrainingConfig
 
@@ -131,12 +125,9 @@ def test_a_base_with_other_scores_is_refused(base: PreTrainedModel) -> None:
 
 def test_the_length_leaves_room_for_text(base: PreTrainedModel) -> None:
     positions = base.config.max_position_embeddings
-    adapter = build_adapter("prompt_tuning", base, PrefixConfig(num_virtual_tokens=4), None)
-    assert max_text_length(base, adapter) == positions - 4
+    assert max_text_length(base, 4) == positions - 4
     with pytest.raises(InputError, match=f"leave no room for text in the base's context of {positions:,}"):
-        max_text_length(
-            base, build_adapter("prompt_tuning", base, PrefixConfig(num_virtual_tokens=positions - 1), None)
-        )
+        max_text_length(base, positions - 1)
     with pytest.raises(InputError, match=f"{positions + 1} virtual tokens leave no room"):
         build_adapter(
             "prefix", base, PrefixConfig(num_virtual_tokens=positions + 1), [5]

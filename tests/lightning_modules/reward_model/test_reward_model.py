@@ -9,7 +9,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, LlamaConfig, PreTrainedModel
 
 from data.comparisons.encoding import EncodedRanking
-from lightning_modules.prefix_tuning.prefix import Adapter, PrefixConfig, build_adapter
+from lightning_modules.prefix_tuning.config import PrefixConfig
+from lightning_modules.prefix_tuning.prefix import Adapter, build_adapter
 from lightning_modules.reward_model.loss import LossConfig, comparisons, ranking_loss
 from lightning_modules.reward_model.module import (
     RankingLoader,
@@ -73,11 +74,11 @@ def test_the_pairwise_loss_is_the_sum_written_out(margin: float, ties: str, cent
 
 
 def test_the_default_is_the_papers_loss() -> None:
-    assert LossConfig() == LossConfig(loss="pairwise", ties="dropped", margin=0, center_rewards_coefficient=0)
+    assert LossConfig() == LossConfig(loss_type="pairwise", ties="dropped", margin=0, center_rewards_coefficient=0)
 
 
 def test_plackett_luce_is_the_probability_of_the_choices() -> None:
-    reward, config = torch.tensor([REWARD[0]]), LossConfig(loss="plackett_luce")
+    reward, config = torch.tensor([REWARD[0]]), LossConfig(loss_type="plackett_luce")
     weights = [math.exp(v) for v in REWARD[0]]
 
     def choice(chosen: int, among: list[int]) -> float:
@@ -96,7 +97,7 @@ def test_ties_and_what_is_not_ranked_have_no_term(loss: str) -> None:
     ranks = torch.tensor([[1, 2, 2, 4], [1, 1, 1, 0], [2, 0, 1, 0]])
     assert comparisons(ranks).sum((1, 2)).tolist() == [5, 0, 1]
     reward = torch.randn(3, 4, requires_grad=True)
-    losses = ranking_loss(reward, ranks, LossConfig(loss=loss))
+    losses = ranking_loss(reward, ranks, LossConfig(loss_type=loss))
     assert losses[1].item() == 0
     losses.sum().backward()
     assert (reward.grad[1] == 0).all()

@@ -9,15 +9,10 @@ import torch
 from transformers import AutoModelForCausalLM, DynamicCache, GPT2Config, LlamaConfig, PreTrainedModel
 
 from core.errors import InputError
+from lightning_modules.prefix_tuning.config import PrefixConfig
+from lightning_modules.prefix_tuning.key_values import cache_shape, prefix_cache
 from lightning_modules.prefix_tuning.module import target_loss
-from lightning_modules.prefix_tuning.prefix import (
-    Adapter,
-    PrefixConfig,
-    PromptEmbedding,
-    build_adapter,
-    cache_shape,
-    prefix_cache,
-)
+from lightning_modules.prefix_tuning.prefix import Adapter, PromptEmbedding, build_adapter
 from lightning_modules.shared_prompt.examples import EncodedInput, ExampleLayout, batch_examples, shared_prompt_loader
 from lightning_modules.shared_prompt.reading import shared_prompt_attention
 
@@ -208,7 +203,7 @@ def test_batches_keep_the_budget_and_hold_every_target_once(caplog: pytest.LogCa
         (([7], [[]]), "input 2 of 2: an empty target"),
         (([7], []), "input 2 of 2: an empty target"),
         (([], [[8, END]]), "input 2 of 2: the prompt is empty"),
-        (([7] * 9, [[8, END]]), "have 11 tokens; beside the trained positions the base reads 10"),
+        (([7] * 9, [[8, END]]), "have 11 tokens; beside the virtual tokens the base reads 10"),
     ],
 )
 def test_examples_that_cannot_be_read_are_errors(case: EncodedInput, message: str) -> None:

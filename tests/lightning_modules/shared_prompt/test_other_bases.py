@@ -30,16 +30,13 @@ from transformers import (
 )
 
 from core.errors import InputError
-from lightning_modules.language_model.generation import GenerateConfig, generate
+from lightning_modules.generation.generate import GenerateConfig, generate
+from lightning_modules.generation.transformers_generate import transformers_generate
+from lightning_modules.prefix_tuning.base_model import check_output_layer
+from lightning_modules.prefix_tuning.config import PrefixConfig
+from lightning_modules.prefix_tuning.key_values import cache_shape
 from lightning_modules.prefix_tuning.module import padded_loader, target_loss
-from lightning_modules.prefix_tuning.prefix import (
-    NoPrefix,
-    PrefixConfig,
-    build_adapter,
-    cache_shape,
-    check_output_layer,
-    transformers_generate,
-)
+from lightning_modules.prefix_tuning.prefix import NoPrefix, build_adapter
 from lightning_modules.shared_prompt.examples import shared_prompt_loader
 from lightning_modules.shared_prompt.reading import ATTENTION, check_shared_prompts, shared_prompt_attention
 

@@ -19,14 +19,16 @@ from transformers import (
 )
 
 from core.errors import InputError
-from lightning_modules.prefix_tuning.prefix import Prefix, PrefixConfig, cache_shape, prefix_cache
+from lightning_modules.prefix_tuning.config import PrefixConfig
+from lightning_modules.prefix_tuning.key_values import cache_shape, prefix_cache
+from lightning_modules.prefix_tuning.prefix import Prefix
 from lightning_modules.shared_prompt import attention
 from lightning_modules.shared_prompt.reading import (
     ATTENTION,
     check_shared_prompts,
     ordinary_attention,
     shared_prompt_attention,
-    states,
+    shared_prompt_states,
 )
 from lightning_modules.shared_prompt.row import PromptContinuations, shared_prompt_row
 
@@ -57,7 +59,7 @@ def separate(model: PreTrainedModel, texts: list[PromptContinuations]) -> torch.
 
 def shared(model: PreTrainedModel, texts: list[PromptContinuations], **options: Any) -> torch.Tensor:
     row = shared_prompt_row(texts)
-    rewards: torch.Tensor = model.score(states(model, row, **options)[row.ends()])
+    rewards: torch.Tensor = model.score(shared_prompt_states(model, row, **options)[row.ends()])
     return rewards[:, 0]
 
 

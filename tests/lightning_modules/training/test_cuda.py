@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lightning_modules.decoding.translation import DecodingConfig, beam_search
-from lightning_modules.language_model.generation import GenerateConfig, generate
+from lightning_modules.generation.generate import GenerateConfig, generate
+from lightning_modules.prefix_tuning.config import PrefixConfig
 from lightning_modules.prefix_tuning.module import target_loss
-from lightning_modules.prefix_tuning.prefix import PrefixConfig, build_adapter
+from lightning_modules.prefix_tuning.prefix import build_adapter
 from lightning_modules.shared_prompt.examples import batch_examples
 from lightning_modules.translators.base import Translator
 from lightning_modules.translators.module import cross_entropy

@@ -11,9 +11,10 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig
 
 from lightning_modules.language_model.module import LanguageModelModule
+from lightning_modules.prefix_tuning.config import PrefixConfig
 from lightning_modules.prefix_tuning.fine_tuning import FineTuningModule
 from lightning_modules.prefix_tuning.module import PrefixTuningModule
-from lightning_modules.prefix_tuning.prefix import PrefixConfig, build_adapter
+from lightning_modules.prefix_tuning.prefix import build_adapter
 from lightning_modules.reward_model.module import RewardModelModule
 from lightning_modules.training.config import TrainingConfig
 from lightning_modules.training.optimization import optimization, schedule

@@ -11,8 +11,8 @@ from lightning_modules.training.output_loss import projected_cross_entropy
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("with_bias", [False, True])
 def test_loss_and_gradients_equal_pytorchs(smoothing: float, with_bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(output_loss.SCORES, "cpu", 3 * 11)  # several chunks, the last one short
-    monkeypatch.setattr(output_loss, "ROWS", 1)
+    monkeypatch.setitem(output_loss.MAX_LOGITS, "cpu", 3 * 11)  # several chunks, the last one short
+    monkeypatch.setattr(output_loss, "MIN_ROWS", 1)
     torch.manual_seed(0)
     h, w, b = (torch.randn(*s, dtype=torch.double, requires_grad=True) for s in ((8, 5), (11, 5), (11,)))
     inputs = (h, w, b) if with_bias else (h, w)
@@ -52,8 +52,8 @@ def test_it_has_no_gradient_to_keep_in_evaluation() -> None:
 
 @pytest.mark.parametrize("features_type", [torch.float32, torch.bfloat16])
 def test_under_autocast_it_works_in_half_precision(features_type: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(output_loss.SCORES, "cpu", 4 * 20)  # several chunks, the last one short
-    monkeypatch.setattr(output_loss, "ROWS", 1)
+    monkeypatch.setitem(output_loss.MAX_LOGITS, "cpu", 4 * 20)  # several chunks, the last one short
+    monkeypatch.setattr(output_loss, "MIN_ROWS", 1)
     torch.manual_seed(0)
     h, w = torch.randn(10, 8).to(features_type).requires_grad_(), torch.randn(20, 8, requires_grad=True)
     y = torch.arange(10)

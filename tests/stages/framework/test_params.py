@@ -46,6 +46,10 @@ WRONG = {
         lambda p: p["reward_models"]["variants"].update(grouped={"loss": {"ties": "kept"}}),
         r"params\.yaml: reward_models\.variants\.grouped: loss\.ties: .*'dropped' or 'soft'.* \(found 'kept'\)",
     ),
+    "the old name of a loss": (
+        lambda p: p["reward_models"]["common"].update(loss={"loss": "pairwise"}),
+        r"params\.yaml: reward_models\.common: key 'loss\.loss' is called 'loss_type' now",
+    ),
     "a fold that is not there": (
         lambda p: p["reward_models"]["variants"].update(grouped={"held_out_labelers": {"fold": 6, "folds": 5}}),
         r"fold 6 of 5 folds",

@@ -12,7 +12,7 @@ import mlflow
 import pytest
 
 from core import tracking
-from core.errors import InputError
+from core.errors import DivergedError, InputError
 from stages.framework.stage import stage
 
 PROJECT = Path(__file__).parents[3]
@@ -136,6 +136,16 @@ def test_a_change_underneath_refuses_the_result_and_names_what_changed(
     assert removed == []
     (run,) = tracking.client().search_runs([tracking.experiment()], "tags.`gradus.stage` = 'pretraining@luong'")
     assert run.info.status == "FAILED"
+
+
+def test_a_training_that_diverged_is_one_readable_line_and_exit_code_1(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended, stage("corpus", Path("out")):
+        raise DivergedError("training diverged: its validation loss is nan.")
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "corpus: error: training diverged: its validation loss is nan.\n"
+    assert not Path("out").exists()
 
 
 @pytest.mark.parametrize("wrong", ["", "tokenizer: [", "luong: {}"])

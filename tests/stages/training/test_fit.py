@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.errors import InputError
+from core.errors import DivergedError, InputError
 from stages.framework.stage import Stage
 from tests.stages.training.small_trainings import TRAINING, loaders, train
 
@@ -35,6 +35,7 @@ def test_a_cpu_trains_in_bf16_where_it_has_it_and_is_asked(stage: Stage, capsys:
 
 def test_a_training_that_diverged_is_an_error(stage: Stage) -> None:
     with pytest.raises(
-        InputError, match=r"training diverged: its validation loss is nan\. Lower training\.learning_rate"
-    ):
+        DivergedError, match=r"training diverged: its validation loss is nan\. Lower training\.learning_rate"
+    ) as error:
         train(stage, diverges_at=1)
+    assert not isinstance(error.value, InputError)  # nothing that was given is wrong

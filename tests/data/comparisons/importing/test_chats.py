@@ -1,11 +1,15 @@
 """Chats in tables: which columns of texts and messages are one conversation with its responses, and which are refused."""
 
+import csv
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from data.comparisons.importing.columns import Columns
-from data.comparisons.ranking import ranking
+from data.comparisons.importing.reading import read
+from data.comparisons.ranking import Ranking, ranking
 
 Messages = list[dict[str, Any]]
 
@@ -88,7 +92,7 @@ def test_sides_that_differ_before_their_last_turn_are_refused(prompt: dict[str, 
     other = [assistant("what?"), user("this")]
     message = (
         "chosen and rejected answer different messages: message 1 of the conversation is 'assistant: which?' and "
-        "'assistant: what?', the same turns before the last expected"
+        "'assistant: what?', the same turns before the last expected (or whole_conversations, where those were judged)"
     )
     assert refusal(**prompt, chosen=[ASK, *TURNS, GOOD], rejected=[ASK, *other, BAD]) == message
     shorter = refusal(**prompt, chosen=[ASK, *TURNS, GOOD], rejected=[ASK, BAD])
@@ -196,3 +200,83 @@ def test_messages_name_the_columns_of_the_table() -> None:
     row = {"question": "q", "model_a": [ASK, GOOD], "model_b": [ASK, user("bad")], "a": 1, "b": 2}
     with pytest.raises(ValueError, match=r"^model_b: the last message is 'user: bad'"):
         list(columns.rankings(row))
+
+
+def test_a_chat_in_a_cell_of_csv_is_a_chat(tmp_path: Path) -> None:
+    chat, reply = json.dumps([ASK]), json.dumps([GOOD])
+    with open(tmp_path / "r.csv", "w", newline="") as file:
+        csv.writer(file).writerows(
+            [["prompt", "responses", "ranks", "labeler"], [chat, '["good", "[bad]"]', "[1, 2]", "ann"]]
+        )
+    ((_, found),) = read(tmp_path / "r.csv")
+    assert isinstance(found, Ranking)
+    assert ([m.content for m in found.messages or ()], found.responses) == (["q"], ("good", "[bad]"))
+    assert imported(prompt=chat, chosen=reply, rejected="bad")["messages"] == [ASK]
+    assert imported(prompt='["no", "chat"]', chosen="[1]", rejected="[{2}]")["responses"] == ["[1]", "[{2}]"]
+
+
+SPEAKERS = {"user": "\n\nHuman:", "assistant": "\n\nAssistant:"}
+
+
+def test_a_chat_that_is_written_as_one_text_is_parted_by_its_speakers() -> None:
+    columns = Columns(prompt="p", chosen="c", rejected="r", speakers=SPEAKERS)
+    for text in (
+        "\n\nHuman: q\n\nAssistant: which?\n\nHuman: this\n\nAssistant:",
+        "q\n\nAssistant: which?\n\nHuman: this",
+    ):
+        (values,) = columns.rankings({"p": text, "c": "good", "r": "bad"})
+        assert [m.content for m in ranking({**values, "origin": "o"}).messages or ()] == ["q", "which?", "this"]
+    (values,) = columns.rankings({"p": "no turns", "c": "good", "r": "bad"})
+    assert values["prompt"] == "no turns"
+    pair = Columns(chosen="c", rejected="r", speakers=SPEAKERS)
+    (values,) = pair.rankings(
+        {side: f"\n\nHuman: q\n\nAssistant: {text}" for side, text in (("c", "good"), ("r", "bad"))}
+    )
+    assert ([m.content for m in values["messages"]], values["responses"]) == (["q"], ["good", "bad"])
+
+
+def whole(chosen: Messages, rejected: Messages, **more: Any) -> dict[str, Any]:
+    columns = Columns(chosen="c", rejected="r", whole_conversations=True, **{name: name for name in more})
+    (values,) = columns.rankings({"c": chosen, "r": rejected, **more})
+    return ranking({**values, "origin": "o"}).model_dump(mode="json", exclude_defaults=True)
+
+
+def test_of_whole_conversations_the_prompt_is_what_they_share() -> None:
+    long = [ASK, assistant("one"), user("more"), assistant("two")]
+    assert whole(long, [ASK, BAD])["responses"] == ["one\n\nuser: more\n\nassistant: two", "bad"]
+    found = whole(long, [*long[:3], assistant("three")])
+    assert (found["messages"], found["responses"]) == (long[:3], ["two", "three"])
+    found = whole(long, [*long[:2], user("other"), assistant("two")])  # a response begins with a reply
+    assert (found["messages"], found["responses"][1]) == ([ASK], "one\n\nuser: other\n\nassistant: two")
+    with pytest.raises(
+        ValueError, match=r"^c and r: the first messages are 'user: q' and 'user: other', the same question expected$"
+    ):
+        whole(long, [user("other"), BAD])
+
+
+def test_turns_after_the_judged_one_are_left_out() -> None:
+    long = [system("s"), ASK, assistant("one"), user("more"), assistant("two")]
+    other = [system("s"), ASK, assistant("1"), user("more"), assistant("2")]
+    for count in (1, "1", 1.0):
+        assert whole(long, other, judged_turn=count)["responses"] == ["one", "1"]
+    assert whole(long, other, judged_turn=2)["responses"][0].startswith("one\n\nuser: more")
+    for count in (0, 3, None, "x"):
+        with pytest.raises(ValueError, match=r"^c: turn .* was judged, and there are 2 by 'user'$"):
+            whole(long, other, judged_turn=count)
+
+
+def test_lists_of_turns_are_a_conversation() -> None:
+    columns = Columns(user_turns="u", responses=["a", "b"], scores=["sa", "sb"], whole_conversations=True)
+    row = {"u": ["q", "more"], "a": ["one", "two"], "b": '["one", "three"]', "sa": 0, "sb": 1}
+    (values,) = columns.rankings(row)
+    assert ([m.content for m in values["messages"]], values["responses"], values["ranks"]) == (
+        ["q", "one", "more"], ["two", "three"], [2, 1],
+    )  # fmt: skip
+    for change, message in (
+        ({"b": ["one"]}, "b: 1 replies found, 2 expected: one to each turn of u"),
+        ({"a": ["one", 2]}, "a: a list of texts expected (found \"['one', 2]\")"),
+        ({"u": "q"}, "u: not JSON (Expecting value at column 1)"),
+    ):
+        with pytest.raises(ValueError) as error:
+            list(columns.rankings({**row, **change}))
+        assert str(error.value) == message

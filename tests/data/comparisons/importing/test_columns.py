@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from core.errors import InputError
-from data.comparisons.importing.columns import Columns, parse_columns, ranks_of_scores
+from data.comparisons.importing.columns import Columns, parse_columns
 from data.comparisons.ranking import ranking
 
 
@@ -127,7 +127,3 @@ def test_columns_on_the_command_line() -> None:
         parse_columns("prompt")
     with pytest.raises(InputError, match=r"--columns: not JSON"):
         parse_columns("{")
-
-
-def test_equal_scores_tie() -> None:
-    assert ranks_of_scores([0.1, 0.3, "0.3", -1, None, ""]) == [2, 1, 1, 3, None, None]

@@ -2,6 +2,9 @@
 
 import gzip
 import json
+import lzma
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,23 @@ from data.comparisons.importing import records
 from data.comparisons.importing.records import Problem, Records
 
 
+def zst(content: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(content)
+    return bytes(sink.getvalue())
+
+
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".xz": lzma.compress, ".zst": zst}
+PACKED = ["", *COMPRESS]
+
+
 def read(path: Path, content: bytes) -> list[tuple[int, Any]]:
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    path.write_bytes(COMPRESS[path.suffix](content) if path.suffix in COMPRESS else content)
     return list(Records(str(path)))
 
 
-@pytest.mark.parametrize("name", ["r.jsonl", "r.jsonl.gz"])
+@pytest.mark.parametrize("name", [name + packed for name in ("r.jsonl", "r.ndjson") for packed in PACKED])
 def test_lines_have_their_numbers(tmp_path: Path, name: str) -> None:
     assert read(tmp_path / name, b'\xef\xbb\xbf{"a": 1}\n\n  \n\xff\n{"b": 2}') == [
         (1, b'{"a": 1}\n'),
@@ -35,7 +49,7 @@ def test_a_line_that_is_too_long_is_not_read(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1_000_000])
-@pytest.mark.parametrize("name", ["r.json", "r.json.gz"])
+@pytest.mark.parametrize("name", ["r.json" + packed for packed in PACKED])
 def test_an_array_is_read_item_by_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, chunk: int) -> None:
     monkeypatch.setattr(records, "_CHUNK", chunk)
     items = [{"a": 1, "t": 'br]ack"ets{ü\u2028'}, {}, {"b": [[{"c": None}]]}, {"long": "x" * 1000}]
@@ -76,7 +90,7 @@ def test_lines_under_the_name_of_an_array(tmp_path: Path) -> None:
     assert read(tmp_path / "r.json", b'{"a": 1}\n{"b": 2}\n') == [(1, b'{"a": 1}\n'), (2, b'{"b": 2}\n')]
 
 
-@pytest.mark.parametrize("name", ["r.csv", "r.csv.gz"])
+@pytest.mark.parametrize("name", ["r.csv" + packed for packed in PACKED])
 def test_csv_rows_have_the_number_of_their_first_line(tmp_path: Path, name: str) -> None:
     long = b"x" * 1_000_000  # beyond the limit that the csv module begins with
     rows = b'\xef\xbb\xbfp,q\r\n1,"two\nlines ""quoted"""\n3,caf\xe9\n1,2,3\n\n4,' + long + b"\n"
@@ -130,9 +144,54 @@ def test_files_that_cannot_be_read_say_so(tmp_path: Path, monkeypatch: pytest.Mo
     Path("r.txt").touch()
     with pytest.raises(InputError, match=r"must end in \.jsonl"):
         Records("r.txt")
-    Path("r.jsonl.gz").write_bytes(gzip.compress(b'{"a": 1}\n' * 100_000)[:-50])
-    with pytest.raises(InputError, match=r"cannot be read to its end"):
-        list(Records("r.jsonl.gz"))
+    Path("r.parquet.gz").touch()
+    with pytest.raises(InputError, match=r"must end in .* \(or \.gz, \.xz, \.zst after the first four\)"):
+        Records("r.parquet.gz")
+    for ending, compress in COMPRESS.items():
+        whole = compress(json.dumps({"a": list(range(100_000))}).encode() + b"\n")
+        for broken in (whole[:-50], b"\0" * 9 + whole, b"no archive"):
+            Path(f"r.jsonl{ending}").write_bytes(broken)
+            with pytest.raises(InputError, match=r"cannot be read to its end"):
+                list(Records(f"r.jsonl{ending}"))
+
+
+@pytest.mark.parametrize("ending", COMPRESS)
+def test_a_file_of_several_compressed_parts_is_read_to_its_end(tmp_path: Path, ending: str) -> None:
+    parts = [COMPRESS[ending](b'{"a": %d}\n' % i) for i in range(3)]
+    (tmp_path / f"r.jsonl{ending}").write_bytes(b"".join(parts))
+    assert [line for line, _ in Records(str(tmp_path / f"r.jsonl{ending}"))] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("ending", COMPRESS)
+@pytest.mark.parametrize("name", ["r.jsonl", "r.json", "r.csv"])
+def test_a_small_file_that_unpacks_to_a_huge_one_fills_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, ending: str
+) -> None:
+    monkeypatch.setattr(records, "MAX_RECORD_BYTES", 1_000_000)
+    path = tmp_path / f"{name}{ending}"
+    path.write_bytes(COMPRESS[ending]((b'[{"a": "' if name == "r.json" else b"") + b"a" * 60_000_000))
+    assert path.stat().st_size < 300_000
+    tracemalloc.start()
+    try:
+        problems = [why for _, why in Records(str(path))]
+    except InputError as error:
+        problems = [Problem(str(error))]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(problems) == 1
+    assert peak < 25_000_000
+
+
+def test_an_xz_file_cannot_ask_for_much_memory(tmp_path: Path) -> None:
+    packed = lzma.compress(b"{}", format=lzma.FORMAT_ALONE, preset=0)
+    asking = packed[:1] + (1 << 30).to_bytes(4, "little") + packed[5:]  # the size of the decoder's dictionary
+    for content, fits in ((packed, True), (asking, False)):
+        (tmp_path / "r.jsonl.xz").write_bytes(content)
+        if fits:
+            assert list(Records(str(tmp_path / "r.jsonl.xz"))) == [(1, b"{}")]
+        else:
+            with pytest.raises(InputError, match=r"cannot be read to its end \(Memory usage limit exceeded"):
+                list(Records(str(tmp_path / "r.jsonl.xz")))
 
 
 def test_how_far_the_reading_is(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedModel
 
 from core.errors import InputError
-from lightning_modules.language_model.generation import GenerateConfig, generate
-from lightning_modules.language_model.shared_cache import SharedCache
-from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, PrefixConfig, build_adapter, transformers_generate
+from lightning_modules.generation.generate import GenerateConfig, generate
+from lightning_modules.generation.shared_cache import SharedCache
+from lightning_modules.generation.transformers_generate import transformers_generate
+from lightning_modules.prefix_tuning.config import PrefixConfig
+from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, build_adapter
 from lightning_modules.shared_prompt.reading import shared_prompt_attention
 
 END = 2

@@ -6,10 +6,12 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrain
 
 from core.errors import InputError
 from data.batching import padded
-from lightning_modules.language_model.generation import GenerateConfig, generate
-from lightning_modules.language_model.mixed_prefixes import MixedPrefixes
-from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, PrefixConfig, build_adapter, transformers_generate
-from lightning_modules.shared_prompt.reading import states
+from lightning_modules.generation.generate import GenerateConfig, generate
+from lightning_modules.generation.mixed_prefixes import MixedPrefixes
+from lightning_modules.generation.transformers_generate import transformers_generate
+from lightning_modules.prefix_tuning.config import PrefixConfig
+from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, build_adapter
+from lightning_modules.shared_prompt.reading import shared_prompt_states
 from lightning_modules.shared_prompt.row import shared_prompt_row
 
 TEXTS = [[7, 8], [9, 10, 11, 12], [13], [14, 15, 16], [17, 18]]
@@ -58,7 +60,7 @@ def test_shared_prompts_are_what_they_are_with_their_prefix_alone(
 ) -> None:
     continuations = [[19, 20], [21]]
     row = shared_prompt_row([(text, continuations) for text in TEXTS])
-    ends = states(base, row, MixedPrefixes(base, adapters).prefixes(NAMES))[row.ends()]
+    ends = shared_prompt_states(base, row, MixedPrefixes(base, adapters).prefixes(NAMES))[row.ends()]
     separate = [(name, [*text, *c]) for name, text in zip(NAMES, TEXTS, strict=True) for c in continuations]
     for state, (name, text) in zip(ends, separate, strict=True):
         alone = adapters[name].states(base, torch.tensor([text]))[0, -1]

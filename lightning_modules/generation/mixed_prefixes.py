@@ -13,13 +13,8 @@ from transformers import DynamicCache, PreTrainedModel
 
 from core.config import nearest
 from core.errors import InputError
-from lightning_modules.prefix_tuning.prefix import (
-    Adapter,
-    PromptEmbedding,
-    activations,
-    cache_shape,
-    key_values,
-)
+from lightning_modules.prefix_tuning.key_values import cache_shape, key_values, word_key_values
+from lightning_modules.prefix_tuning.prefix import Adapter, PromptEmbedding
 from lightning_modules.shared_prompt.row import Prefixes
 
 
@@ -112,5 +107,5 @@ class RowPrefixes:
 def _table(base: PreTrainedModel, adapter: Adapter) -> Tensor:
     """The adapter's keys and values in the layout of a prefix's P."""
     if isinstance(adapter, PromptEmbedding):
-        return activations(base, adapter.prompt_embeddings()).to(base.device)
+        return word_key_values(base, adapter.prompt_embeddings()).to(base.device)
     return adapter.prompt_embeddings().detach().to(base.device)

@@ -17,13 +17,15 @@ from transformers import PreTrainedModel
 from core.config import Config
 from core.errors import InputError, NotFiniteError
 from lightning_modules.decoding.beam_search import NextTokens, search
-from lightning_modules.language_model.shared_cache import SharedCache, shared_cache_attention
-from lightning_modules.prefix_tuning.prefix import BatchAdapter, check_output_layer, transformers_generate
+from lightning_modules.generation.shared_cache import SharedCache, shared_cache_attention
+from lightning_modules.generation.transformers_generate import transformers_generate
+from lightning_modules.prefix_tuning.base_model import check_output_layer
+from lightning_modules.prefix_tuning.prefix import BatchAdapter
 from lightning_modules.shared_prompt.reading import check_shared_prompts, ordinary_attention
 
 
 class GenerateConfig(Config):
-    """How to write. A beam of 1 is greedy search."""
+    """How to generate. A beam of 1 is greedy search."""
 
     method: Literal["beam", "sample"] = "beam"
     """`beam`: beam search. `sample`: draw from the model's distribution."""
@@ -32,13 +34,13 @@ class GenerateConfig(Config):
     length_penalty: float = Field(default=1.0, ge=-5, le=5)
     """log P / length^length_penalty ranks hypotheses, as in `transformers`: above 0 it favours longer ones. 0: log P alone."""
     max_new_tokens: int = Field(default=64, ge=1)
-    """Tokens that are written at the most."""
+    """Maximum number of new tokens."""
     temperature: float = Field(default=1.0, ge=1e-6)
-    """Of `sample`: the logits are divided by it; below 1 it sharpens the distribution."""
+    """Only with `sample`: the logits are divided by it; below 1 it sharpens the distribution."""
     top_p: float = Field(default=1.0, gt=0, le=1)
-    """Of `sample`: draw from the fewest tokens that have this probability together (Holtzman et al. 2020)."""
+    """Only with `sample`: draw from the fewest tokens that have this probability together (Holtzman et al. 2020)."""
     seed: int = Field(default=0, ge=0)
-    """Of `sample`: seed of the draws."""
+    """Only with `sample`: seed of the draws."""
 
 
 @torch.inference_mode()
@@ -55,7 +57,7 @@ def generate(
     """Continuations of prompts of token ids, up to the token `end`, which they leave out.
 
     Prompts of like length are read together. What a prompt gets does not depend on the others in its batch, but for the rounding of
-    matrix products. A base that cannot share a prompt's keys, or whose scores come from no linear layer, is left to
+    matrix multiplications. A base that cannot share a prompt's keys, or whose scores come from no linear layer, is left to
     `transformers.generate`.
 
     Args:
@@ -68,14 +70,14 @@ def generate(
     numbers = list(range(len(prompts)) if rows is None else rows)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     continuations: list[list[int]] = [[] for _ in prompts]
-    write = _with_shared_cache if _can_share(base) else _with_transformers
+    generate_batch = _with_shared_cache if _can_share(base) else _with_transformers
     with ordinary_attention(base):  # training may hold that of shared prompts
         for start in range(0, len(order), batch):
             places = order[start : start + batch]
-            written = write(
+            generated = generate_batch(
                 base, adapter.of_rows(places), [prompts[i] for i in places], end, config, [numbers[i] for i in places]
             )
-            for i, tokens in zip(places, written, strict=True):
+            for i, tokens in zip(places, generated, strict=True):
                 continuations[i] = tokens
     return continuations
 
@@ -90,9 +92,9 @@ def _with_shared_cache(
 ) -> list[list[int]]:
     """Continuations of one batch. Samples belong to (seed, row)."""
     beam_size = config.beam_size if config.method == "beam" else 1
-    if 2 * beam_size > (types := base.get_output_embeddings().weight.shape[0]):
+    if 2 * beam_size > (vocab_size := base.get_output_embeddings().weight.shape[0]):
         raise InputError(
-            f"a beam of {beam_size} is too wide: the base has {types} tokens, and the search needs two for each hypothesis."
+            f"a beam of {beam_size} is too wide: the base has {vocab_size} tokens, and the search needs two for each hypothesis."
         )
     cache = SharedCache(base, adapter, prompts, beam_size, config.max_new_tokens)
     with shared_cache_attention(base):
@@ -117,8 +119,8 @@ def _with_transformers(
     for length in {len(p) for p in prompts}:
         places = [i for i, p in enumerate(prompts) if len(p) == length]
         texts = [prompts[i] for i in places]
-        written = transformers_generate(base, adapter.of_rows(places), texts, end, config.max_new_tokens, **options)
-        for i, tokens in zip(places, written, strict=True):
+        generated = transformers_generate(base, adapter.of_rows(places), texts, end, config.max_new_tokens, **options)
+        for i, tokens in zip(places, generated, strict=True):
             continuations[i] = tokens
     return continuations
 
@@ -192,7 +194,7 @@ def _sampled(logits: Tensor, uniforms: Tensor, config: GenerateConfig) -> Tensor
 def _search(cache: SharedCache, end: int, config: GenerateConfig) -> list[list[int]]:
     """The best hypothesis of each prompt, without its end token; of equals, the first that finished."""
     device, count = cache.last.device, len(cache.last)
-    rule = NoneCanImprove(config.beam_size, config.length_penalty, count, device)
+    rule = EarlyStoppingFalse(config.beam_size, config.length_penalty, count, device)
     limits = torch.full((count,), config.max_new_tokens, device=device)
     finished = search(CachedDecoder(cache), rule, limits, beam_size=config.beam_size, end=end, must_end=False)
     scores = torch.cat(rule.finished).tolist()
@@ -227,9 +229,12 @@ class CachedDecoder:
         return NextTokens(logits, -totals)
 
 
-class NoneCanImprove:
-    """A prompt is done when `beam_size` hypotheses have finished and no open one, at its present length, has a higher score than
-    the worst of the `beam_size` best: `early_stopping=False` of `transformers`."""
+class EarlyStoppingFalse:
+    """`early_stopping=False` of `transformers`.
+
+    A prompt is done when `beam_size` hypotheses have finished, and no open one, at its present length, has a higher score than
+    the worst of the `beam_size` best.
+    """
 
     def __init__(self, beam_size: int, length_penalty: float, prompts: int, device: torch.device) -> None:
         self.length_penalty = length_penalty

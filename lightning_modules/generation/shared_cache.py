@@ -1,4 +1,4 @@
-"""Keys and values of prompts and of what is written after them, each prompt once for all its beams.
+"""Keys and values of prompts and of what is generated after them, each prompt once for all its beams.
 
 `transformers.generate` reads a prompt once for each beam, keeps a copy of its keys for each, and copies all keys when beams change
 places. Here one block holds, for each prompt, the keys and values of its tokens and then those of the beams' tokens, step by step.
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, DynamicCache, PreTrainedModel
 
-from data.batching import padded
+from data.batching import left_padded
 from lightning_modules.prefix_tuning.prefix import BatchAdapter
 
 ATTENTION = "shared_cache"
@@ -33,9 +33,7 @@ class SharedCache:
         max_new_tokens: int,
     ) -> None:
         """Reads the prompts of token ids, none of them empty, under the adapted base."""
-        text = padded([list(p) for p in prompts], left=True).to(base.device)
-        lengths = torch.tensor([[len(p)] for p in prompts], device=base.device)
-        text_mask = (torch.arange(text.shape[1], device=base.device) >= text.shape[1] - lengths).long()
+        text, text_mask = (x.to(base.device) for x in left_padded(prompts))
         inputs = adapter.generation_inputs(base, text, text_mask, 1)
         past, mask = inputs.get("past_key_values") or DynamicCache(), inputs["attention_mask"]
         already_read = past.get_seq_length()
