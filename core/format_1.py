@@ -85,8 +85,18 @@ RENAMED_VALUES: dict[str, dict[str, str]] = {
 }
 
 
+# Where format 3 has the keys of a place of format 1 and 2.
+MOVED = {
+    "language_models.*": "language_model",
+    "responses.common": "responses",
+    "responses.translators.*": "responses",
+    "prefix_tuning.task": "prefix_tuning",
+}
+
+
 def new_key(place: str, key: str) -> str | None:
     """What the old `key` at a place of params.yaml, such as `tokenizer`, is called now; None of a key that was not renamed."""
+    place = next((old for new, old in MOVED.items() if fnmatchcase(place, new)), place)
     return next((keys[key] for pattern, keys in RENAMED.items() if key in keys and fnmatchcase(place, pattern)), None)
 
 
@@ -107,6 +117,18 @@ def converted(values: Mapping[str, Any], place: str = "") -> dict[str, Any]:
     return result
 
 
+def old_keys(values: Mapping[str, Any], place: str = "") -> Iterator[str]:
+    """A sentence for each key and value of format 1 among `values`, with its name of today."""
+    for key, value in values.items():
+        inner = f"{place}.{key}" if place else key
+        if renamed := new_key(place, key):
+            yield f"key '{inner}' is called '{renamed}' now"
+        if renamed := new_value(inner, value):
+            yield f"{inner}: {value!r} is called {renamed!r} now"
+        if isinstance(value, Mapping):
+            yield from old_keys(value, inner)
+
+
 def format_of(values: Mapping[str, Any], where: str) -> int:
     """The format that a file says it has; 1 where it says nothing. Raises InputError when this version cannot know it."""
     number = values.get("format", 1)
@@ -119,8 +141,9 @@ def format_of(values: Mapping[str, Any], where: str) -> int:
 
 def old_names() -> Iterator[tuple[str, str]]:
     """Every renamed key and value, as (old, new) places for a reader."""
+    now = {old: new for new, old in MOVED.items() if new != "responses.translators.*"}
     for place, keys in RENAMED.items():
-        yield from ((f"{place}.{old}", f"{place}.{new}") for old, new in keys.items())
+        yield from ((f"{place}.{old}", f"{now.get(place, place)}.{new}") for old, new in keys.items())
     for place, values in RENAMED_VALUES.items():
         outer, _, key = place.rpartition(".")
         named = f"{outer}.{new_key(outer, key) or key}"

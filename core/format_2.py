@@ -30,7 +30,7 @@ def format_of(values: Mapping[str, Any], where: str) -> int:
 
 
 def from_experiment(values: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """An experiment of format 1 or 2 as one of format 3, with all sections that the default of that time gave it."""
+    """An experiment, or a whole params.yaml, of format 1 or 2 as one of format 3, with all sections of the default of that time."""
     default = read_yaml(_DEFAULT.read_text(encoding="utf-8"))
     return from_format_2(_over(default, from_format_1(values) if number == 1 else values))
 

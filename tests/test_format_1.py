@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +34,6 @@ from stages.framework.params import check_params
 
 PROJECT = Path(__file__).parents[1]
 FIXTURES = PROJECT / "tests/fixtures/format_1"
-ADDED = {"format": FORMAT}  # what format 2 has and format 1 had not
-
-
-def without(values: Any, added: str, default: Any) -> Any:
-    """The values without a key that came after format 1, which has its default everywhere."""
-    if isinstance(values, dict):
-        assert values.get(added, default) == default
-        return {key: without(value, added, default) for key, value in values.items() if key != added}
-    return [without(value, added, default) for value in values] if isinstance(values, list) else values
 
 
 def without_unread_keys(values: Any) -> Any:
@@ -153,9 +146,6 @@ def test_a_collection_is_read_and_added_to(tmp_path: Path) -> None:
 def test_an_experiment(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(FIXTURES / "experiments", tmp_path / "experiments")
     monkeypatch.chdir(tmp_path)
-    default = tmp_path / "experiments/default.yaml"
-    now = {**converted(YAML(typ="safe").load(default)), "format": FORMAT}
-    default.write_text(f"# Two lines of comment\n# begin the file.\n{json.dumps(now)}\n")
     values = YAML(typ="safe").load(experiments.rendered(name))
     old = converted(expected("experiments")[name])
     if name == "every_key":
@@ -163,19 +153,51 @@ def test_an_experiment(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             check_params(values, name)
         values, old = (without_unread_keys(read) for read in (values, old))
         values["reward_models"]["variants"]["whole"]["training"]["min_lr_rate"] = 0.35  # its own schedule reads it
-    params = check_params(values, name).model_dump(mode="json")
-    for source in params["comparisons"]["imports"]:
-        assert not source.pop("higher_is_better")  # it came after format 1
-    new = without_unread_keys(without(params, "overlong", "drop"))
-    assert new == {**without_unread_keys(old), **ADDED}
+    new = without_unread_keys(check_params(values, name).model_dump(mode="json"))
+    # Every value that an experiment had then, it has now: the sections are arranged differently.
+    moved = {"name", "kind", "reference_labeler", "backbone", "source", "imports", "common"}
+    if not old["comparisons"]["reference_labeler"]:  # nothing reads them then
+        moved |= {"tie_margin", "min_responses", "max_responses"}
+    had, has = (Counter(leaves(values, moved)) for values in (without_unread_keys(old), new))
+    assert list((had - has).elements()) == []
+    assert new["corpus"]["name"] == old["corpus"]["name"]
+    collection = "ours" if old["comparisons"]["reference_labeler"] else "people"
+    collections = {**new["reference_comparisons"], **new["comparisons"]}
+    assert [s["source"] for s in collections[collection]["imports"]] == [s["source"] for s in old["comparisons"]["imports"]]
+    for variant, config in new["reward_models"]["variants"].items():
+        backbone = old["reward_models"]["variants"][variant]["backbone"]
+        expected_backbone = {"language_model": "language_models/small", "base_model": "base_models/base"}.get(backbone)
+        assert config["collection"] == collection
+        assert config["backbone"] == expected_backbone or new["base_models"][config["backbone"].partition("/")[2]]["source"] == backbone
+    assert new["base_models"]["base"] == old["base_model"]
 
 
-def test_every_old_key_in_params_is_an_error_that_names_the_new_one(tmp_path: Path) -> None:
+def leaves(values: Any, without: set[str], key: str = "") -> Iterator[tuple[str, str]]:
+    """The values of nested mappings with their keys."""
+    if isinstance(values, dict):
+        for inner, value in values.items():
+            if inner not in without:
+                yield from leaves(value, without, inner)
+    else:
+        yield key, json.dumps(values)
+
+
+def test_params_of_an_older_format_are_an_error_that_names_the_new_keys() -> None:
     values = YAML(typ="safe").load((FIXTURES / "experiments/every_key.yaml").read_text())
-    default = YAML(typ="safe").load((PROJECT / "params.yaml").read_text())
     with pytest.raises(InputError) as error:
-        check_params({**default, **values}, "params.yaml")
+        check_params(values, "params.yaml")
     said = str(error.value)
-    assert "key 'tokenizer.vocabulary' is called 'vocab_size' now" in said
-    assert "unknown key" not in said
+    assert "params.yaml: key 'tokenizer.vocabulary' is called 'vocab_size' now" in said
+    assert "format 1: the sections are arranged differently now (format 3)" in said
+    assert said.count("is called") > 50
     assert len(list(old_names())) > 50
+
+
+def test_an_old_key_in_params_is_an_error_that_names_the_new_one() -> None:
+    values = YAML(typ="safe").load((PROJECT / "params.yaml").read_text())
+    values["language_models"]["small"]["layers"] = 2
+    values["prefix_tuning"]["task"]["beam"] = 2
+    with pytest.raises(InputError) as error:
+        check_params(values, "params.yaml")
+    assert "key 'language_models.small.layers' is called 'num_hidden_layers' now" in str(error.value)
+    assert "key 'prefix_tuning.task.beam' is called 'beam_size' now" in str(error.value)

@@ -113,7 +113,10 @@ def _imports() -> Iterator[str]:
 
 def _old_keys() -> Iterator[str]:
     yield "## Old keys\n"
-    yield "Format 1 had other names. Files without `format: 2` are read and converted; elsewhere an old key is an error.\n"
+    yield (
+        "Format 1 (files without a key `format`) had other names, and formats 1 and 2 arranged the sections differently. "
+        "Experiments of both are read and converted; in `params.yaml` an old key is an error.\n"
+    )
     yield "| Old | Now |\n|---|---|"
     yield from (f"| `{old}` | `{new}` |" for old, new in old_names())
 

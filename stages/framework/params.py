@@ -9,7 +9,8 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from core.config import Config, nearest, read_yaml, validated
 from core.errors import InputError
-from core.format_2 import FORMAT
+from core.format_1 import old_keys
+from core.format_2 import FORMAT, format_of
 from core.pipeline_config import PipelineConfig
 from data import corpora
 from data.corpora import CorpusConfig
@@ -158,4 +159,10 @@ def check_params(values: Any, where: str) -> Params:
     """Validated parameters; `where` names their source in errors."""
     if not isinstance(values, Mapping):
         raise InputError(f"{where}: sections expected, found {type(values).__name__}")
+    if (number := format_of(values, where)) < FORMAT:
+        renamed = "".join(f"{where}: {sentence}\n" for sentence in old_keys(values))
+        raise InputError(
+            f"{renamed}{where}: format {number}: the sections are arranged differently now (format {FORMAT}). To convert it, save it as "
+            "experiments/NAME.yaml and run `gradus use NAME`."
+        )
     return validated(Params, values, where)
