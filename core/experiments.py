@@ -54,21 +54,16 @@ def about(name: str) -> str:
 def current() -> str:
     """The name of the experiment that params.yaml says it holds, with "+edits" where its values are not (or no longer) the file's."""
     text = PARAMS.read_text(encoding="utf-8") if PARAMS.exists() else ""
-    written_for = re.match(r"# Experiment '([^']+)'", text)
-    name = written_for.group(1) if written_for else DEFAULT
-    try:
-        same = load(text, PARAMS) == load(rendered(name), FOLDER)
-    except InputError:
-        same = False
-    return name if same else f"{name}+edits"
+    name, changes = _written_for(text)
+    return name if not changes and _holds(text, name, changes) else f"{name}+edits"
 
 
 def has_other_values() -> bool:
-    """Whether params.yaml exists and no experiment has its values."""
+    """Whether params.yaml exists, and neither an experiment nor one with its `--set` changes has its values."""
     if not PARAMS.exists():
         return False
-    values = load(PARAMS.read_text(encoding="utf-8"), PARAMS)
-    return all(values != load(rendered(name), FOLDER) for name in names())
+    text = PARAMS.read_text(encoding="utf-8")
+    return not _holds(text, *_written_for(text)) and not any(_holds(text, name, []) for name in names())
 
 
 def path_of(name: str) -> Path:
@@ -95,7 +90,9 @@ def rendered(name: str, changes: Iterable[str] = ()) -> str:
     swept = expand(values)
     if name == DEFAULT and not changes:
         return text
-    header = f"# Experiment '{name}' ({path}){_with(changes)}, written by `gradus use {name}`.\n"
+    header = "".join(
+        [f"# Experiment '{name}' ({path}), written by `gradus use {name}`.\n", *(f"# --set {c}\n" for c in changes)]
+    )
     return header + (_dumped(values) if number < FORMAT or changes or swept else text)
 
 
@@ -211,8 +208,19 @@ def _in_one_line(values: Any) -> Any:
     return values
 
 
-def _with(changes: list[str]) -> str:
-    return f" with {', '.join(changes)}" if changes else ""
+def _written_for(text: str) -> tuple[str, list[str]]:
+    """The experiment and the changes that the head of params.yaml names."""
+    name = re.match(r"# Experiment '([^']+)'", text)
+    head = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+    changes = [line.removeprefix("# --set ") for line in head if line.startswith("# --set ")]
+    return (name.group(1), changes) if name else (DEFAULT, [])
+
+
+def _holds(text: str, name: str, changes: list[str]) -> bool:
+    try:
+        return bool(load(text, PARAMS) == load(rendered(name, changes), FOLDER))
+    except InputError:
+        return False
 
 
 def _dumped(values: Any) -> str:

@@ -25,7 +25,9 @@ def format_of(values: Mapping[str, Any], where: str) -> int:
     """The format that an experiment says it has; 1 where it says nothing. Raises InputError when this version cannot know it."""
     number = values.get("format", 1)
     if number not in (1, 2, FORMAT):
-        raise InputError(f"{where}: format {number!r}: this version of Gradus reads formats 1 to {FORMAT}. Update Gradus.")
+        raise InputError(
+            f"{where}: format {number!r}: this version of Gradus reads formats 1 to {FORMAT}. Update Gradus."
+        )
     return int(number)
 
 

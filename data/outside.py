@@ -3,6 +3,7 @@
 A reference is a path, `hub:datasets/OWNER/NAME`, `hub:models/OWNER/NAME` or `package:NAME`.
 """
 
+import contextlib
 import json
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
@@ -27,10 +28,8 @@ class Fingerprints:
         self._known: dict[str, list[Any]] = {}
         self._used: dict[str, list[Any]] = {}
         if cache.is_file():
-            try:
+            with contextlib.suppress(ValueError):  # a broken cache: everything is hashed again
                 self._known = json.loads(cache.read_text(encoding="utf-8"))
-            except ValueError:
-                pass  # everything is hashed again
 
     def of(self, references: Iterable[str]) -> dict[str, Any]:
         """The fingerprint of each reference; of a folder those of its files, by name.

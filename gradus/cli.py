@@ -56,7 +56,7 @@ def _before_every_command() -> None:
 
 
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "The pipeline": (pipeline.run, pipeline.ui, pipeline.use),
+    "The pipeline": (pipeline.run, pipeline.ui, pipeline.use, pipeline.new, pipeline.experiments),
     "Trained models": (translate, generate, rank, evaluate_rankings, register),
 }
 for panel, commands in PANELS.items():

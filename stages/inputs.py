@@ -7,7 +7,6 @@ each stage that reads from outside, with the hashes of files and the commits of 
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from core.errors import InputError
 from core.folders import finished_folder

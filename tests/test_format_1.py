@@ -163,12 +163,17 @@ def test_an_experiment(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert new["corpus"]["name"] == old["corpus"]["name"]
     collection = "ours" if old["comparisons"]["reference_labeler"] else "people"
     collections = {**new["reference_comparisons"], **new["comparisons"]}
-    assert [s["source"] for s in collections[collection]["imports"]] == [s["source"] for s in old["comparisons"]["imports"]]
+    assert [s["source"] for s in collections[collection]["imports"]] == [
+        s["source"] for s in old["comparisons"]["imports"]
+    ]
     for variant, config in new["reward_models"]["variants"].items():
         backbone = old["reward_models"]["variants"][variant]["backbone"]
         expected_backbone = {"language_model": "language_models/small", "base_model": "base_models/base"}.get(backbone)
         assert config["collection"] == collection
-        assert config["backbone"] == expected_backbone or new["base_models"][config["backbone"].partition("/")[2]]["source"] == backbone
+        assert (
+            config["backbone"] == expected_backbone
+            or new["base_models"][config["backbone"].partition("/")[2]]["source"] == backbone
+        )
     assert new["base_models"]["base"] == old["base_model"]
 
 

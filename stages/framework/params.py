@@ -24,7 +24,6 @@ from stages.configs.prefix_tuning import BaseModelConfig, PrefixTuningConfig
 from stages.configs.reward_models import RewardModelsConfig
 from stages.configs.translators import EvaluationConfig, PretrainingConfig, ResponsesConfig
 
-
 T = TypeVar("T")
 _EXAMPLES = {"corpus": "kjv_bbe: {limit: 1000}", "tokenizer": "bpe: {vocab_size: 4000}"}
 

@@ -144,5 +144,8 @@ def test_a_flow_reads_what_its_stage_reports(
     assert first == Report("scoring ünïcödé", 0, 2)
     assert last == Report("scoring ünïcödé", 2, 2)
     assert (
-        read_report("reward_model@grouped: epoch 1") is read_report("@progress {") is read_report("@progress {}") is None
+        read_report("reward_model@grouped: epoch 1")
+        is read_report("@progress {")
+        is read_report("@progress {}")
+        is None
     )
