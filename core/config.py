@@ -71,13 +71,19 @@ def _explain(model: type[BaseModel], error: Any, where: str) -> str:
     return f"{where}: {key or 'value'}: {error['msg']} (found {error.get('input')!r})"
 
 
+def _without_none(annotation: Any) -> Any:
+    """`X` of a type `X | None`."""
+    types = [t for t in get_args(annotation) if t is not type(None)]
+    return types[0] if len(types) == 1 and type(None) in get_args(annotation) else annotation
+
+
 def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
     """Field names of the settings at `path` inside `model` (of the last settings on the way where the path leaves them)."""
     inner: Any = model
     for part in path:
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             field = next((f for name, f in inner.model_fields.items() if part == (f.alias or name)), None)
-            inner = field.annotation if field else None
+            inner = _without_none(field.annotation) if field else None
         elif get_origin(inner) is dict:  # the part is a key of a mapping to settings
             inner = get_args(inner)[1]
         if isinstance(inner, type) and issubclass(inner, BaseModel):

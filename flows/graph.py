@@ -85,9 +85,10 @@ def plan() -> Plan:
     from dvc.repo import Repo, lock_repo
 
     try:
-        _look_outside()
         with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
             stages = repo.index.graph
+            if any(stage.addressing == INPUTS for stage in stages):
+                _look_outside()
             graph = Graph(
                 {
                     s.addressing: frozenset(n.addressing for n in stages.successors(s)) - {INPUTS}

@@ -6,6 +6,7 @@ from core.config import Config
 from gradus.reference.__main__ import FOLDER, PAGES
 from gradus.reference.configuration import rows
 from gradus.reference.fields import meanings
+from lightning_modules.language_model.config import LanguageModelConfig
 from stages.framework.params import Params
 
 
@@ -28,9 +29,9 @@ def test_every_key_of_every_config_has_a_meaning() -> None:
 
 
 def test_defaults_are_those_of_the_place() -> None:
-    defaults = {key: default for key, _, default, _ in rows(Params)}
-    assert defaults["language_model.training.learning_rate"] == "`0.002`"
-    assert defaults["seed"] == "required"
+    defaults = {key: default for key, _, default, _ in rows(LanguageModelConfig)}
+    assert defaults["training.learning_rate"] == "`0.002`"
+    assert {key: default for key, _, default, _ in rows(Params)}["seed"] == "required"
 
 
 def test_another_default_keeps_the_bounds() -> None:

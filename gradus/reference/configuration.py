@@ -14,12 +14,13 @@ from data.comparisons.importing.source import Source
 from data.corpora import CorpusConfig
 from data.long_lag import TASKS, Task
 from data.long_lag.task import CriterionConfig, NetworkConfig
-from gradus.reference.fields import as_yaml, constraint, meanings, nested_config
+from gradus.reference.fields import as_yaml, constraint, items_config, meanings, nested_config
 from lightning_modules.translators.base import architecture
 from lightning_modules.translators.config import architectures
 from stages.configs.long_lag import LongLagTaskConfig
 from stages.configs.prefix_tuning import VariantConfig
-from stages.configs.reward_models import RewardModelConfig
+from stages.configs.reward_models import RewardModelConfig, RewardModelVariantConfig
+from stages.configs.translators import TranslatorResponsesConfig
 from stages.framework.params import Params
 
 INTRODUCTION = """# Every key of params.yaml
@@ -42,17 +43,34 @@ def _sections() -> Iterator[str]:
     yield from _table(row for row in rows(Params) if "." not in row[0])
     texts = meanings(Params)
     for name, field in Params.model_fields.items():
-        if (config := nested_config(field)) is None:
+        config = nested_config(field) or items_config(field)
+        if config is None:
             continue
         yield f"## `{name}`\n\n{texts[name]}\n"
         match name:
             case "corpus":
                 yield from _corpora()
+            case "tokenizer":
+                yield "Keys of `tokenizer.bpe` and `tokenizer.words`:\n"
+                yield from _table(row for row in rows(config) if row[0] != "kind")
+            case "responses":
+                yield "### `responses.common` and `responses.translators.NAME`\n"
+                yield from _table(rows(TranslatorResponsesConfig))
+            case "comparisons" | "reference_comparisons":
+                yield f"### `{name}.NAME`\n"
+                yield from _table(rows(config))
+                if name == "comparisons":
+                    yield from _imports()
+            case "language_models" | "base_models":
+                yield f"### `{name}.NAME`\n"
+                yield from _table(rows(config))
             case "pretraining":
                 yield from _table(rows(config))
                 yield from _architectures()
             case "reward_models":
                 yield from _table(row for row in rows(config) if not row[0].startswith("common."))
+                yield "### `reward_models.variants.NAME`\n"
+                yield from _table(rows(RewardModelVariantConfig, below=RewardModelConfig))
                 yield "### `reward_models.common` and `reward_models.variants.NAME`\n"
                 yield from _table(row for row in rows(RewardModelConfig) if not row[0].startswith(PREFIX_TUNING_ONLY))
             case "prefix_tuning":
@@ -62,19 +80,16 @@ def _sections() -> Iterator[str]:
             case "long_lag":
                 yield from _table(rows(config))
                 yield from _tasks()
-            case "comparisons":
-                yield from _table(rows(config))
-                yield from _imports()
             case _:
                 yield from _table(rows(config))
 
 
 def _corpora() -> Iterator[str]:
     yield "### Keys of every corpus\n"
-    yield from _table(rows(CorpusConfig))
+    yield from _table(row for row in rows(CorpusConfig) if row[0] != "name")
     for name in corpora.names():
         module = importlib.import_module(f"data.corpora.{name}")
-        yield f"### `corpus: {{name: {name}}}`\n\n{_first_line(module.__doc__)}\n"
+        yield f"### `corpus.{name}`\n\n{_first_line(module.__doc__)}\n"
         yield from _table(row for row in rows(module.Config, below=CorpusConfig) if row[0] != "name")
 
 
@@ -104,7 +119,7 @@ def _tasks() -> Iterator[str]:
 
 
 def _imports() -> Iterator[str]:
-    yield "### `comparisons.imports`: a list of mappings with these keys\n"
+    yield "### `comparisons.NAME.imports` and `reference_comparisons.NAME.imports`: a list of mappings with these keys\n"
     yield from _table(rows(Source))
     yield "Formats:\n"
     yield from (f"- `{name}`: {text}" for name, text in formats.described().items())

@@ -37,7 +37,16 @@ def nested_config(field: FieldInfo) -> type[Config] | None:
     """The config that a field holds, alone or as the only alternative to `null`; else None."""
     types = [kind for kind in get_args(field.annotation) or (field.annotation,) if kind is not NoneType]
     one = types[0] if len(types) == 1 and get_origin(field.annotation) in (None, Union, UnionType) else None
-    return one if isinstance(one, type) and issubclass(one, Config) else None
+    return _config(get_args(one)[0] if get_origin(one) is Annotated else one)
+
+
+def items_config(field: FieldInfo) -> type[Config] | None:
+    """The config of each item where a field is a mapping from names to configs; else None."""
+    return _config(get_args(field.annotation)[1]) if get_origin(field.annotation) is dict else None
+
+
+def _config(kind: Any) -> type[Config] | None:
+    return kind if isinstance(kind, type) and issubclass(kind, Config) else None
 
 
 def constraint(field: FieldInfo) -> str:

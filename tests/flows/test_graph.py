@@ -13,12 +13,12 @@ PROJECT = Path(__file__).parents[2]
 def test_it_is_that_of_dvc_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PROJECT)
     graph = plan().graph
-    assert graph.upstream["tokenizer"] == {"corpus"}
-    assert graph.upstream["comparisons"] == {"responses@luong", "responses@transformer"}
-    assert graph.upstream["reward_model@grouped"] == {"base_model", "comparisons", "language_model"}
+    assert graph.upstream["tokenizer@bpe"] == {"corpus@kjv_bbe"}
+    assert graph.upstream["reference_comparisons@ours"] == {"responses@luong", "responses@transformer"}
+    assert graph.upstream["reward_model@grouped"] == {"reference_comparisons@ours", "language_model@small"}
     assert graph.closure(["prefix_tuning"]) == {
-        "corpus",
-        "base_model",
+        "corpus@kjv_bbe",
+        "base_model@smollm2",
         "prefix_tuning@none",
         "prefix_tuning@prompt_tuning",
         "prefix_tuning@prefix",
@@ -35,6 +35,7 @@ def test_names_without_an_item_stand_for_all_items() -> None:
     assert graph.downstream(["a"]) == {"a", "b@1", "c"}
     with pytest.raises(KeyError, match="no stage 'd'"):
         graph.closure(["d"])
+    assert graph.closure(["long_lag"]) == set(), "a part whose section is left out has no stages"
 
 
 def test_a_flow_runs_what_its_targets_need_and_nothing_else() -> None:

@@ -11,17 +11,18 @@ import yaml
 from core.errors import InputError
 from stages.framework.params import Params, load_params
 
+GROUPED = {"backbone": "language_models/small", "collection": "ours"}
 WRONG = {
     "an unknown section": (
         lambda p: p.update(reward_modle={}),
         r"unknown key 'reward_modle' - did you mean 'reward_models'\?",
     ),
     "an unknown key": (
-        lambda p: p["language_model"]["training"].update(lerning_rate=1),
-        r"unknown key 'language_model\.training\.lerning_rate' - did you mean 'learning_rate'\?",
+        lambda p: p["language_models"]["small"]["training"].update(lerning_rate=1),
+        r"unknown key 'language_models\.small\.training\.lerning_rate' - did you mean 'learning_rate'\?",
     ),
     "a wrong type": (
-        lambda p: p["tokenizer"].update(vocab_size="many"),
+        lambda p: p["tokenizer"]["bpe"].update(vocab_size="many"),
         r"tokenizer\.vocab_size: .*integer.* \(found 'many'\)",
     ),
     "an unknown architecture": (
@@ -33,17 +34,51 @@ WRONG = {
         r"params\.yaml: pretraining\.architectures\.luong: unknown key 'hiden_size' - did you mean 'hidden_size'\?",
     ),
     "an unknown corpus": (
-        lambda p: p.update(corpus={"name": "multi30"}),
+        lambda p: p.update(corpus={"multi30": {}}),
         r"params\.yaml: corpus: name: unknown corpus 'multi30' - did you mean 'multi30k'\?",
     ),
-    "no corpus name": (lambda p: p.update(corpus={}), r"unknown corpus None - known: e2e"),
-    "a missing section": (lambda p: p.pop("encoding"), r"key 'encoding' is missing"),
+    "no corpus name": (
+        lambda p: p.update(corpus={}),
+        r"params\.yaml: corpus: one line expected, .* e\.g\. kjv_bbe: \{limit: 1000\}",
+    ),
+    "two tokenizers": (
+        lambda p: p["tokenizer"].update(words={}),
+        r"params\.yaml: tokenizer: one line expected, bpe or words",
+    ),
+    "a missing section": (
+        lambda p: p.pop("encoding"),
+        r"params\.yaml: the section tokenizer needs the section encoding, which is missing\n.*pretraining needs the section encoding",
+    ),
+    "a translator that answers and is not trained": (
+        lambda p: p["responses"]["translators"].update(gru={}),
+        r"params\.yaml: responses\.translators: there is no 'gru' in pretraining\.architectures",
+    ),
+    "a collection that is not there": (
+        lambda p: p["reward_models"]["variants"]["grouped"].update(collection="our"),
+        r"variants\.grouped\.collection: there is no 'our' in comparisons and reference_comparisons - did you mean 'ours'\?",
+    ),
+    "a backbone that is not there": (
+        lambda p: p["reward_models"]["variants"]["grouped"].update(backbone="base_models/small"),
+        r"variants\.grouped\.backbone: there is no 'base_models/small' in language_models and base_models",
+    ),
+    "a backbone that all have in common": (  # dvc reads it in each variant
+        lambda p: p["reward_models"]["common"].update(backbone="base_models/smollm2"),
+        r"reward_models\.common: unknown key 'backbone'",
+    ),
+    "one name for two collections": (
+        lambda p: p.update(comparisons={"ours": {}}),
+        r"'ours' is in comparisons and in reference_comparisons: rename one of them",
+    ),
+    "a base model that is not there": (
+        lambda p: p["prefix_tuning"].update(base_model="gpt2"),
+        r"prefix_tuning\.base_model: there is no 'gpt2' in base_models - known: smollm2",
+    ),
     "a wrong key that reward models have in common": (
         lambda p: p["reward_models"]["common"]["training"].update(lerning_rate=1),
         r"params\.yaml: reward_models\.common: unknown key 'training\.lerning_rate' - did you mean 'learning_rate'\?",
     ),
     "a wrong value of a reward model": (
-        lambda p: p["reward_models"]["variants"].update(grouped={"loss": {"ties": "kept"}}),
+        lambda p: p["reward_models"]["variants"].update(grouped={**GROUPED, "loss": {"ties": "kept"}}),
         r"params\.yaml: reward_models\.variants\.grouped: loss\.ties: .*'dropped' or 'soft'.* \(found 'kept'\)",
     ),
     "the old name of a loss": (
@@ -51,7 +86,13 @@ WRONG = {
         r"params\.yaml: reward_models\.common: key 'loss\.loss' is called 'loss_type' now",
     ),
     "a fold that is not there": (
-        lambda p: p["reward_models"]["variants"].update(grouped={"held_out_labelers": {"fold": 6, "folds": 5}}),
+        lambda p: p["reward_models"]["variants"].update(
+            grouped={
+                "backbone": "language_models/small",
+                "collection": "ours",
+                "held_out_labelers": {"fold": 6, "folds": 5},
+            }
+        ),
         r"fold 6 of 5 folds",
     ),
     "a field that rankings have not": (
@@ -59,10 +100,13 @@ WRONG = {
         r"must contain \{prompt\} or \{reference\} and no other field",
     ),
     "a template without its place": (
-        lambda p: p["prefix_tuning"].update(template="x"),
+        lambda p: p["prefix_tuning"]["task"].update(template="x"),
         r"the template must contain \{source\}",
     ),
-    "another field in the template": (lambda p: p["prefix_tuning"].update(template="{source} {x}"), r"no other field"),
+    "another field in the template": (
+        lambda p: p["prefix_tuning"]["task"].update(template="{source} {x}"),
+        r"no other field",
+    ),
     "an unknown long-lag task": (
         lambda p: p["long_lag"]["tasks"].update(x={"task": "2d"}),
         r"params\.yaml: long_lag\.tasks\.x: unknown task '2d'",
@@ -98,11 +142,14 @@ WRONG = {
         r"must be a multiple of num_heads",
     ),
     "no epochs": (
-        lambda p: p["language_model"]["training"].update(num_train_epochs=0),
+        lambda p: p["language_models"]["small"]["training"].update(num_train_epochs=0),
         r"epochs: .*greater than or equal to 1",
     ),
     "no beam": (lambda p: p["evaluation"]["decoding"].update(beam_size=0), r"beam_size: .*greater than or equal to 1"),
-    "shares that leave nothing": (lambda p: p["corpus"].update(prompts=0.9, test=0.2), r"the rest is for training"),
+    "shares that leave nothing": (
+        lambda p: p["corpus"]["kjv_bbe"].update(prompts=0.9, test=0.2),
+        r"the rest is for training",
+    ),
     "no slots": (lambda p: p["pipeline"].update(slots=0), r"pipeline\.slots: .*greater than or equal to 1"),
 }
 
@@ -148,8 +195,15 @@ def test_a_file_that_is_missing_or_no_yaml(tmp_path: Path) -> None:
 
 
 def test_reward_models_inherit_what_they_have_in_common(params: Any) -> None:
-    params["reward_models"]["variants"]["other"] = {"mode": "shuffled_pairs", "training": {"num_train_epochs": 7}}
-    variants = Params.model_validate(params).reward_models.variants
+    params["reward_models"]["variants"]["other"] = {
+        "backbone": "base_models/smollm2",
+        "collection": "ours",
+        "mode": "shuffled_pairs",
+        "training": {"num_train_epochs": 7},
+    }
+    reward_models = Params.model_validate(params).reward_models
+    assert reward_models
+    variants = reward_models.variants
     assert variants["other"].training.num_train_epochs == 7
     assert variants["other"].training.learning_rate == variants["grouped"].training.learning_rate == 0.0003
     assert (variants["other"].mode, variants["grouped"].mode) == ("shuffled_pairs", "grouped")
