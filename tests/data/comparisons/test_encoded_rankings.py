@@ -82,4 +82,3 @@ def test_a_frame_that_needs_a_reference_says_so(tokenizer: Tokenizer) -> None:
         FRAME.prompts(tokenizer, [{"prompt": "p"}])
     plain = Frame("{prompt}", [], [], [END])
     assert plain.prompts(tokenizer, [{"prompt": "p"}]) == encode(tokenizer, ["p"])
-    assert Frame(**plain.as_json()) == plain
