@@ -12,6 +12,7 @@ from core import experiments
 from core.errors import InputError
 from core.format_1 import FORMAT, converted, old_names
 from data.comparisons.collection import rankings, read_collection
+from data.comparisons.importing.columns import Columns
 from data.comparisons.importing.rankings import import_rankings
 from data.comparisons.importing.source import Source
 from data.comparisons.jsonl import write_jsonl
@@ -149,6 +150,11 @@ def test_a_collection_is_read_and_added_to(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "collection/state.json").read_text())["format"] == FORMAT
 
 
+LATER_COLUMNS = (  # than format 1
+    "user_turns", "response", "winner", "strength", "whole_conversations", "judged_turn", "speakers", "join_pairs",
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("name", sorted(expected("experiments").keys() - {"default"}))
 def test_an_experiment(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(FIXTURES / "experiments", tmp_path / "experiments")
@@ -166,7 +172,9 @@ def test_an_experiment(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     params = check_params(values, name).model_dump(mode="json")
     for source in params["comparisons"]["imports"]:
         assert not source.pop("higher_is_better")  # it came after format 1
-    new = without_unread_keys(without(params, "overlong", "drop"))
+        for key in LATER_COLUMNS if source["columns"] else ():
+            assert source["columns"].pop(key) == Columns.model_fields[key].get_default(call_default_factory=True)
+    new = without_unread_keys(without(without(params, "overlong", "drop"), "init_from", None))
     assert new == {**without_unread_keys(old), **ADDED}
 
 
