@@ -1,7 +1,7 @@
 """What all configs have in common: they are typed and validated, and each is beside the code that it configures."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
@@ -15,7 +15,7 @@ class Config(BaseModel):
     """Base of all configs: immutable, unknown keys are errors.
 
     The text under a field says what it means; `docs/reference/configuration.md` is generated from these texts. They are not read when a
-    class is made (pydantic's `use_attribute_docstrings`): that would cost every stage 8 ms a class.
+    class is made (pydantic's `use_attribute_docstrings`): that would cost every stage 8 ms per class.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,6 +37,15 @@ def merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
         k: merged(common[k], v) for k, v in own.items() if isinstance(v, Mapping) and isinstance(common.get(k), Mapping)
     }
     return {**common, **own, **both}
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(key, value) of nested mappings, their keys joined by dots."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -23,6 +23,7 @@ from typing import IO, Any
 import psutil
 
 from core import tracking
+from core.config import dotted
 from core.headlines import headline_metrics
 
 EVENTS, FAILED = "events.jsonl", "failed"  # files of a journal; the second says why MLflow did not get it
@@ -61,11 +62,11 @@ class StageRun:
 
     def parameters(self, values: Mapping[str, Any]) -> None:
         """Settings of the stage, nested ones with dots. A value that is too long for MLflow is whole in `parameters.json`."""
-        self._attempt(lambda: self._write("parameters", values=dict(_flatten(values))))
+        self._attempt(lambda: self._write("parameters", values=dict(dotted(values))))
 
     def metrics(self, values: Mapping[str, Any], step: int = 0) -> None:
         """Numbers at a step, nested ones with dots; other values are left out."""
-        numbers = {k: float(v) for k, v in _flatten(values) if isinstance(v, (int, float))}
+        numbers = {k: float(v) for k, v in dotted(values) if isinstance(v, (int, float))}
         self._attempt(lambda: self._write("metrics", values=numbers, step=step))
 
     def summary(self, values: Mapping[str, Any]) -> None:
@@ -178,11 +179,3 @@ def _command(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:
         return []
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -9,6 +9,7 @@ import typer
 
 from core.errors import InputError
 from data.comparisons import formats
+from data.comparisons.importing.presets import PRESETS
 from gradus.errors import taught_errors
 
 if TYPE_CHECKING:
@@ -29,31 +30,46 @@ app = typer.Typer(
     `time` (ISO 8601), `weight` and `id`.""",
 )
 
-FORMATS = "\n".join(f"    - `{name}`: {what}" for name, what in formats.described().items())
+FORMATS, DATA_SETS = (
+    "\n".join(f"    - `{name}`: {what}" for name, what in formats.described().items() if (name in PRESETS) is published)
+    for published in (False, True)
+)
 HOW_TO_READ = f"""
 
-    **Sources** are files: JSON Lines (.jsonl), a JSON array (.json), CSV with a header (.csv), each also with .gz, or .parquet.
+    **Sources** are files: JSON Lines (.jsonl, .ndjson), a JSON array (.json), CSV with a header (.csv), each also with .gz, .xz or .zst,
+    or .parquet.
     `hub:OWNER/NAME:SPLIT` or `hub:OWNER/NAME:CONFIG:SPLIT` is a data set of the Hugging Face hub or of the data mirror.
 
     **Formats** (`--format`): without this option, records look as `gradus comparisons --help` shows (in CSV, lists are JSON).
 
 {FORMATS}
 
+    Published data sets, also by `--format`, as their cards describe them:
+
+{DATA_SETS}
+
     **Any other table** (`--columns`): say which column each field is read from.
 
     - Pairs: `prompt=question,chosen=answer_a,rejected=answer_b`
-    - Lists: `prompt=p,responses=completions,scores=rating`. The highest score is the best; with `ranks`, rank 1 is.
-    - One column for each response: `prompt=p,responses=a+b+c,ranks=ra+rb+rc`
+    - The winner's name in a column: `prompt=p,responses=a+b,winner=better{{a=model_a,b=model_b,tie=tie|both bad,skip=unsure}}`
+    - A signed strength, negative where a is better: `prompt=p,responses=a+b,strength=preference`
+    - One column for each response: `prompt=p,responses=a+b+c,ranks=ra+rb+rc`. Rank 1 is the best; with `scores`, the highest is.
+    - One row for each response, sorted by prompt: `prompt=p,response=answer,scores=rating`
+    - Lists: `prompt=p,responses=completions,scores=rating`
     - `meta.user` is inside a nested column. `labeler==gpt-4` is one text for all rows.
 
-    A JSON object is accepted, too. Prompt and responses are texts or lists of messages (`role`, `content`). The last message of such a
-    list is the response, and the turns before it belong to the prompt. A row is refused if its responses differ in these turns, or if
+    A JSON object with these keys and more is accepted, too. Beside `--format argilla` or `label_studio`, the columns are fields and questions.
+
+    Prompt and responses are texts or lists of messages (`role`, `content`). The last message of such a list is the response, and the turns
+    before it belong to the prompt. A row is refused if its responses differ in these turns (without `whole_conversations=true`), or if
     anything in the messages would be lost.
 """
 
 Collection = Annotated[Path, typer.Argument(help="Folder of a collection, e.g. artifacts/comparisons/rankings.")]
 Files = Annotated[list[str], typer.Argument(help="Files, or hub:OWNER/NAME:SPLIT.")]
-Format = Annotated[str, typer.Option("--format", help="How the records are written: auto, or the name of a format.")]
+Format = Annotated[
+    str, typer.Option("--format", help="How the records are written: auto, or the name of a format or data set.")
+]
 Columns = Annotated[str | None, typer.Option("--columns", help="Which column each field is read from.")]
 HigherIsBetter = Annotated[
     bool,

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
 from torch import nn
 
 from core.errors import InputError
@@ -102,6 +103,33 @@ def check_seal(path: Path, config: dict[str, Any]) -> None:
             raise InputError(
                 f"{file}: not the file that was saved with the model (content {actual[:8]}, not {expected[:8]}). {AGAIN}"
             )
+
+
+def check_same(folder: Path, earlier: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """For a warm start: raises InputError, which names each difference, if the model of `folder` is not what the new one is by its config."""
+    keys = [key for key in {**new, **earlier} if earlier.get(key) != new.get(key)]
+    if keys:
+        differences = "; ".join(f"{key} is {earlier.get(key)!r} there, {new.get(key)!r} here" for key in keys)
+        raise InputError(f"init_from: {folder} is another model: {differences}.")
+
+
+def check_same_tokenizer(folder: Path, earlier: Tokenizer, new: Tokenizer) -> None:
+    """For a warm start: raises InputError, which names a difference, if the tokenizer of `folder` makes other tokens of a text."""
+    vocabularies = [tokenizer.get_vocab() for tokenizer in (earlier, new)]
+    there, here = ({i: token for token, i in vocabulary.items()} for vocabulary in vocabularies)
+    where = f"init_from: {folder} has another tokenizer"
+    if len(there) != len(here):
+        raise InputError(f"{where}: {len(there):,} tokens there, {len(here):,} here.")
+    if differing := [i for i in sorted({**there, **here}) if there.get(i) != here.get(i)]:
+        i = differing[0]
+        raise InputError(
+            f"{where}: {len(differing):,} tokens differ, e.g. {i} is {there.get(i)!r} there, {here.get(i)!r} here."
+        )
+    # What is around the tokens of a text, and how long they may be, is not the tokenizer's business here.
+    parts = [json.loads(tokenizer.to_str()) for tokenizer in (earlier, new)]
+    for part in ("normalizer", "pre_tokenizer", "model"):
+        if parts[0].get(part) != parts[1].get(part):
+            raise InputError(f"{where}: it has the same tokens, and another {part} in its tokenizer.json.")
 
 
 def _hash(values: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from tokenizers import Tokenizer
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -14,7 +15,7 @@ from transformers import (
 )
 
 from core.errors import InputError
-from model_io.files import AGAIN, CONFIG, DEVICE, NO_CODE
+from model_io.files import AGAIN, CONFIG, DEVICE, NO_CODE, check_same, check_same_tokenizer
 
 
 def load_language_model(folder: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -84,3 +85,28 @@ def _check_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fo
                 f"{folder}: its tokenizer has a token {str(token)!r} of id {token_id}, and the model has {embeddings:,} embeddings: "
                 "tokenizer and model were not made for each other (resize_token_embeddings was left out?)."
             )
+
+
+def start_from_language_model(model: PreTrainedModel, tokenizer: Tokenizer, folder: Path) -> None:
+    """Gives a new model the weights of the one in `folder`.
+
+    Raises:
+        InputError: there is none, or it is another model: of another config or another tokenizer.
+    """
+    earlier, earlier_tokenizer = load_language_model(folder)
+    start_from_transformers_model(model, tokenizer, earlier, earlier_tokenizer.backend_tokenizer, folder)
+
+
+def start_from_transformers_model(
+    model: PreTrainedModel, tokenizer: Tokenizer, earlier: PreTrainedModel, earlier_tokenizer: Tokenizer, folder: Path
+) -> None:
+    """Gives a new model the weights of an `earlier` one of the same class. Raises InputError as `start_from_language_model`."""
+    check_same_tokenizer(folder, earlier_tokenizer, tokenizer)
+    check_same(folder, _shape(earlier), _shape(model))
+    model.load_state_dict(earlier.state_dict())
+
+
+def _shape(model: PreTrainedModel) -> dict[str, Any]:
+    """What a model's config says of the model, and not of its file or its use."""
+    other = {"architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}
+    return {key: value for key, value in model.config.to_dict().items() if key not in other and not key.startswith("_")}

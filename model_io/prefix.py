@@ -16,7 +16,7 @@ from lightning_modules.prefix_tuning.base_model import input_embeddings
 from lightning_modules.prefix_tuning.config import PrefixConfig
 from lightning_modules.prefix_tuning.key_values import cache_shape
 from lightning_modules.prefix_tuning.prefix import Adapter, NoPrefix, Prefix, PromptEmbedding
-from model_io.files import load_weights, read_config, weight_files, write_config
+from model_io.files import check_same, load_weights, read_config, weight_files, write_config
 
 PREFIX, PREFIX_CONFIG = "prefix.safetensors", "prefix.json"
 ADAPTERS: dict[str, type[Prefix] | type[PromptEmbedding]] = {"prefix": Prefix, "prompt_tuning": PromptEmbedding}
@@ -124,3 +124,22 @@ def adapter_of(config: dict[str, Any], table: Tensor, base: PreTrainedModel, whe
         num_virtual_tokens=len(table), prefix_projection=False, position=config.get("position", "prefix")
     )
     return ADAPTERS[kind](base, prefix_config, table)
+
+
+def start_from_prefix(
+    kind: str, base: PreTrainedModel, base_folder: Path, config: PrefixConfig, template: str, folder: Path
+) -> Adapter:
+    """A new adapter whose P is at first that of the one in `folder`. An MLP is new, and fitted to give this P: a folder has none.
+
+    Raises:
+        InputError: there is none, or it is another one: of another base, kind, position, template or number of virtual tokens.
+    """
+    saved, table = read_prefix(folder)
+    check_base(folder, saved, base_folder)
+    there = {"kind": saved["kind"], "position": saved.get("position", "prefix"), "template": saved["template"]}
+    here = {"kind": kind, "position": config.position, "template": template}
+    check_same(
+        folder, {**there, "num_virtual_tokens": len(table)}, {**here, "num_virtual_tokens": config.num_virtual_tokens}
+    )
+    adapter_of(saved, table, base, folder)  # it checks P
+    return ADAPTERS[kind](base, config, table)

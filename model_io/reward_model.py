@@ -6,7 +6,7 @@ The folder's tokenizer makes the same ids from a pair of texts, `tokenizer(promp
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ from lightning_modules.prefix_tuning.base_model import max_text_length
 from lightning_modules.prefix_tuning.prefix import Adapter, Prefix
 from lightning_modules.reward_model.module import score
 from lightning_modules.shared_prompt.reading import check_shared_prompts
-from model_io.files import AGAIN, WEIGHTS, check_seal, load_weights, read_config, write_sealed_config
-from model_io.language_model import load_transformers_model
+from model_io.files import AGAIN, WEIGHTS, check_same, check_seal, load_weights, read_config, write_sealed_config
+from model_io.language_model import load_transformers_model, start_from_transformers_model
 from model_io.prefix import PREFIX, adapter_of
 
 REWARD_CONFIG = "reward.json"
@@ -176,3 +176,22 @@ def load_reward_model(folder: Path) -> SavedRewardModel:
     check_shared_prompts(model)
     tokenizer = load_tokenizer(folder)
     return SavedRewardModel(model, tokenizer, config.frame, config.bias, config.temperature, adapter)
+
+
+def start_from_reward_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, frame: Frame, virtual_tokens: int, folder: Path
+) -> SavedRewardModel:
+    """Gives a new reward model the weights, head included, of the one in `folder`. Returns that one: its prefix and bias are not in a model.
+
+    Raises:
+        InputError: there is none, or it is another model: of another config, tokenizer, frame or number of virtual tokens.
+    """
+    earlier = load_reward_model(folder)
+    start_from_transformers_model(model, tokenizer.backend_tokenizer, earlier.model, earlier.tokenizer, folder)
+    there = len(earlier.adapter.prompt_embeddings()) if earlier.adapter else 0
+    check_same(
+        folder,
+        {**asdict(earlier.frame), "number of virtual tokens": there},
+        {**asdict(frame), "number of virtual tokens": virtual_tokens},
+    )
+    return earlier

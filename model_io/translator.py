@@ -1,6 +1,7 @@
 """A translator as a model folder."""
 
 from pathlib import Path
+from typing import Any, cast
 
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
@@ -16,12 +17,21 @@ from model_io.files import (
     CONFIG,
     DEVICE,
     WEIGHTS,
+    check_same,
+    check_same_tokenizer,
     check_seal,
     copy_tokenizer,
     load_weights,
     read_config,
     write_sealed_config,
 )
+
+ONLY_TRAINING_READS = {
+    "training",
+    "init_from",
+    "dropout",
+    "init",
+}  # keys of a config that do not change what its weights compute
 
 
 def save_translator(folder: Path, name: str, model: Translator, config: TranslatorConfig, tokenizer: Path) -> None:
@@ -63,3 +73,19 @@ def load_translator(folder: Path) -> tuple[Translator, Tokenizer, str]:
     except RuntimeError as error:
         raise InputError(f"{folder / WEIGHTS}: not the weights that {CONFIG} describes: {error}") from None
     return model.to(DEVICE).eval(), load_tokenizer(folder), name
+
+
+def start_from_translator(
+    model: Translator, name: str, config: TranslatorConfig, tokenizer: Path, folder: Path
+) -> None:
+    """Gives a new translator of the architecture `name` the weights of the one in `folder`.
+
+    Raises:
+        InputError: there is none, or it is another model: of another architecture, other sizes or another tokenizer.
+    """
+    earlier, earlier_tokenizer, architecture = load_translator(folder)
+    check_same(folder, {"architecture": architecture}, {"architecture": name})
+    configs = (cast(Any, earlier).config, config)
+    check_same(folder, *(values.model_dump(mode="json", exclude=ONLY_TRAINING_READS) for values in configs))
+    check_same_tokenizer(folder, earlier_tokenizer, load_tokenizer(tokenizer))
+    model.load_state_dict(earlier.state_dict())

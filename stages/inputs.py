@@ -13,8 +13,10 @@ from core.folders import finished_folder
 from data import corpora
 from data.outside import HUB, PACKAGE, Fingerprints
 from stages.framework import layout
+from stages.framework.dependencies import lines
 from stages.framework.params import Params, load_params
 from stages.framework.stage import EXIT_INPUT_ERROR
+from stages.framework.warm_start import TRAINED, init_folder
 
 
 def main() -> None:
@@ -49,6 +51,11 @@ def references(params: Params) -> dict[str, list[str]]:
         sources[f"comparisons/{name}"] = [_rankings(source.source) for source in collection.imports]
     for name, model in params.base_models.items():
         sources[f"base_models/{name}"] = [_model(model.source)]
+    for stage, (models, section) in TRAINED.items():
+        for item in lines(params, section):
+            folder = init_folder(stage, item, params)
+            # A folder that is not there yet may be another stage's output; the training itself says when it is missing.
+            sources[f"{models.name}/{item}"] = [str(folder)] if folder and folder.is_dir() else []
     return sources
 
 

@@ -24,12 +24,13 @@ from lightning_modules.shared_prompt.examples import shared_prompt_loader
 from lightning_modules.shared_prompt.reading import check_shared_prompts, shared_prompt_attention
 from metrics.generation.scores import generation_scores
 from model_io.files import DEVICE, count_parameters, weight_files
-from model_io.language_model import load_language_model
-from model_io.prefix import PREFIX, save_prefix
+from model_io.language_model import load_language_model, start_from_language_model
+from model_io.prefix import ADAPTERS, PREFIX, save_prefix, start_from_prefix
 from stages.configs.prefix_tuning import VariantConfig
 from stages.framework import layout
 from stages.framework.params import required
 from stages.framework.stage import Stage, stage
+from stages.framework.warm_start import existing_init_folder
 from stages.training.fit import Loader, fit
 
 GENERATED_AT_ONCE = 20
@@ -44,7 +45,7 @@ def main() -> None:
         pl.seed_everything(seed, verbose=False)
         base, tokenizer = load_language_model(_base(this))
         check_output_layer(base)
-        adapter = build_adapter(variant.kind, base, variant, _initial_tokens(this, tokenizer, variant))
+        adapter = _adapter(this, base, tokenizer, variant)
         longest = max_text_length(base, len(adapter.prompt_embeddings()))
         if variant.gradient_checkpointing:
             checkpoint_layers(base)
@@ -119,6 +120,17 @@ def _module(
         top_layers = variant.num_top_layers if variant.kind == "top_layers" else None
         return FineTuningModule(base, variant.training, steps_per_epoch, top_layers)
     return PrefixTuningModule(base, adapter, variant.training, steps_per_epoch)
+
+
+def _adapter(this: Stage, base: PreTrainedModel, tokenizer: Any, variant: VariantConfig) -> Adapter:
+    """What is trained beside the base. It, or a base that is fine-tuned, has the weights of an earlier one where the variant names one."""
+    folder = existing_init_folder(this)
+    if folder and variant.kind in ADAPTERS:
+        template = required(this.params.prefix_tuning).task.template
+        return start_from_prefix(variant.kind, base, _base(this), variant, template, folder)
+    if folder:
+        start_from_language_model(base, tokenizer.backend_tokenizer, folder)
+    return build_adapter(variant.kind, base, variant, _initial_tokens(this, tokenizer, variant))
 
 
 def _initial_tokens(this: Stage, tokenizer: Any, variant: VariantConfig) -> list[int] | None:

@@ -10,10 +10,11 @@ from data.tokenizer import load_tokenizer
 from lightning_modules.translators.base import architecture
 from lightning_modules.translators.module import TranslatorModule
 from model_io.files import count_parameters
-from model_io.translator import save_translator
+from model_io.translator import save_translator, start_from_translator
 from stages.framework import layout
 from stages.framework.params import required
 from stages.framework.stage import stage
+from stages.framework.warm_start import existing_init_folder
 from stages.training.fit import fit
 
 
@@ -23,6 +24,8 @@ def main() -> None:
         config, seed = required(this.params.pretraining).architectures[name], this.params.seed
         pl.seed_everything(seed, verbose=False)
         model = architecture(name)(config, load_tokenizer(layout.TOKENIZER).get_vocab_size())
+        if folder := existing_init_folder(this):
+            start_from_translator(model, name, config, layout.TOKENIZER, folder)
         max_length, max_source_length = required(this.params.encoding).max_length, model.longest_source
         if max_source_length is not None and max_source_length < max_length:
             raise InputError(

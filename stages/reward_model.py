@@ -27,11 +27,18 @@ from lightning_modules.shared_prompt.reading import shared_prompt_attention
 from metrics.rankings import accuracy, best_of_n, compare, evaluate, padded, temperature
 from metrics.sentence_chrf import sentence_chrf
 from model_io.files import DEVICE, count_parameters
-from model_io.reward_model import SCORING_TOKENS, new_reward_model, save_reward_model
+from model_io.reward_model import (
+    SCORING_TOKENS,
+    SavedRewardModel,
+    new_reward_model,
+    save_reward_model,
+    start_from_reward_model,
+)
 from stages.configs.reward_models import RewardModelVariantConfig
 from stages.framework import layout
 from stages.framework.params import required
 from stages.framework.stage import Stage, stage
+from stages.framework.warm_start import existing_init_folder
 from stages.training.fit import fit
 
 DEMONSTRATIONS = 1000  # at most so many set the bias
@@ -65,7 +72,11 @@ def main() -> None:
         rows = _parts(this, config)
         model, tokenizer, frame = new_reward_model(layout.ARTIFACTS / config.backbone, config.template)
         backend = load_tokenizer(layout.ARTIFACTS / config.backbone)
-        adapter = _adapter(model, config)
+        earlier = None
+        if folder := existing_init_folder(this):
+            virtual_tokens = config.prefix.num_virtual_tokens if config.trainable == "prefix" else 0
+            earlier = start_from_reward_model(model, tokenizer, frame, virtual_tokens, folder)
+        adapter = _adapter(model, config, earlier)
         longest = min(config.max_length, max_text_length(model, len(adapter.prompt_embeddings())))
         parts = {name: _encoded(name, part, backend, frame, config, longest) for name, part in rows.items()}
         micro_batch_tokens = config.training.micro_batch_tokens
@@ -84,7 +95,7 @@ def main() -> None:
             for name, part in parts.items()
             if name != "train"
         }
-        bias = -_mean_reward_of_references(model, parts["train"], backend, frame, adapter)
+        bias = _bias(model, parts["train"], backend, frame, adapter, earlier.bias if earlier else 0.0)
         evaluation, examples = test(parts, scores, bias, f"{this.name} chrF")
         this.write_json(layout.EVALUATED, evaluation)
         this.run.artifact(this.out / layout.EVALUATED)
@@ -189,14 +200,15 @@ def _sampled(rankings: list[EncodedRanking], share: float, seed: int) -> list[En
     return [rankings[i] for i in np.sort(indices)]
 
 
-def _adapter(model: Any, config: RewardModelVariantConfig) -> Adapter:
-    """Freezes the weights that are not trained; makes the prefix where a prefix is trained."""
+def _adapter(model: Any, config: RewardModelVariantConfig, earlier: SavedRewardModel | None) -> Adapter:
+    """Freezes the weights that are not trained; makes the prefix where a prefix is trained, which starts from an `earlier` one."""
     if config.trainable == "top_layers":
         train_only_top_layers(model, config.num_top_layers, output=True)
     if config.trainable != "prefix":
         return NoPrefix()
     model.base_model.requires_grad_(False)
-    return Prefix(model, config.prefix)
+    initial = earlier.adapter.prompt_embeddings().detach() if earlier and earlier.adapter else None
+    return Prefix(model, config.prefix, initial)
 
 
 def _scores(model: Any, part: Part, adapter: Adapter, title: str) -> np.ndarray:
@@ -207,8 +219,10 @@ def _scores(model: Any, part: Part, adapter: Adapter, title: str) -> np.ndarray:
     return padded([row.tolist() for row in score(model, texts, SCORING_TOKENS, adapter, bar.update)])
 
 
-def _mean_reward_of_references(model: Any, part: Part, tokenizer: Tokenizer, frame: Frame, adapter: Adapter) -> float:
-    """The bias takes it away, so that demonstrations have mean reward 0. They are the references of the training part."""
+def _bias(
+    model: Any, part: Part, tokenizer: Tokenizer, frame: Frame, adapter: Adapter, without_demonstrations: float
+) -> float:
+    """The bias with which demonstrations, the references of the training part, have mean reward 0."""
     distinct = {
         (*ranking.prompt, text): (ranking.prompt, text)
         for ranking, text in zip(part.rankings, part.rows["reference"], strict=True)
@@ -216,10 +230,10 @@ def _mean_reward_of_references(model: Any, part: Part, tokenizer: Tokenizer, fra
     }
     demonstrations = list(distinct.values())[:DEMONSTRATIONS]
     if not demonstrations:
-        return 0.0
+        return without_demonstrations
     responses = frame.responses(tokenizer, [text for _, text in demonstrations])
     cases = [(prompt, [ids]) for (prompt, _), ids in zip(demonstrations, responses, strict=True)]
-    return float(np.mean([values[0] for values in score(model, cases, SCORING_TOKENS, adapter)]))
+    return -float(np.mean([values[0] for values in score(model, cases, SCORING_TOKENS, adapter)]))
 
 
 def test(

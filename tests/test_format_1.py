@@ -142,6 +142,11 @@ def test_a_collection_is_read_and_added_to(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "collection/state.json").read_text())["format"] == FORMAT
 
 
+LATER_COLUMNS = (  # than format 1
+    "user_turns", "response", "winner", "strength", "whole_conversations", "judged_turn", "speakers", "join_pairs",
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("name", sorted(expected("experiments").keys() - {"default"}))
 def test_an_experiment(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(FIXTURES / "experiments", tmp_path / "experiments")

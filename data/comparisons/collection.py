@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from core.errors import InputError
-from core.folders import file_hash, finished_file, finished_folder
+from core.folders import file_hash, finished_file
 from core.format_1 import FORMAT, format_of
 from data.comparisons.ranking import Ranking, content_key
 
@@ -69,24 +69,6 @@ def rankings(rows: datasets.Dataset) -> Iterator[Ranking]:
     """The rows as records, in order."""
     for row in rows.select_columns(_FIELDS):
         yield Ranking.model_validate(row)
-
-
-def write_collection(rankings: Iterable[Ranking], folder: Path) -> int:
-    """Stores rankings as they come (memory stays flat); `folder` appears, in place of an older one, when all are stored.
-
-    Equal rankings are stored once. Returns the number of those stored.
-    """
-    with finished_folder(folder) as partial:
-        shards = Shards(partial)
-        for record in rankings:
-            if shards.full:
-                shards.close()
-            shards.add(record)
-        shards.close()
-        if not shards.names:
-            raise InputError("there is no ranking to store.")
-        describe(partial, shards.names, State())
-    return shards.count
 
 
 class State:

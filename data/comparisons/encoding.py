@@ -3,7 +3,7 @@
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import datasets
@@ -24,10 +24,6 @@ class Frame:
     before: list[int]  # token ids
     between: list[int]
     after: list[int]  # its last token is where the reward is read
-
-    def as_json(self) -> dict[str, Any]:
-        """What `Frame(**values)` takes back."""
-        return asdict(self)
 
     def prompts(self, tokenizer: Tokenizer, rows: Sequence[dict[str, Any]]) -> list[list[int]]:
         """Token ids of the prompts of records with `prompt` and, where the template asks for it, `reference`.

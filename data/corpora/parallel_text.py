@@ -1,4 +1,4 @@
-"""Plain parallel text: two files, one sentence a line, line i of one translated by line i of the other; gzip or not."""
+"""Plain parallel text: two files, one sentence per line, line i of one translated by line i of the other; gzip or not."""
 
 import gzip
 import itertools
@@ -18,7 +18,7 @@ class Config(CorpusConfig):
     name: Literal["parallel_text"]
     """Two text files, line by line translations of each other."""
     train_files: tuple[Path, Path]
-    """Source file and target file, with one sentence a line; `.gz` is read, too."""
+    """Source file and target file, with one sentence per line; `.gz` is read, too."""
     validation_files: tuple[Path, Path] | None = None
     """The same for validation. `null`: pairs are held out from the training files."""
     test_files: tuple[Path, Path] | None = None

@@ -54,14 +54,14 @@ class ContinuedLines:
         longest_prefix = max(self.virtual.values())
         if self.context and longest_prefix + 1 + self.config.max_new_tokens > self.context:
             raise InputError(
-                f"a prefix of {longest_prefix} positions and {self.config.max_new_tokens} tokens to write leave no room for an input in the "
+                f"a prefix of {longest_prefix} virtual tokens and {self.config.max_new_tokens} new tokens leave no room for an input in the "
                 f"{self.context} positions of {folder}: lower --max-new-tokens."
             )
         adapters = {name: saved.adapter for name, saved in self.saved.items()}
         self.mixed = None if ONLY in adapters else MixedPrefixes(self.model, adapters)
 
     def __call__(self, groups: Iterable[list[Line]]) -> Iterator[str]:
-        """For each line its continuation. An empty line gives an empty line. A group of lines is written together.
+        """For each line its continuation. An empty line gives an empty line. A group of lines is continued together.
 
         Raises:
             InputError: a line names no prefix or an unknown one, or with the prefix and what may be written is longer than the
@@ -79,7 +79,7 @@ class ContinuedLines:
                 except InputError as error:
                     wrong = error
                     break
-            yield from self._written(prompts, [line.number for line in lines])
+            yield from self._generated(prompts, [line.number for line in lines])
             if wrong:
                 break
         if self.cut:
@@ -108,11 +108,11 @@ class ContinuedLines:
             if len(tokens) > (allowed := self.context - virtual - new):
                 raise InputError(
                     f"{where}: {len(tokens)} tokens with its template, but {self.folder} takes {allowed}: its {self.context} positions "
-                    f"less {virtual} of the prefix and {new} to write (--max-new-tokens)."
+                    f"less {virtual} virtual tokens and {new} new ones (--max-new-tokens)."
                 )
         return Prompt(name, tokens)
 
-    def _written(self, prompts: list[Prompt], numbers: list[int]) -> Iterator[str]:
+    def _generated(self, prompts: list[Prompt], numbers: list[int]) -> Iterator[str]:
         not_empty = [i for i, prompt in enumerate(prompts) if prompt.tokens]
         if not not_empty:
             yield from [""] * len(prompts)

@@ -63,7 +63,7 @@ class ServedPrefix(PythonModel):
         allowed = positions - virtual - max_new_tokens if positions else None
         if allowed is not None and allowed < 1:
             raise ValueError(
-                f"a prefix of {virtual} positions and {max_new_tokens} tokens to write leave no room for an input in the {positions} positions of "
+                f"a prefix of {virtual} virtual tokens and {max_new_tokens} new tokens leave no room for an input in the {positions} positions of "
                 "the base: lower max_new_tokens."
             )
         prompts: list[list[int]] = []
@@ -71,12 +71,12 @@ class ServedPrefix(PythonModel):
             if not isinstance(source, str):
                 raise ValueError(f"row {number}: source is {source!r}: a text expected, which may be empty.")
             text = self.config["template"].format(source=source.strip()) if source.strip() else ""
-            # A source that spells a special token is text; a template that does means it.
+            # A source that spells a special token is text; a template that spells one contains the token.
             tokens = self.tokenizer(text, split_special_tokens=self.split)["input_ids"] if text else []
             if allowed is not None and len(tokens) > allowed:
                 raise ValueError(
                     f"row {number}: {len(tokens)} tokens with its template, but the base takes {allowed}: its {positions} positions less "
-                    f"{virtual} of the prefix and {max_new_tokens} to write (max_new_tokens)."
+                    f"{virtual} virtual tokens and {max_new_tokens} new ones (max_new_tokens)."
                 )
             prompts.append(tokens)
         return prompts
@@ -96,8 +96,8 @@ class ServedPrefix(PythonModel):
             pad_token_id=end,
             use_cache=True,
         )
-        written = str(self.tokenizer.decode(out[0, before.shape[1] :], skip_special_tokens=True))
-        return " ".join(written.split())
+        text = str(self.tokenizer.decode(out[0, before.shape[1] :], skip_special_tokens=True))
+        return " ".join(text.split())
 
 
 set_model(ServedPrefix())

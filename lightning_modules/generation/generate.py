@@ -165,10 +165,10 @@ def _draw(cache: SharedCache, end: int, config: GenerateConfig, rows: list[int])
         best = logits.max(-1)
         _check_finite(best.values)
         tokens = best.indices if uniforms is None else _sampled(logits, uniforms[prompts, t], config)
-        kept = (tokens != end).nonzero()[:, 0]
-        if len(kept) < len(prompts):
-            prompts, tokens = prompts[kept], tokens[kept]
-            cache.keep(kept)
+        unfinished = (tokens != end).nonzero()[:, 0]
+        if len(unfinished) < len(prompts):
+            prompts, tokens = prompts[unfinished], tokens[unfinished]
+            cache.keep(unfinished)
         for prompt, token in zip(prompts.tolist(), tokens.tolist(), strict=True):
             continuations[prompt].append(token)
         if not len(prompts) or t + 1 == config.max_new_tokens:

@@ -34,6 +34,8 @@ class LanguageModelConfig(Config):
     """Heads of keys and values. Fewer than `num_attention_heads`: grouped-query attention (Ainslie et al. 2023)."""
     max_position_embeddings: int = Field(default=512, ge=1)
     """Tokens of the longest text that the model reads."""
+    init_from: str | None = None
+    """Start from the weights of this language model: a model folder. `null`: from random weights."""
     training: LanguageModelTrainingConfig = LanguageModelTrainingConfig(
         optimizer="adamw", learning_rate=2e-3, lr_scheduler_type="cosine", warmup_steps=50, weight_decay=0.01
     )
@@ -52,7 +54,7 @@ def build_language_model(config: LanguageModelConfig, vocab_size: int) -> "PreTr
     """A model with fresh weights; input and output embeddings are shared."""
     from transformers import AutoModelForCausalLM, LlamaConfig  # seconds, which reading a config need not cost
 
-    sizes = config.model_dump(exclude={"training"})  # under the names of LlamaConfig
+    sizes = config.model_dump(exclude={"init_from", "training"})  # under the names of LlamaConfig
     llama = LlamaConfig(
         vocab_size=vocab_size, tie_word_embeddings=True, pad_token_id=PAD, bos_token_id=BEGIN, eos_token_id=END, **sizes
     )

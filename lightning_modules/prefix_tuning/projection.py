@@ -20,8 +20,8 @@ class PrefixEncoder(nn.Module):
         length = config.num_virtual_tokens
         if initial is not None and config.prefix_projection and length > config.encoder_hidden_size:
             raise InputError(
-                f"encoder_hidden_size: {config.encoder_hidden_size} hidden units cannot start {length} virtual tokens from words: "
-                f"at least as many are needed. Raise encoder_hidden_size, or leave prompt_tuning_init_text out."
+                f"encoder_hidden_size: {config.encoder_hidden_size} hidden units cannot give {length} virtual tokens their first values: "
+                "at least as many are needed. Raise encoder_hidden_size, or leave prompt_tuning_init_text or init_from out."
             )
         self.mlp: nn.Sequential | None = None
         if config.prefix_projection:

@@ -36,6 +36,8 @@ class TranslatorConfig(Config):
 
     presets: ClassVar[Presets] = {}
 
+    init_from: str | None = None
+    """Start from the weights of this translator: a model folder. `null`: from random weights."""
     training: TranslatorTrainingConfig = TranslatorTrainingConfig()
     """How it is trained."""
 

@@ -23,6 +23,8 @@ class VariantConfig(PrefixConfig):
 
     kind: Literal["none", "prefix", "prompt_tuning", "top_layers", "full"]
     """What is trained: nothing, a prefix, virtual tokens' embeddings alone, the base model's top layers, or all of its weights."""
+    init_from: str | None = None
+    """Start from what this variant has trained: a variant's name, or a folder that it left. `null`: from `prompt_tuning_init_text`, or the base."""
     num_top_layers: int = Field(default=2, ge=1)
     """Only with `top_layers`: their number."""
     examples: int | None = Field(default=None, ge=1)
@@ -44,7 +46,10 @@ class VariantConfig(PrefixConfig):
         projection_keys = {"prefix_projection", "projection_input_size", "encoder_hidden_size"}
         fine_tuning_keys = {"num_top_layers", "keep_weights"}
         unused = {
-            "none": adapter_keys | projection_keys | fine_tuning_keys | {"training", "gradient_checkpointing"},
+            "none": adapter_keys
+            | projection_keys
+            | fine_tuning_keys
+            | {"training", "gradient_checkpointing", "init_from"},
             "prefix": fine_tuning_keys,
             "prompt_tuning": projection_keys | fine_tuning_keys,
             "top_layers": adapter_keys | projection_keys,
@@ -52,6 +57,8 @@ class VariantConfig(PrefixConfig):
         }[self.kind] & self.model_fields_set
         if unused:
             raise ValueError(f"{', '.join(sorted(unused))}: no use in a variant of kind {self.kind}")
+        if self.init_from and self.prompt_tuning_init_text:
+            raise ValueError("init_from and prompt_tuning_init_text: a prefix can start from one of them only")
         return self
 
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from core.config import read_yaml
+from core.config import dotted, read_yaml
 from core.folders import content_hash
+from stages.framework.warm_start import init_folder
 
 GRAPH = Path("dvc.yaml")
 
@@ -19,7 +20,7 @@ class Dependencies(NamedTuple):
 
     def differences(self, later: "Dependencies") -> Iterator[str]:
         """A line for each setting, file and folder that is another one later."""
-        before, after = (dict(_flat(values)) for values in (self.settings, later.settings))
+        before, after = (dict(dotted(values)) for values in (self.settings, later.settings))
         for name in sorted(before.keys() | after.keys()):
             if before.get(name) != after.get(name):
                 yield f"params.yaml: {name} (was {before.get(name)!r}, is {after.get(name)!r})"
@@ -31,6 +32,8 @@ class Dependencies(NamedTuple):
 def dependencies(stage: str, item: str | None, params: Any) -> Dependencies:
     """What the stage depends on now, with the settings of `params`."""
     names, files = declared(stage, item, params)
+    if (earlier := init_folder(stage, item, params)) and earlier not in files:
+        files.append(earlier)
     return Dependencies(
         {name: value(params, name) for name in names},
         {str(path): content_hash(path) for path in files if path.exists()},
@@ -68,14 +71,6 @@ def value(params: Any, name: str) -> Any:
     for part in name.split("."):
         params = params.get(part) if isinstance(params, Mapping) else getattr(params, part, None)
     return _plain(params)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, inner in values.items():
-        if isinstance(inner, Mapping):
-            yield from _flat(inner, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", inner
 
 
 def _plain(value: Any) -> Any:

@@ -21,6 +21,7 @@ from core.stage_run import StageRun
 from stages.framework import layout
 from stages.framework.dependencies import Dependencies, dependencies, lines
 from stages.framework.params import Params, load_params
+from stages.framework.warm_start import init_folder
 
 SECONDS_BETWEEN_CHECKPOINTS = float(os.environ.get("GRADUS_CHECKPOINT_SECONDS", "30"))  # of every stage that trains
 CHECKPOINTS_KEPT = max(
@@ -84,7 +85,7 @@ def stage(
         item = _item(name, lines(params, items)) if items else ""
         full_name = f"{name}@{item}" if items else name
         out = out / item if items and not single else out
-        started_from = dependencies(name, item, params)
+        started_from, earlier = dependencies(name, item, params), init_folder(name, item, params)
         with _only_one(full_name) if first else _silence():
             run = StageRun(full_name, tracked=first)
             run.parameters({"seed": params.seed, **started_from.settings})
@@ -92,7 +93,7 @@ def stage(
                 {
                     path: digest
                     for path, digest in started_from.digests.items()
-                    if Path(path).parts[0] in (str(layout.ARTIFACTS), str(layout.LABELED))
+                    if Path(path).parts[0] in (str(layout.ARTIFACTS), str(layout.LABELED)) or Path(path) == earlier
                 }
             )
             out_folder = finished_folder(out, layout.WORK / "partial") if first else tempfile.TemporaryDirectory()

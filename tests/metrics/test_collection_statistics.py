@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from data.comparisons.collection import read_collection, write_collection
+from data.comparisons.collection import read_collection
+from data.comparisons.importing.appending import append_rankings
 from data.comparisons.ranking import Ranking
 from metrics.collection_statistics import statistics
 
@@ -15,7 +16,7 @@ def test_counts(tmp_path: Path, make: Callable[..., Ranking]) -> None:
         make(prompt="q", responses=["a", "b", "c", "d"], ranks=[1, 1, 1, 1]),
         make(prompt="q", labeler="reference"),
     ]
-    write_collection(records, tmp_path / "c")
+    append_rankings(records, tmp_path / "c")
     counts = statistics(read_collection(tmp_path / "c"))
     agreement = counts.pop("agreement")
     assert counts == {

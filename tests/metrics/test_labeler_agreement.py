@@ -9,7 +9,8 @@ import datasets
 import numpy as np
 import pytest
 
-from data.comparisons.collection import read_collection, write_collection
+from data.comparisons.collection import read_collection
+from data.comparisons.importing.appending import append_rankings
 from data.comparisons.ranking import Ranking
 from metrics.labeler_agreement import BETTER, TIE, WORSE, agreement, krippendorff_alpha
 
@@ -25,7 +26,7 @@ def collect(tmp_path: Path) -> Collect:
             Ranking(prompt=p, labeler=who, responses=list(texts), ranks=ranks, origin="test", id=str(i))
             for i, (p, who, texts, ranks) in enumerate(rankings)
         )
-        write_collection(records, tmp_path / "c")
+        append_rankings(records, tmp_path / "c")
         return read_collection(tmp_path / "c")
 
     return stored

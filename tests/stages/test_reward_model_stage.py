@@ -10,7 +10,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from data.comparisons.collection import write_collection
+from data.comparisons.importing.appending import append_rankings
 from data.comparisons.ranking import Ranking
 from data.tokenizer_training import TokenizerConfig, save_tokenizer, train_tokenizer
 from lightning_modules.language_model.config import LanguageModelConfig, build_language_model
@@ -50,7 +50,7 @@ def ranked(project: Path) -> Path:
         rankings.append(
             Ranking(prompt=f"prompt {i}", responses=responses, ranks=tuple(ranks), labeler=f"l{i % 4}", origin="test", reference="ab " * 9 + str(i))
         )  # fmt: skip
-    write_collection(rankings, layout.COMPARISONS / "rankings")
+    append_rankings(rankings, layout.COMPARISONS / "rankings")
     save_tokenizer(train_tokenizer(["prompt ab cd"], TokenizerConfig(vocab_size=300)), layout.LANGUAGE_MODEL)
     torch.manual_seed(0)
     config = LanguageModelConfig(

@@ -62,21 +62,26 @@ def chat(prompt: Cell, messages: Cell, responses: Sequence[Cell], whole_conversa
     return values
 
 
+def read_from_json(text: Any) -> Any:
+    """The messages that a cell of CSV has as JSON; any other value as it came."""
+    if not isinstance(text, str) or not text.lstrip().startswith("["):
+        return text
+    try:
+        listed = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    is_chat = isinstance(listed, list) and listed and all(isinstance(m, dict) and "role" in m for m in listed)
+    return listed if is_chat else text
+
+
 def with_messages(cell: Cell, speakers: Mapping[str, str]) -> Cell:
-    """The cell with messages in place of a text that has them: as JSON, or written out with a mark before each turn.
+    """The cell with messages in place of a text in which a mark is before each turn.
 
     `speakers` has the mark of each role. What comes before the first mark is by the user. A text without marks stays a text.
     """
     text = cell.value
     if not isinstance(text, str):
         return cell
-    if text.lstrip().startswith("["):
-        try:
-            listed = json.loads(text)
-        except json.JSONDecodeError:
-            return cell
-        is_chat = isinstance(listed, list) and listed and all(isinstance(m, dict) and "role" in m for m in listed)
-        return Cell(cell.column, listed) if is_chat else cell
     roles = {mark: role for role, mark in speakers.items()}
     parts = re.split(f"({'|'.join(map(re.escape, roles))})", text) if roles else [text]
     if len(parts) == 1:

@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 
 from core.config import Config, validated
 from core.errors import InputError
-from data.comparisons.importing.chats import Cell, chat, first_turns, interleaved, with_messages
+from data.comparisons.importing.chats import Cell, chat, first_turns, interleaved, read_from_json, with_messages
 from data.comparisons.importing.judgments import Winner, parse_winner, ranks_of_scores, ranks_of_strength
 
 UNKNOWN = "unknown"  # the labeler where no column names one
@@ -227,7 +227,7 @@ def cells(row: Mapping[str, Any]) -> dict[str, Any]:
     for name in {*_LISTS, "weight"} & set(values):
         values[name] = _json(values[name], name)
     if "prompt" in values:
-        values["prompt"] = with_messages(Cell("prompt", values["prompt"]), {}).value
+        values["prompt"] = read_from_json(values["prompt"])
     return values
 
 
@@ -273,6 +273,8 @@ def _json(text: str, name: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{name}: not JSON ({error.msg} at column {error.colno})") from None
+    except RecursionError:
+        raise ValueError(f"{name}: nested too deeply") from None
 
 
 def _rank(value: Any) -> Any:

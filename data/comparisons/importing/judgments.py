@@ -4,26 +4,35 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from core.config import Config
 
 TIE, SKIP = "tie", "skip"
-_Value = str | int | float | bool | None
 
 
 class Winner(Config):
     """The column that names the better response, and what its values mean."""
 
     column: str
-    """The column."""
-    values: dict[str, _Value | list[_Value]] = Field(default_factory=dict)
+    """The column. Also as one text: `winner: better{a=model_a,b=model_b,tie=tie|both bad,skip=unsure}`."""
+    values: dict[str, str | list[str]] = Field(default_factory=dict)
     """What names each response (by its column, or its number from 1), a `tie`, and rows to `skip`. Left out: the columns' names, and `tie`."""
 
     @model_validator(mode="before")
     @classmethod
     def _written_as_text(cls, values: Any) -> Any:
         return parse_winner(values) if isinstance(values, str) else values
+
+    @field_validator("values", mode="before")
+    @classmethod
+    def _as_texts(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {
+            str(key): [_text(v) for v in meant] if isinstance(meant, list) else _text(meant)
+            for key, meant in values.items()
+        }
 
     @model_validator(mode="after")
     def _each_value_means_one_thing(self) -> "Winner":
@@ -50,25 +59,22 @@ class Winner(Config):
 
     def choice(self, value: Any, columns: Sequence[str]) -> int | None:
         """The number of the better response, -1 for a tie, None where nobody judged. Raises ValueError: it is none of the known values."""
-        text = _text(value)
-        meanings = self.values or {**dict.fromkeys(columns), TIE: TIE}
-        numbers = {name: i for i, column in enumerate(columns) for name in (column, str(i + 1))}
-        for meaning in meanings:
-            if text in (self._texts(meaning) if self.values else [meaning]):
-                if meaning not in numbers and meaning not in (TIE, SKIP):
-                    raise ValueError(f"{self.column}: {value!r} found, and there are {len(columns)} responses")
-                return -1 if meaning == TIE else numbers.get(meaning)
-        if text == "":
-            return None
-        known = self._known() if self.values else [*map(repr, columns), repr(TIE)]
-        raise ValueError(f"{self.column}: {str(value)[:60]!r} found, one of {', '.join(known)} expected")
+        sides = {name: i for i, column in enumerate(columns) for name in (column, str(i + 1))}
+        meanings = {text: meaning for meaning in self.values for text in self._texts(meaning)}
+        meanings = meanings or {name: name for name in (*columns, TIE)}
+        meaning = meanings.get(text := _text(value))
+        if meaning in (TIE, SKIP) or (meaning is None and not text):
+            return -1 if meaning == TIE else None
+        if meaning is None:
+            known = ", ".join(repr(text) if text == of else f"{text!r} ({of})" for text, of in meanings.items())
+            raise ValueError(f"{self.column}: {str(value)[:60]!r} found, one of {known} expected")
+        if meaning not in sides:
+            raise ValueError(f"{self.column}: {value!r} found, and there are {len(columns)} responses")
+        return sides[meaning]
 
     def _texts(self, meaning: str) -> list[str]:
         values = self.values[meaning]
-        return [_text(value) for value in (values if isinstance(values, list) else [values])]
-
-    def _known(self) -> list[str]:
-        return [f"{text!r} ({meaning})" for meaning in self.values for text in self._texts(meaning)]
+        return values if isinstance(values, list) else [values]
 
 
 def parse_winner(text: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeGuard, cast
 from data.comparisons import formats
 from data.comparisons.formats import AUTO, Format
 from data.comparisons.importing.annotations import AnnotationColumns, AnnotationFormat
+from data.comparisons.importing.chats import read_from_json
 from data.comparisons.importing.columns import Columns, cells
 from data.comparisons.importing.joining import Contradiction, Judged, Place, join
 from data.comparisons.importing.records import Problem, Record, Records
@@ -152,8 +153,15 @@ class _OpenedSource:
     def units(self) -> Iterator[_Unit]:
         """The records; of a table that has one response in a row, the rows of each prompt together."""
         if isinstance(self.format, Columns) and self.format.response is not None:
-            return _gathered(iter(self.records), self.format)
+            return _gathered(iter(self.records), self.format, self._values)
         return (_Unit(line, 1, record) for line, record in self.records)
+
+    def _values(self, record: bytes | Mapping[str, Any]) -> Mapping[str, Any]:
+        """The values of a record; in a table, whose cells are texts, lists and chats are written as JSON. Raises ValueError."""
+        values = parse_record(record) if isinstance(record, bytes) else record
+        if not self.records.is_table:
+            return values
+        return cells(values) if self.canonical else {name: read_from_json(value) for name, value in values.items()}
 
     def results(self, unit: _Unit) -> Iterator[Ranking | Problem]:
         """The rankings in a record, and what is wrong with it."""
@@ -164,8 +172,7 @@ class _OpenedSource:
             elif isinstance(record, bytes) and self.canonical:
                 yield parse_ranking(record, origin)
             else:
-                values = parse_record(record) if isinstance(record, bytes) else record
-                for fields in self.rankings(cells(values) if self.canonical and self.records.is_table else values):
+                for fields in self.rankings(self._values(record)):
                     if getattr(self.format, "LINE_IS_ID", False):
                         fields["id"] = f"{fields.get('id') or ''}:{unit.line}"
                     yield _validated(fields, origin)
@@ -181,7 +188,11 @@ def _format(source: Source) -> Format:
     return AnnotationColumns(cast(AnnotationFormat, formats.get(source.format)), source.columns)
 
 
-def _gathered(records: Iterator[tuple[int, Record]], columns: Columns) -> Iterator[_Unit]:
+def _gathered(
+    records: Iterator[tuple[int, Record]],
+    columns: Columns,
+    values: Callable[[bytes | Mapping[str, Any]], Mapping[str, Any]],
+) -> Iterator[_Unit]:
     """The rows of each prompt that follow each other, as one record of several responses; wrong rows by themselves."""
     rows: list[Mapping[str, Any]] = []
     first, group = 0, None
@@ -197,7 +208,7 @@ def _gathered(records: Iterator[tuple[int, Record]], columns: Columns) -> Iterat
         try:
             if isinstance(record, Problem):
                 raise ValueError(record.why)
-            row = parse_record(record) if isinstance(record, bytes) else record
+            row = values(record)
             if (own := columns.group(row)) != group or len(rows) == _MAX_GATHERED:
                 yield from together()
                 first, group = line, own

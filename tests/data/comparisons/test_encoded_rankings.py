@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from data.comparisons.collection import read_collection, write_collection
+from data.comparisons.collection import read_collection
 from data.comparisons.encoding import Frame, encode_rankings
+from data.comparisons.importing.appending import append_rankings
 from data.comparisons.ranking import Ranking
 from data.tokenizer import BEGIN, END, SEPARATOR, decode, encode
 from data.tokenizer_training import TokenizerConfig, train_tokenizer
@@ -30,7 +31,7 @@ def rankings() -> list[Ranking]:
 
 
 def test_encoded_rankings_are_framed_texts_with_ranks_and_weights(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    write_collection(rankings(), tmp_path / "c")
+    append_rankings(rankings(), tmp_path / "c")
     rows = read_collection(tmp_path / "c")
     encoded = encode_rankings(rows, tokenizer, FRAME, max_length=60)
     assert encoded.indices.tolist() == [0, 1]  # the third is too long, the fourth has no reference
@@ -46,7 +47,7 @@ def test_encoded_rankings_are_framed_texts_with_ranks_and_weights(tokenizer: Tok
 
 
 def test_responses_that_are_too_long_are_cut_before_the_end_token(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    write_collection(rankings(), tmp_path / "c")
+    append_rankings(rankings(), tmp_path / "c")
     rows = read_collection(tmp_path / "c")
     whole = encode_rankings(rows, tokenizer, FRAME)
     encoded = encode_rankings(rows, tokenizer, FRAME, max_length=60, overlong="truncate")
@@ -67,7 +68,7 @@ def test_responses_that_are_too_long_are_cut_before_the_end_token(tokenizer: Tok
 
 
 def test_weights_are_the_records_or_the_same_for_every_labeler(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    write_collection(rankings(), tmp_path / "c")
+    append_rankings(rankings(), tmp_path / "c")
     rows = read_collection(tmp_path / "c")
     assert [r.weight for r in encode_rankings(rows, tokenizer, FRAME).rankings] == [1, 1, 1]
     assert [r.weight for r in encode_rankings(rows, tokenizer, FRAME, "record").rankings] == pytest.approx(
@@ -82,4 +83,3 @@ def test_a_frame_that_needs_a_reference_says_so(tokenizer: Tokenizer) -> None:
         FRAME.prompts(tokenizer, [{"prompt": "p"}])
     plain = Frame("{prompt}", [], [], [END])
     assert plain.prompts(tokenizer, [{"prompt": "p"}]) == encode(tokenizer, ["p"])
-    assert Frame(**plain.as_json()) == plain

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from core.errors import InputError
-from data.comparisons.collection import read_collection, write_collection
+from data.comparisons.collection import read_collection
+from data.comparisons.importing.appending import append_rankings
 from data.comparisons.ranking import Ranking
 from data.comparisons.splitting import labeler_folds, split_by_prompt
 
@@ -20,7 +21,7 @@ def test_all_rankings_of_a_prompt_are_in_one_part(tmp_path: Path, make: Make) ->
         for i in range(200)
         for style, end in (("", ""), ("The ", "!"), ("the  ", " ?"))
     ]
-    write_collection(records, tmp_path / "c")
+    append_rankings(records, tmp_path / "c")
     parts = split_by_prompt(read_collection(tmp_path / "c"), 0.2, 0.3)
     assert sum(map(len, parts.values())) == 600
     assert 0.2 < len(parts["test"]) / 600 < 0.4
@@ -34,7 +35,7 @@ def test_folds_share_no_labeler_and_are_of_like_size(tmp_path: Path, make: Make)
     chance = np.random.default_rng(0)
     kept = []
     for folder in ("c", "d"):
-        write_collection([records[i] for i in chance.permutation(len(records))], tmp_path / folder)
+        append_rankings([records[i] for i in chance.permutation(len(records))], tmp_path / folder)
         rows = read_collection(tmp_path / folder)
         folds = labeler_folds(rows, 3)
         assert sorted(np.concatenate(folds)) == list(range(len(records)))
@@ -47,7 +48,7 @@ def test_folds_share_no_labeler_and_are_of_like_size(tmp_path: Path, make: Make)
 
 
 def test_more_folds_than_labelers(tmp_path: Path, make: Make) -> None:
-    write_collection([make(), make(labeler="bob")], tmp_path / "c")
+    append_rankings([make(), make(labeler="bob")], tmp_path / "c")
     assert [len(fold) for fold in labeler_folds(read_collection(tmp_path / "c"), 2)] == [1, 1]
     with pytest.raises(InputError, match=r"3 folds of labelers, but the rankings are by 2: ann, bob"):
         labeler_folds(read_collection(tmp_path / "c"), 3)
@@ -58,7 +59,7 @@ def test_prompts_that_share_a_reference_are_in_one_part(tmp_path: Path, make: Ma
     records += [make(prompt=f"de {i}", reference=f"other text {i}", labeler="bob") for i in range(200)]
     records += [make(prompt=f"ru {i}", reference=f"OTHER text {i}!") for i in range(200)]
     records += [make(prompt="Cafe\u0301"), make(prompt="CAF\u00c9")]
-    write_collection(records, tmp_path / "c")
+    append_rankings(records, tmp_path / "c")
     parts = split_by_prompt(read_collection(tmp_path / "c"), 0.2, 0.3)
     assert 0.2 < len(parts["test"]) / len(records) < 0.4
     home = {prompt: part for part, rows in parts.items() for prompt in rows["prompt"]}

@@ -154,7 +154,7 @@ def test_the_first_output_comes_while_the_pipe_is_open(folders: tuple[Path, Path
 def test_a_line_that_is_too_long_is_named_after_those_before_it(folders: tuple[Path, Path]) -> None:
     output = generated(folders, [*LINES[:2], "food " * 80, "a"], code=2)
     assert "standard input, line 3:" in output
-    assert "takes 54: its 64 positions less 4 of the prefix and 6 to write" in output
+    assert "takes 54: its 64 positions less 4 virtual tokens and 6 new ones" in output
     assert output.startswith(generated(folders, LINES[:2]))
     assert "standard input, line 2: not UTF-8" in generated(folders, ["a", "caf\udce9"])
     assert generated(folders, [""]) == "\n"
@@ -208,7 +208,7 @@ def test_mlflow_serves_a_registered_prefix(
         ValueError, match=r"row 2: 55 tokens with its template, but the base takes 54: its 64 positions"
     ):
         answers(["a", "q" * (longest + 1), "a"])
-    with pytest.raises(ValueError, match="a prefix of 4 positions and 60 tokens to write leave no room for an input"):
+    with pytest.raises(ValueError, match="a prefix of 4 virtual tokens and 60 new tokens leave no room for an input"):
         answers(["a"], most=60)
     tracking.client.cache_clear()
 

@@ -108,7 +108,7 @@ def test_a_checkpoint_holds_mlp_and_prefix_and_nothing_of_the_base(base: PreTrai
 
 
 def test_words_need_as_many_hidden_units_as_positions(base: PreTrainedModel) -> None:
-    with pytest.raises(InputError, match="2 hidden units cannot start 4 virtual tokens from words"):
+    with pytest.raises(InputError, match="2 hidden units cannot give 4 virtual tokens their first values"):
         build_adapter(
             "prefix", base, PrefixConfig(num_virtual_tokens=4, projection_input_size=8, encoder_hidden_size=2), WORDS
         )

@@ -1,6 +1,7 @@
 """Appending: nothing twice, never a half, and on after a kill."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from core.errors import InputError
 from data.comparisons import collection
-from data.comparisons.collection import rankings, read_collection, write_collection
+from data.comparisons.collection import rankings, read_collection
 from data.comparisons.importing.appending import append_rankings, appending
 from data.comparisons.ranking import Ranking
 
@@ -137,13 +138,15 @@ def test_finished_shards_are_not_written_again(tmp_path: Path, records: list[Ran
 
 @pytest.mark.parametrize("change", ["command", "collection"])
 def test_another_import_begins_anew(tmp_path: Path, records: list[Ranking], change: str) -> None:
-    write_collection(records[:1], tmp_path / "c")
+    append_rankings(records[:1], tmp_path / "c")
     with pytest.raises(Killed), appending(tmp_path / "c", "import") as into:
         into.add(records[5])
         into.checkpoint(1, None)
         raise Killed
     if change == "collection":
-        write_collection(records[:2], tmp_path / "c")
+        append_rankings(records[:2], tmp_path / "other")
+        shutil.rmtree(tmp_path / "c")
+        (tmp_path / "other").rename(tmp_path / "c")
     with appending(tmp_path / "c", "other" if change == "command" else "import") as into:
         assert into.position == 0
         into.add(records[9])
@@ -154,7 +157,7 @@ def test_another_import_begins_anew(tmp_path: Path, records: list[Ranking], chan
 def test_an_error_of_the_input_leaves_everything_as_it_was(
     tmp_path: Path, records: list[Ranking], contents: Contents
 ) -> None:
-    write_collection(records[:1], tmp_path / "c")
+    append_rankings(records[:1], tmp_path / "c")
     before = contents(tmp_path)
     with pytest.raises(InputError, match="wrong"), appending(tmp_path / "c", "import") as into:
         into.add(records[5])

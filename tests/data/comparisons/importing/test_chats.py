@@ -9,6 +9,7 @@ import pytest
 
 from data.comparisons.importing.columns import Columns
 from data.comparisons.importing.reading import read
+from data.comparisons.importing.records import Problem
 from data.comparisons.ranking import Ranking, ranking
 
 Messages = list[dict[str, Any]]
@@ -211,8 +212,28 @@ def test_a_chat_in_a_cell_of_csv_is_a_chat(tmp_path: Path) -> None:
     ((_, found),) = read(tmp_path / "r.csv")
     assert isinstance(found, Ranking)
     assert ([m.content for m in found.messages or ()], found.responses) == (["q"], ("good", "[bad]"))
-    assert imported(prompt=chat, chosen=reply, rejected="bad")["messages"] == [ASK]
-    assert imported(prompt='["no", "chat"]', chosen="[1]", rejected="[{2}]")["responses"] == ["[1]", "[{2}]"]
+    with open(tmp_path / "r.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["p", "c", "r"], [chat, reply, "bad"], ['["no", "chat"]', "[1]", "[{2}]"]])
+    found, texts = (r for _, r in read(tmp_path / "r.csv", columns={"prompt": "p", "chosen": "c", "rejected": "r"}))
+    assert isinstance(found, Ranking)
+    assert isinstance(texts, Ranking)
+    assert ([m.content for m in found.messages or ()], found.responses) == (["q"], ("good", "bad"))
+    assert (texts.prompt, texts.responses) == ('["no", "chat"]', ("[1]", "[{2}]"))
+    assert imported(prompt="q", chosen=reply, rejected="bad")["responses"] == [
+        reply,
+        "bad",
+    ]  # elsewhere a text is a text
+
+
+def test_a_cell_that_is_nested_too_deeply_is_a_text_or_a_wrong_record(tmp_path: Path) -> None:
+    deep = "[" * 200_000
+    (tmp_path / "r.csv").write_text(f"prompt,responses,ranks,labeler\n{deep},{deep},[],ann\n")
+    ((line, problem),) = read(tmp_path / "r.csv")
+    assert (line, problem) == (2, Problem("responses: nested too deeply"))
+    (tmp_path / "r.csv").write_text(f"p,c,r\n{deep},good,bad\n")
+    ((_, found),) = read(tmp_path / "r.csv", columns={"prompt": "p", "chosen": "c", "rejected": "r"})
+    assert isinstance(found, Ranking)
+    assert found.prompt == deep
 
 
 SPEAKERS = {"user": "\n\nHuman:", "assistant": "\n\nAssistant:"}

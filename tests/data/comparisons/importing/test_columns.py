@@ -1,6 +1,8 @@
 """Tables with names of their own."""
 
+import re
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,3 +129,12 @@ def test_columns_on_the_command_line() -> None:
         parse_columns("prompt")
     with pytest.raises(InputError, match=r"--columns: not JSON"):
         parse_columns("{")
+
+
+def test_every_mapping_of_the_documentation_is_one() -> None:
+    page = (Path(__file__).parents[4] / "docs/how-to/reward-model.md").read_text(encoding="utf-8")
+    in_commands = re.findall(r"--columns '([^']+)'", page)
+    in_table = re.findall(r"^\| [^|`]+ \| `(prompt=[^`]+)` \|$", page, re.MULTILINE)
+    assert (len(in_commands), len(in_table)) == (5, 9)
+    for text in (*in_commands, *in_table):
+        assert parse_columns(text.replace("\\|", "|"))

@@ -71,7 +71,7 @@ def test_an_unknown_value_is_named_with_file_line_and_the_known_values(tmp_path:
     source = Source(source=str(tmp_path / "r.csv"), columns=parse_columns(WINNER))
     report = check_rankings([source])
     assert [str(dropped) for dropped in report.dropped] == [
-        f"{tmp_path}/r.csv:3: w: 'draw' found, one of 'model_a' (a), 'model_b' (b), 'tie' (tie), 'tie (bothbad)' (tie), 'unsure' (skip) expected"
+        f"{tmp_path}/r.csv:3: w: 'draw' found, one of 'model_a' (a), 'model_b' (b), 'tie', 'tie (bothbad)' (tie), 'unsure' (skip) expected"
     ]
     assert (report.kept, report.without_ranking) == (1, 1)
     with pytest.raises(InputError, match=r"r\.csv:3: w: 'draw' found.*\n.*Nothing was imported"):
