@@ -30,17 +30,17 @@ class AnnotationColumns:
 
     def __init__(self, format: AnnotationFormat, columns: Columns) -> None:
         self.format, self.columns = format, columns
-        self.PAIRS = columns.is_pair  # whose labeler is known
+        self.PAIRS = columns.is_pair and columns.join_pairs  # their labeler is known
 
     def rankings(self, record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """The rankings in a record; those of a wrong annotation come after the others, as an error.
 
         An annotator who left a question out has not judged: there is no ranking then, nor where only one response was rated.
         """
-        unanswered = dict.fromkeys(column for column in self.columns.judgments() if not column.startswith("="))
+        unanswered = dict.fromkeys(name for name in self.columns.judgments() if name[0] != "=" and "." not in name)
         problems = []
         for row, judged_by, at in self.format.annotations(record):
-            mine = {**judged_by, "labeler": None} if self.columns.labeler is not None else judged_by
+            mine = {k: v for k, v in judged_by.items() if v is not None and getattr(self.columns, k) is None}
             try:
                 rankings = list(self.columns.rankings({**unanswered, **row}))
             except ValueError as error:
@@ -48,6 +48,6 @@ class AnnotationColumns:
                 continue
             for ranking in rankings:
                 if len(ranking["ranks"]) - ranking["ranks"].count(None) >= 2:
-                    yield {**ranking, **{name: value for name, value in mine.items() if value is not None}}
+                    yield {**ranking, **mine}
         if problems:
             raise ValueError("; ".join(problems))

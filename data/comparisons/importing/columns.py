@@ -134,9 +134,8 @@ class Columns(Config):
             return
         if values.get("systems") is not None:
             values["systems"] = [[s] if isinstance(s, str) else s for s in values["systems"]]
-        for chosen in _compared(ranks) if self.winner else [range(len(ranks))]:
-            yield {**values, **{name: [values[name][i] for i in chosen] for name in ("responses", "systems") if values.get(name)},
-                   "ranks": [ranks[i] for i in chosen]}  # fmt: skip
+        values["ranks"] = ranks
+        yield from _pairs_with_the_best(values) if self.winner else [values]
 
     def gathered(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The row of several responses that these rows of one response each are together."""
@@ -158,7 +157,10 @@ class Columns(Config):
             if isinstance(values.get(name), int):
                 values[name] = str(values[name])
         if isinstance(values.get("time"), int | float):
-            values["time"] = datetime.fromtimestamp(values["time"], UTC)
+            try:
+                values["time"] = datetime.fromtimestamp(values["time"], UTC)
+            except (ValueError, OverflowError, OSError):
+                raise ValueError(f"{self.time}: {values['time']} found, seconds since 1970 expected") from None
         if isinstance(values.get("time"), datetime):
             values["time"] = values["time"].isoformat()
         return values
@@ -231,12 +233,18 @@ def cells(row: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _compared(ranks: Sequence[int | None]) -> list[Sequence[int]]:
-    """The responses that a choice of the best has compared: all of a tie, else the best with each other one."""
+def _pairs_with_the_best(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What a choice of the best has compared: the best with each other response. A tie is of all of them."""
+    ranks, lists = values["ranks"], [name for name in ("responses", "systems", "ranks") if values.get(name)]
     if len(ranks) == 2 or len(set(ranks)) == 1:
-        return [range(len(ranks))]
+        yield values
+        return
+    if {len(values[name]) for name in lists} != {len(ranks)}:
+        raise ValueError(f"{len(ranks)} responses but systems for {len(values['systems'])}")
     best = ranks.index(1)
-    return [sorted((best, i)) for i in range(len(ranks)) if i != best]
+    for other in range(len(ranks)):
+        if other != best:
+            yield {**values, **{name: [values[name][i] for i in sorted((best, other))] for name in lists}}
 
 
 def _chat(value: Any) -> Any:

@@ -104,6 +104,13 @@ def test_label_studio_choices_name_the_winner(tmp_path: Path) -> None:
     assert "annotations.0: better: \"['Left', 'Both']\" found, one of 'Left' (a)" in refused
 
 
+def test_a_column_of_the_mapping_goes_before_what_the_annotation_says(tmp_path: Path) -> None:
+    rated = task(data={**TEXTS, "who": "Ann", "stars": {"a": 1, "b": 2}})
+    rated["annotations"][0]["result"] = [result("choices", "other", {"choices": ["x"]})]
+    columns = "prompt=prompt,responses=a+b,scores=stars.a+stars.b,labeler=who"
+    assert imported(tmp_path, "label_studio", columns, rated) == [("Ann", (2, 1))]
+
+
 def test_label_studio_ratings_are_scores(tmp_path: Path) -> None:
     stars = [result("rating", f"stars_{side}", {"rating": rating}) for side, rating in (("a", 2), ("b", 5))]
     assert imported(tmp_path, "label_studio", STARS, task(*stars)) == [("3", (2, 1))]

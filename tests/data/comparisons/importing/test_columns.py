@@ -93,6 +93,23 @@ def test_a_wrong_row_says_what_is_wrong(columns: dict[str, Any], record: dict[st
         list(Columns(**columns).rankings(record))
 
 
+def test_seconds_are_a_time_and_milliseconds_are_not() -> None:
+    columns, row = {"prompt": "p", "chosen": "a", "rejected": "b", "time": "t"}, {"a": "a", "b": "b", "p": "p"}
+    assert read(columns, {**row, "t": 1_682_351_591.5})["time"] == "2023-04-24T15:53:11.500000+00:00"
+    for time in (1_682_351_591_500, 1e300, float("nan")):
+        with pytest.raises(ValueError, match=r"^t: .* found, seconds since 1970 expected$"):
+            read(columns, {**row, "t": time})
+
+
+@pytest.mark.parametrize("order", ["ranks", "scores"])
+@pytest.mark.parametrize(
+    ("judged", "message"), [([1], "2 responses but 1 ranks"), ([1, 2, 3], "2 responses but 3 ranks")]
+)
+def test_as_many_judgments_as_responses(order: str, judged: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        read({"prompt": "p", "responses": "r", order: "k"}, {"p": "q", "r": ["x", "y"], "k": judged})
+
+
 @pytest.mark.parametrize(
     "columns",
     [

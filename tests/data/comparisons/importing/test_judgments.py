@@ -89,6 +89,8 @@ def test_the_best_of_several_is_compared_with_each_other_one() -> None:
     found = [(v["responses"], v["ranks"], v["systems"]) for v in Columns(**columns).rankings(row)]
     assert found == [(["x", "y"], [2, 1], [["m1"], ["m2"]]), (["y", "z"], [1, 2], [["m2"], ["m3"]])]
     assert ranked(columns, r=["x", "y", "z"], s=["m"] * 3, w=-1) == [(["x", "y", "z"], [1, 1, 1])]
+    with pytest.raises(ValueError, match=r"^3 responses but systems for 2$"):
+        ranked(columns, r=["x", "y", "z"], s=["m"] * 2, w=1)
     with pytest.raises(ValueError, match=r"^w: 2 found, and there are 2 responses$"):
         ranked(columns, r=["x", "y"], s=["m"] * 2, w=2)
 
