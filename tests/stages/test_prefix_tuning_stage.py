@@ -41,6 +41,9 @@ VARIANTS: dict[str, Any] = {
 }
 
 
+BASE = layout.BASE_MODELS / "smollm2"
+
+
 @pytest.fixture
 def task(project: Path) -> Path:
     """A project with a base of 96 positions, and inputs with three references each that say the input twice."""
@@ -48,7 +51,7 @@ def task(project: Path) -> Path:
         sources = [f"ab {'cd ' * (i % 4)}{split[0]}{i}" for i in range(count) for _ in range(3)]
         targets = [f"{s} {w} {s}" for s, w in zip(sources, ["so", "and", "or"] * count, strict=True)]
         datasets.Dataset.from_dict({"source": sources, "target": targets}).save_to_disk(layout.CORPUS / split)
-    save_tokenizer(train_tokenizer(["ab cd so and or"] * 3, TokenizerConfig(vocab_size=300)), layout.BASE_MODEL)
+    save_tokenizer(train_tokenizer(["ab cd so and or"] * 3, TokenizerConfig(vocab_size=300)), BASE)
     torch.manual_seed(0)
     config = LanguageModelConfig(
         num_hidden_layers=2,
@@ -58,12 +61,13 @@ def task(project: Path) -> Path:
         num_key_value_heads=1,
         max_position_embeddings=96,
     )
-    build_language_model(config, 300).save_pretrained(layout.BASE_MODEL)
+    build_language_model(config, 300).save_pretrained(BASE)
     params = yaml.safe_load(Path("params.yaml").read_text())
-    params["prefix_tuning"] = {
+    task = {
         "template": "{source} means", "examples": None, "validation_examples": 6, "test_examples": 4, "max_length": 90,
-        "max_new_tokens": 5, "variants": VARIANTS,
+        "max_new_tokens": 5,
     }  # fmt: skip
+    params["prefix_tuning"] = {"base_model": "smollm2", "task": task, "variants": VARIANTS}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     return project
 
@@ -76,9 +80,9 @@ def run(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_every_kind_learns_and_keeps_what_it_should(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = (layout.BASE_MODEL / "model.safetensors").read_bytes()
-    base = load_file(layout.BASE_MODEL / "model.safetensors")
-    size = sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(layout.BASE_MODEL).parameters())
+    before = (BASE / "model.safetensors").read_bytes()
+    base = load_file(BASE / "model.safetensors")
+    size = sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(BASE).parameters())
     summaries = {name: run(name, monkeypatch) for name in VARIANTS if name != "long"}
     assert {name: s["kept_parameters"] for name, s in summaries.items()} == {
         "none": 0, "prefix": 4 * 2 * 2 * 8, "flat": 4 * 2 * 2 * 8, "infix": 4 * 2 * 2 * 8, "prompt_tuning": 4 * 16,
@@ -94,7 +98,7 @@ def test_every_kind_learns_and_keeps_what_it_should(task: Path, monkeypatch: pyt
             assert summary["examples_per_second"] > 0
     assert summaries["none"]["outputs_cut"] == 4  # what has learned nothing does not end
     assert all(len(e["references"]) == 3 for e in read_json(layout.PREFIXES / "none" / layout.EXAMPLES))
-    assert (layout.BASE_MODEL / "model.safetensors").read_bytes() == before
+    assert (BASE / "model.safetensors").read_bytes() == before
     assert summaries["prefix"]["file_bytes"] < 2000 < summaries["full"]["file_bytes"]
     assert not (layout.PREFIXES / "few" / "model.safetensors").exists()
     top = load_file(layout.PREFIXES / "top" / "model.safetensors")
@@ -104,7 +108,7 @@ def test_every_kind_learns_and_keeps_what_it_should(task: Path, monkeypatch: pyt
 
 def read(task: Path, examples: int | None = None, max_length: int = 90, **options: Any) -> Sample:
     """A sample of the training split."""
-    _, tokenizer = load_language_model(layout.BASE_MODEL)
+    _, tokenizer = load_language_model(BASE)
     rows, options = read_split(layout.CORPUS, "train"), {"seed": 0, "template": "{source}", **options}
     where = layout.CORPUS / "train"
     return read_inputs("stage", rows, where, examples, tokenizer=tokenizer, max_length=max_length, **options)
@@ -137,7 +141,7 @@ def test_outputs_that_do_not_fit_are_refused_before_training(
     task: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     params = yaml.safe_load(Path("params.yaml").read_text())
-    params["prefix_tuning"]["max_new_tokens"] = 90
+    params["prefix_tuning"]["task"]["max_new_tokens"] = 90
     Path("params.yaml").write_text(yaml.safe_dump(params))
     with pytest.raises(SystemExit):
         run("prefix", monkeypatch)
@@ -160,7 +164,7 @@ def test_what_is_too_long_is_counted(
     task: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     params = yaml.safe_load(Path("params.yaml").read_text())
-    params["prefix_tuning"]["max_length"] = 33
+    params["prefix_tuning"]["task"]["max_length"] = 33
     Path("params.yaml").write_text(yaml.safe_dump(params))
     summary = run("none", monkeypatch)
     printed = capsys.readouterr().out
@@ -169,7 +173,7 @@ def test_what_is_too_long_is_counted(
     assert f"pairs longer than 33 tokens: {dropped} dropped, 0 truncated" in printed
     assert summary["examples"] == 90 - dropped > 0 < dropped
     assert summary["truncated"]["train"] == 0
-    params["prefix_tuning"]["max_length"] = 3
+    params["prefix_tuning"]["task"]["max_length"] = 3
     Path("params.yaml").write_text(yaml.safe_dump(params))
     with pytest.raises(SystemExit):
         run("none", monkeypatch)
@@ -178,7 +182,7 @@ def test_what_is_too_long_is_counted(
 
 def test_a_target_that_is_too_long_is_cut_and_counted(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params = yaml.safe_load(Path("params.yaml").read_text())
-    params["prefix_tuning"] |= {"max_length": 33, "overlong": "truncate"}
+    params["prefix_tuning"]["task"] |= {"max_length": 33, "overlong": "truncate"}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     summary = run("prompt_tuning", monkeypatch)
     assert summary["examples"] == 90

@@ -17,7 +17,7 @@ TESTED = {
     "chance_log_loss": 0.693, "best_of_n_won_share": [0.5, 0.6], "calibration_curve": [{"confidence": 0.6, "accuracy": 0.5}],
 }  # fmt: skip
 FACTS: dict[str, Any] = {
-    "corpus": HOSTILE,
+    "title": HOSTILE,
     "encoded": {"train": {"pairs": 1234, "target_tokens": 5, "dropped": 6, "truncated": 0}, "unigram_perplexity": 300.0},
     "translators": {
         "luong": {
@@ -26,12 +26,15 @@ FACTS: dict[str, Any] = {
             "examples": [EXAMPLE],
         }
     },
-    "comparisons": {
+    "language_models": {"small": {"parameters": 12, "validation_perplexity": 13.0, "seconds": 1.0, "tokens_per_second": 14.0}},
+    "collections": [
+        (
+            "ours",
+            {
         "by_reference_labeler": 10, "rankings": 11, "prompts": 9, "labelers": 3, "responses_per_ranking": {"4": 11},
         "strict_comparisons": 60, "tied_comparisons": 6, "agreement": {"strict": 0.81, "strict_pairs": 77},
     },
-    "language_model": {"parameters": 12, "validation_perplexity": 13.0},
-    "reward_models": {
+            {
         "grouped": {
             "config": {"training_share": 0.5, "training": {"num_train_epochs": 2}},
             "summary": {
@@ -46,6 +49,9 @@ FACTS: dict[str, Any] = {
             "examples": [{"prompt": HOSTILE, "reference": HOSTILE, "responses": [[0.5, 40.0, 1, HOSTILE]]}],
         }
     },
+            [],
+        )
+    ],
     "variants": {
         "none": {
             "summary": {
@@ -75,8 +81,9 @@ FACTS: dict[str, Any] = {
 
 
 def test_text_from_data_is_escaped() -> None:
-    facts = {**FACTS, "held_out": held_out_labelers(FACTS["reward_models"])}
-    images = ("learning_curves", "attention_luong", "reward", "prefix", "few_examples", "long_lag")
+    ((name, collection, models, _),) = FACTS["collections"]
+    facts = {**FACTS, "collections": [(name, collection, models, held_out_labelers(models))]}
+    images = ("learning_curves", "attention_luong", "reward_ours", "prefix", "few_examples", "long_lag")
     page = render(facts, dict.fromkeys(images, b"png"))
     assert "<script" not in page
     assert "<b>" not in page
@@ -103,6 +110,23 @@ def test_text_from_data_is_escaped() -> None:
         "31,390",
     ):
         assert shown in page
+
+
+def test_a_page_has_what_was_made_and_nothing_empty() -> None:
+    nothing = {
+        "encoded": None,
+        "language_models": {},
+        "translators": {},
+        "variants": {},
+        "few_examples": {},
+        "written": [],
+        "long_lag": {},
+    }
+    page = render({**FACTS, **nothing}, {"reward_ours": b"png"})
+    assert page.count("<h2>") == page.count("<img") == 1
+    assert "Rankings <code>ours</code>: reward models" in page
+    page = render({**FACTS, **nothing, "collections": [], "long_lag": FACTS["long_lag"]}, {"long_lag": b"png"})
+    assert page.count("<h2>") == page.count("<table>") == page.count("<img") == 1
 
 
 def test_outputs_stand_under_their_own_source() -> None:

@@ -20,6 +20,8 @@ from stages.framework import layout
 from stages.framework.params import load_params
 from stages.framework.stage import read_json
 
+RANKINGS, LANGUAGE_MODEL = layout.COMPARISONS / "ours/rankings", layout.LANGUAGE_MODELS / "small"
+LEARNS_FROM = {"backbone": "language_models/small", "collection": "ours"}
 VARIANTS: dict[str, Any] = {
     "grouped": {},
     "prefix": {
@@ -50,18 +52,18 @@ def ranked(project: Path) -> Path:
         rankings.append(
             Ranking(prompt=f"prompt {i}", responses=responses, ranks=tuple(ranks), labeler=f"l{i % 4}", origin="test", reference="ab " * 9 + str(i))
         )  # fmt: skip
-    append_rankings(rankings, layout.COMPARISONS / "rankings")
-    save_tokenizer(train_tokenizer(["prompt ab cd"], TokenizerConfig(vocab_size=300)), layout.LANGUAGE_MODEL)
+    append_rankings(rankings, RANKINGS)
+    save_tokenizer(train_tokenizer(["prompt ab cd"], TokenizerConfig(vocab_size=300)), LANGUAGE_MODEL)
     torch.manual_seed(0)
     config = LanguageModelConfig(
         num_hidden_layers=2, hidden_size=16, intermediate_size=32, num_attention_heads=2, num_key_value_heads=1
     )
-    build_language_model(config, 300).save_pretrained(layout.LANGUAGE_MODEL)
+    build_language_model(config, 300).save_pretrained(LANGUAGE_MODEL)
     params = yaml.safe_load(Path("params.yaml").read_text())
-    params["comparisons"] |= {"validation": 0.2, "test": 0.3}
+    params["reward_models"]["split"] = {"validation": 0.2, "test": 0.3}
     common = params["reward_models"]["common"]
     common["training"] |= {"learning_rate": 0.02, "num_train_epochs": 6, "warmup_steps": 0, "micro_batch_tokens": 300}
-    params["reward_models"]["variants"] = VARIANTS
+    params["reward_models"]["variants"] = {name: {**LEARNS_FROM, **config} for name, config in VARIANTS.items()}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     return project
 
@@ -80,7 +82,7 @@ def test_a_variant_learns_and_is_evaluated(ranked: Path, variant: str, monkeypat
     case = {"prompt": "prompt 3", "reference": "ab " * 9 + "3", "responses": ["ab c", "ab ab ab ab ab ab d"]}
     worse, better = model.rewards([case])[0]
     assert better > worse
-    frozen = AutoModelForCausalLM.from_pretrained(layout.LANGUAGE_MODEL).model.state_dict()
+    frozen = AutoModelForCausalLM.from_pretrained(LANGUAGE_MODEL).model.state_dict()
     trained = AutoModelForSequenceClassification.from_pretrained(folder).model.state_dict()
     same = {name for name, value in frozen.items() if torch.equal(value, trained[name])}
     match variant:
@@ -105,7 +107,7 @@ def test_rankings_that_are_too_long_are_dropped_or_cut_and_counted(
     summaries = {}
     for overlong in ("drop", "truncate"):
         params = yaml.safe_load(Path("params.yaml").read_text())
-        params["reward_models"]["variants"]["grouped"] = {"max_length": 36, "overlong": overlong}
+        params["reward_models"]["variants"]["grouped"] = {**LEARNS_FROM, "max_length": 36, "overlong": overlong}
         Path("params.yaml").write_text(yaml.safe_dump(params))
         reward_model.main()
         summaries[overlong] = read_json(layout.REWARD_MODELS / "grouped" / layout.SUMMARY)
@@ -120,7 +122,7 @@ def test_demonstrations_have_mean_reward_zero(ranked: Path, monkeypatch: pytest.
     monkeypatch.setattr(sys, "argv", ["stages.reward_model", "grouped"])
     reward_model.main()
     model = load_reward_model(layout.REWARD_MODELS / "grouped")
-    split = reward_model.split_by_prompt(reward_model.read_collection(layout.COMPARISONS / "rankings"), 0.2, 0.3)
+    split = reward_model.split_by_prompt(reward_model.read_collection(RANKINGS), 0.2, 0.3)
     cases = [{"prompt": row["prompt"], "responses": [row["reference"]]} for row in split["train"]]
     assert abs(np.mean(np.concatenate(model.rewards(cases)))) < 1e-4
 

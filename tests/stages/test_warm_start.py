@@ -43,7 +43,7 @@ STAGES: dict[str, tuple[ModuleType, Path, dict[str, Any]]] = {  # the stage, its
         {"num_layers": 1, "hidden_size": 16, "ff_size": 32, "num_heads": 2, "dropout": 0.2},
     ),
     "luong": (pretraining, layout.TRANSLATORS / "luong", {"embedding_dim": 12, "hidden_size": 16}),
-    "language_model": (language_model, layout.LANGUAGE_MODEL, SIZES),
+    "language_model": (language_model, layout.LANGUAGE_MODELS / "language_model", SIZES),
 }
 Run = Callable[..., dict[str, Any]]
 
@@ -68,10 +68,13 @@ def run(encoded: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     def run(name: str, **changes: Any) -> dict[str, Any]:
         stage, out, config = STAGES[name]
         params = yaml.safe_load(Path("params.yaml").read_text())
+        sections = ["format", "seed", "corpus", "tokenizer", "encoding", "evaluation", "pretraining"]
+        params = {section: params[section] for section in sections}
+        item = {name: {**config, "training": TRAINING, **changes}}
         if stage is language_model:
-            params["language_model"] = {**config, "training": TRAINING, **changes}
+            params["language_models"] = item
         else:
-            params["pretraining"]["architectures"] = {name: {**config, "training": TRAINING, **changes}}
+            params["pretraining"]["architectures"] = item
         Path("params.yaml").write_text(yaml.safe_dump(params))
         monkeypatch.setattr(sys, "argv", ["stage", name])
         stage.main()
