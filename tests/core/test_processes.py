@@ -42,8 +42,9 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "dvc.yaml").write_text((PROJECT / "dvc.yaml").read_text())
     values = yaml.safe_load((PROJECT / "params.yaml").read_text())
-    values["corpus"] = {"name": "kjv_bbe", "limit": 600, "validation": 0.1, "test": 0.1, "prompts": 0.1}
-    values["tokenizer"] = {"vocab_size": 500}
+    values = {section: values[section] for section in ("format", "seed", "pretraining", "evaluation")}
+    values["corpus"] = {"kjv_bbe": {"limit": 600, "validation": 0.1, "test": 0.1, "prompts": 0.1}}
+    values["tokenizer"] = {"bpe": {"vocab_size": 500}}
     values["encoding"] = {"max_length": 100}
     training = {
         "lr_scheduler_type": "constant",
@@ -56,8 +57,8 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     values["pretraining"]["architectures"] = {"transformer": {**sizes, "training": training}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
     load_params()
-    for stage in (stages.corpus, stages.tokenizer, stages.encoding):
-        monkeypatch.setattr(sys, "argv", [stage.__name__])
+    for stage, item in ((stages.corpus, "kjv_bbe"), (stages.tokenizer, "bpe"), (stages.encoding, "bpe")):
+        monkeypatch.setattr(sys, "argv", [stage.__name__, item])
         stage.main()
     return tmp_path / "artifacts/translators/transformer"
 

@@ -146,7 +146,7 @@ def test_outputs_that_do_not_fit_are_refused_before_training(
     with pytest.raises(SystemExit):
         run("prefix", monkeypatch)
     said = capsys.readouterr()
-    assert "no test input leaves room for 90 tokens (prefix_tuning.max_new_tokens)" in said.err
+    assert "no test input leaves room for 90 tokens (prefix_tuning.task.max_new_tokens)" in said.err
     assert "epoch" not in said.out
 
 

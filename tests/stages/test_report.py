@@ -165,10 +165,9 @@ def test_variants_are_averaged_over_seeds_for_each_number_of_examples() -> None:
 
 
 def test_a_translator_without_attention_has_no_image_of_it() -> None:
-    facts = {**FACTS, "held_out": held_out_labelers(FACTS["reward_models"])}
-    images = dict.fromkeys(("learning_curves", "reward", "prefix", "few_examples", "long_lag"), b"png")
-    assert "Attention of" not in render(facts, images)
-    assert "Attention of luong" in render(facts, {**images, "attention_luong": b"png"})
+    images = dict.fromkeys(("learning_curves", "reward_ours", "prefix", "few_examples", "long_lag"), b"png")
+    assert "Attention of" not in render(FACTS, images)
+    assert "Attention of luong" in render(FACTS, {**images, "attention_luong": b"png"})
 
 
 def test_plots_show_any_text(tmp_path: Path) -> None:
@@ -180,7 +179,7 @@ def test_plots_show_any_text(tmp_path: Path) -> None:
     plots.attention(heat_map, "luong", tmp_path / "a.png")
     curve = [{"epoch": 1, "validation_perplexity": 40.0}, {"epoch": 2, "validation_perplexity": 20.0}]
     plots.learning_curves({"luong": curve}, 300.0, tmp_path / "b.png")
-    plots.reward_models(FACTS["reward_models"], {"chance": 0.5}, tmp_path / "c.png")
+    plots.reward_models(FACTS["collections"][0][2], {"chance": 0.5}, tmp_path / "c.png")
     plots.losses({"none": 2.5, "prefix": 1.7}, tmp_path / "d.png")
     plots.long_lag(FACTS["long_lag"], tmp_path / "e.png")
     plots.few_examples(FACTS["few_examples"], tmp_path / "f.png")
