@@ -39,6 +39,8 @@ def write_splits(corpus: CorpusConfig, folder: Path) -> dict[str, Any]:
         for code, name in enumerate(SPLITS):
             chosen = np.flatnonzero(split == code)
             counts[name] = len(chosen)
+            if name == "prompts" and not corpus.prompts:
+                continue
             if not len(chosen):
                 remedy = (
                     f"Raise corpus.{name} in params.yaml"

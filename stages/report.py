@@ -3,17 +3,21 @@
 import base64
 import statistics
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
+from core.headlines import headline_metrics
 from stages.framework import layout
 from stages.framework.params import Params
 from stages.framework.stage import Stage, read_json, stage
 from stages.reporting import plots
 from stages.reporting.families import families
 
+METRICS, CURVES = "metrics.json", "curves"
+_OF_TRANSLATORS = (("pretraining", "training"), ("evaluation", "test"))
 TEMPLATE = "report.html.jinja"
 BASELINES = {"length alone": "length_accuracy", "chrF alone": "chrf_accuracy"}
 
@@ -24,10 +28,51 @@ def main() -> None:
         images = _plots(facts, this.out)
         for path in images.values():
             this.run.artifact(path)
+        this.write_json(METRICS, nested(_headlines(facts)))
+        (this.out / CURVES).mkdir()
+        for name, curve in _curves(facts):
+            this.write_json(f"{CURVES}/{name}.json", curve)
         page = render(facts, {name: path.read_bytes() for name, path in images.items()})
         (this.out / "index.html").write_text(page, encoding="utf-8")
         this.run.artifact(this.out / "index.html")
     print(f"report: {layout.REPORT / 'index.html'}")
+
+
+def nested(metrics: dict[str, float]) -> dict[str, Any]:
+    """Metrics by dotted name (`translator.luong.bleu`) as mappings in mappings."""
+    values: dict[str, Any] = {}
+    for name, value in metrics.items():
+        *parents, last = name.split(".")
+        place = values
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = value
+    return values
+
+
+def _headlines(facts: dict[str, Any]) -> dict[str, float]:
+    """The headline metrics of all models, as MLflow shows them."""
+    models = [
+        *((f"{stage}@{name}", t[key]) for name, t in facts["translators"].items() for stage, key in _OF_TRANSLATORS),
+        *((f"language_model@{name}", summary) for name, summary in facts["language_models"].items()),
+        *(
+            (f"reward_model@{name}", m["summary"])
+            for _, _, models, _ in facts["collections"]
+            for name, m in models.items()
+        ),
+        *((f"prefix_tuning@{name}", v["summary"]) for name, v in facts["variants"].items()),
+        *((f"long_lag@{name}", t["summary"]) for name, t in facts["long_lag"].items()),
+    ]
+    return {metric: value for stage, summary in models for metric, value in headline_metrics(stage, summary).items()}
+
+
+def _curves(facts: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """The learning curve of every model that was trained, with a name."""
+    yield from ((f"translator_{name}", t["curve"]) for name, t in facts["translators"].items())
+    yield from (
+        (f"reward_model_{name}", m["curve"]) for _, _, models, _ in facts["collections"] for name, m in models.items()
+    )
+    yield from ((f"prefix_tuning_{name}", v["curve"]) for name, v in facts["variants"].items() if v["curve"])
 
 
 def render(facts: dict[str, Any], images: dict[str, bytes]) -> str:
@@ -61,6 +106,7 @@ def _facts(this: Stage) -> dict[str, Any]:
             "config": config.model_dump(),
             "summary": read_json(layout.PREFIXES / name / layout.SUMMARY),
             "examples": read_json(layout.PREFIXES / name / layout.EXAMPLES),
+            "curve": read_json(curve) if (curve := layout.PREFIXES / name / layout.CURVE).is_file() else [],
         }
         for name, config in (params.prefix_tuning.variants.items() if params.prefix_tuning else ())
     }

@@ -19,7 +19,12 @@ import psutil
 import pytest
 
 PROJECT = Path(__file__).parents[1]
-FIRST = {"corpus@kjv_bbe", "tokenizer@bpe", "encoding@bpe", "base_model@smollm2"}  # what the first test makes with dvc alone
+FIRST = {
+    "corpus@kjv_bbe",
+    "tokenizer@bpe",
+    "encoding@bpe",
+    "base_model@smollm2",
+}  # what the first test makes with dvc alone
 TIMEOUT = 600
 UMASK = os.umask(0)
 os.umask(UMASK)
@@ -307,7 +312,9 @@ def test_rank_and_generate_use_the_runs_models(project: Project) -> None:
     assert first
     assert not empty
     assert said == "1 of 1 outputs are cut after 5 tokens (--max-new-tokens): no end token came before."
-    refused = project.run("gradus", "generate", "--model", "artifacts/language_models/small", *prefix, stdin="x\n", expect=2)
+    refused = project.run(
+        "gradus", "generate", "--model", "artifacts/language_models/small", *prefix, stdin="x\n", expect=2
+    )
     assert "this prefix was trained on artifacts/base_models/smollm2" in refused
 
 
@@ -332,7 +339,9 @@ def test_a_killed_stage_leaves_no_output_and_completes_when_run_again(project: P
     output = project.run("dvc", "repro", "--single-item", "language_model@small")
     assert "epoch 15:" in output
     assert (project.folder / "artifacts/language_models/small/model.safetensors").is_file()
-    statuses = [r.info.status for r in project.runs(parents=False) if r.data.tags["gradus.stage"] == "language_model@small"]
+    statuses = [
+        r.info.status for r in project.runs(parents=False) if r.data.tags["gradus.stage"] == "language_model@small"
+    ]
     assert sorted(statuses) == ["FINISHED", "FINISHED", "KILLED"]
 
 

@@ -34,8 +34,8 @@ class CorpusConfig(Config):
     """The corpus: a file of data/corpora/."""
     limit: int | None = Field(default=None, ge=1)
     """Pairs that are read of each official split, for a quick try. `null`: all."""
-    prompts: float = Field(default=0.08, gt=0, lt=1)
-    """Share of the training documents that is held out: their sources are the prompts that translators answer."""
+    prompts: float = Field(default=0.08, ge=0, lt=1)
+    """Share of the training documents that is held out: their sources are the prompts that translators answer. 0: none, without responses."""
     validation: float = Field(default=0.03, gt=0, lt=1)
     """Share of the documents held out for validation. Not used where the corpus has its own validation split."""
     test: float = Field(default=0.03, gt=0, lt=1)

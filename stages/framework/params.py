@@ -98,6 +98,8 @@ class Params(Config):
             for other in others if getattr(self, section) else []:
                 if not getattr(self, other):
                     yield f"the section {section} needs the section {other}, which is missing"
+        if self.responses and self.corpus and not self.corpus.prompts:
+            yield f"corpus.{self.corpus.name}.prompts is 0, but responses needs prompts that are held out"
         if self.responses and self.pretraining:
             for name in self.responses.translators.keys() - self.pretraining.architectures.keys():
                 yield f"responses.translators: {_no(name, 'pretraining.architectures', self.pretraining.architectures)}"

@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import json
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,57 @@ def test_an_unknown_corpus_or_key_suggests_the_nearest() -> None:
         corpus(name="multi3k")
     with pytest.raises(InputError, match=r"params\.yaml: corpus: unknown key 'promts' - did you mean 'prompts'\?"):
         corpus(name="e2e", promts=0.1)
+
+
+TABLES = {
+    "t.csv": "q,a\none,eins\ntwo,zwei\none,uno\n,leer\n",
+    "t.jsonl": "".join(
+        json.dumps({"q": q, "a": a}) + "\n" for q, a in [("one", "eins"), ("two", "zwei"), ("one", "uno"), ("", "leer")]
+    ),
+    "t.json": json.dumps([{"q": "one", "a": "eins"}, {"q": "two", "a": "zwei"}, {"q": "one", "a": "uno"}]),
+}
+
+
+@pytest.mark.parametrize("name", [*TABLES, "t.csv.gz"])
+def test_a_table_has_a_pair_for_each_row(name: str, tmp_path: Path) -> None:
+    text = TABLES[name.removesuffix(".gz")].encode()
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    config = corpus(name="table", train_file=str(tmp_path / name), source_column="q", target_column="a")
+    pairs = [("one", "eins"), ("two", "zwei"), ("one", "uno")]
+    assert list(read_pairs(config)) == [Pair(q, q, a, "train") for q, a in pairs]
+    assert corpora.outside(config) == [str(tmp_path / name)]
+    with_test = corpus(
+        name="table",
+        train_file=str(tmp_path / name),
+        test_file=str(tmp_path / name),
+        source_column="q",
+        target_column="a",
+    )
+    assert with_test.official == {"test"}
+    assert len(list(read_pairs(with_test))) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("t.csv", "q,b\none,eins\n", r"t\.csv:2: no column 'a'; it has: q, b\. Name your columns"),
+        (
+            "t.jsonl",
+            '{"q": "one", "a": "eins"}\n{"q": "two", "a": 2}\n',
+            r"t\.jsonl:2: column 'a' has int, text expected",
+        ),
+        ("t.jsonl", '{"q": "one"\n', r"t\.jsonl:1: not JSON"),
+        ("t.csv", "q,a\n,\n", r"t\.csv: no row has both an input and an output"),
+        ("t.xls", "", r"t\.xls: its name must end in"),
+    ],
+)
+def test_a_wrong_table_is_named_with_its_line(name: str, text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=message):
+        list(read_pairs(corpus(name="table", train_file=str(tmp_path / name), source_column="q", target_column="a")))
+
+
+def test_without_prompts_there_is_no_such_split(tmp_path: Path) -> None:
+    counts = write_splits(corpus(name="kjv_bbe", limit=3000, prompts=0), tmp_path)["pairs"]
+    assert counts["prompts"] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["test", "train", "validation"]
