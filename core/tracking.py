@@ -31,6 +31,11 @@ _CLIENT_VARIABLES = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
+_OF_A_RUN = (
+    "params.yaml",
+    "dvc.lock",
+)  # they say what ran, and differ from the commit's without being changes of the code
+_EXCLUDED = [f":(exclude){name}" for name in _OF_A_RUN]
 PARENT_VARIABLE = "GRADUS_PARENT_RUN"
 EXPERIMENT = "gradus"
 FOLDER = Path("tracking")
@@ -182,26 +187,29 @@ def is_alive(process: str) -> bool:
 
 def origin_tags() -> dict[str, str]:
     """Where a run comes from: user, commit, state of dvc.lock, machine, and this process, with which it lives."""
-    lock = Path("dvc.lock")
     return {
         "mlflow.user": os.environ.get("USER", "unknown"),
         "mlflow.source.name": "gradus",
         "mlflow.source.git.commit": _git_commit(),
-        "gradus.dvc_lock": hashlib.md5(lock.read_bytes(), usedforsecurity=False).hexdigest()
-        if lock.exists()
-        else "none",
+        **{f"gradus.{name.replace('.', '_')}": _md5(Path(name)) for name in _OF_A_RUN},
         "gradus.host": socket.gethostname(),
         "gradus.process": identity(psutil.Process()),
     }
 
 
+def _md5(file: Path) -> str:
+    return hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest() if file.exists() else "none"
+
+
 @functools.cache
 def _git_commit() -> str:
+    """The commit that is checked out, with "+changes" where files differ from it, apart from those that a run has by itself."""
+
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
 
     return (git("rev-parse", "HEAD") or "none") + (
-        "+changes" if git("status", "--porcelain", "--untracked-files=no") else ""
+        "+changes" if git("status", "--porcelain", "--untracked-files=no", "--", ".", *_EXCLUDED) else ""
     )
 
 

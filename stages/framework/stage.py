@@ -93,7 +93,7 @@ def stage(
                 {
                     path: digest
                     for path, digest in started_from.digests.items()
-                    if Path(path).parts[0] in (str(layout.ARTIFACTS), str(layout.LABELED)) or Path(path) == earlier
+                    if _is_data(Path(path)) or Path(path) == earlier
                 }
             )
             out_folder = finished_folder(out, layout.WORK / "partial") if first else tempfile.TemporaryDirectory()
@@ -142,6 +142,13 @@ def _check_unchanged(name: str, item: str, started_from: Dependencies) -> None:
             + "".join(f"  {difference}\n" for difference in differences)
             + "Run it again for the new state. If you undo the change first, a training continues from its checkpoint."
         )
+
+
+def _is_data(path: Path) -> bool:
+    """Whether a dependency is data; the file of a stage that reads nothing from outside is not."""
+    if path.is_relative_to(layout.INPUTS):
+        return path.read_text(encoding="utf-8") != layout.NOTHING
+    return path.parts[0] in (str(layout.ARTIFACTS), str(layout.LABELED))
 
 
 def _item(name: str, known: Any) -> str:
