@@ -123,7 +123,7 @@ def check_same_tokenizer(folder: Path, earlier: Tokenizer, new: Tokenizer) -> No
     if differing := [i for i in sorted({**there, **here}) if there.get(i) != here.get(i)]:
         i = differing[0]
         raise InputError(
-            f"{where}: {len(differing):,} tokens differ, e.g. {i} is {there.get(i)!r} there, {here.get(i)!r} here."
+            f"{where}: {len(differing):,} of {len(here):,} tokens differ, e.g. {i} is {there.get(i)!r} there, {here.get(i)!r} here."
         )
     # What is around the tokens of a text, and how long they may be, is not the tokenizer's business here.
     parts = [json.loads(tokenizer.to_str()) for tokenizer in (earlier, new)]

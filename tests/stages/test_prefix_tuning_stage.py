@@ -15,10 +15,12 @@ from data.arrow import read_split
 from data.tokenizer_training import TokenizerConfig, save_tokenizer, train_tokenizer
 from lightning_modules.language_model.config import LanguageModelConfig, build_language_model
 from lightning_modules.prefix_tuning.task import Sample, read_inputs
+from lightning_modules.training.likelihood import MaximumLikelihoodModule
 from model_io.language_model import load_language_model
 from stages import prefix_tuning
 from stages.framework import layout
 from stages.framework.stage import read_json
+from stages.training import checkpoints
 
 TRAINING = {"num_train_epochs": 8, "learning_rate": 0.02, "batch_tokens": 200}
 TABLE = {"num_virtual_tokens": 4, "projection_input_size": 8, "encoder_hidden_size": 8, "training": TRAINING}
@@ -205,3 +207,117 @@ def test_a_cut_target_has_the_beginning_of_the_whole_one_and_a_prompt_is_never_c
     tight = read(task, max_length=shortest + 2, overlong="truncate")
     assert len(tight.inputs) < len(whole.inputs)
     assert tight.dropped + tight.truncated == 90
+
+
+def with_variants(**variants: Any) -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["prefix_tuning"]["variants"] |= variants
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+
+
+def without(keys: set[str], variant: str) -> dict[str, Any]:
+    return {key: value for key, value in VARIANTS[variant].items() if key not in keys}
+
+
+STARTED = ["prefix", "flat", "infix", "prompt_tuning", "top", "full"]
+
+
+@pytest.mark.parametrize("name", STARTED)
+def test_a_variant_starts_from_an_earlier_one(task: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its loss. An MLP is not kept: a new one gives the P of the earlier one."""
+    unchanged = {**TRAINING, "learning_rate": 1e-12, "num_train_epochs": 1}
+    common = without({"prompt_tuning_init_text", "dropout"}, name)
+    with_variants(again={**common, "init_from": name, "training": unchanged})
+    loss, start = run(name, monkeypatch)["validation_loss"], read_json(layout.PREFIXES / name / layout.CURVE)[0]
+    assert run("again", monkeypatch)["validation_loss"] == pytest.approx(loss, abs=1e-5)
+    assert abs(start["validation_loss"] - loss) > 1e-4
+    files = {file.name for file in (layout.PREFIXES / name).glob("*.safetensors")}
+    for file in files:
+        earlier, again = (load_file(layout.PREFIXES / variant / file) for variant in (name, "again"))
+        assert all(torch.allclose(again[key], value, atol=1e-5) for key, value in earlier.items())
+    assert len(files) == 1
+
+
+@pytest.mark.parametrize("name", STARTED)
+def test_it_ends_the_same_when_it_was_interrupted(task: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With dropout: its random state is continued, too."""
+    common = without({"prompt_tuning_init_text"}, name)
+    training = {**TRAINING, "num_train_epochs": 2, "learning_rate": 0.01}
+    with_variants(more={**common, "init_from": f"prefix_tuning/{name}", "training": training})
+    run(name, monkeypatch)
+    run("more", monkeypatch)
+    folder = layout.PREFIXES / "more"
+    (file,) = folder.glob("*.safetensors")
+    expected, curve = file.read_bytes(), read_json(folder / layout.CURVE)
+    monkeypatch.setattr(checkpoints, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+
+    def kill(module: MaximumLikelihoodModule, batch: Any, batch_idx: int) -> None:
+        if module.trainer.global_step == curve[0]["step"] + 2:
+            raise ConnectionAbortedError("killed")
+
+    with monkeypatch.context() as killing, pytest.raises(ConnectionAbortedError):
+        killing.setattr(MaximumLikelihoodModule, "on_train_batch_start", kill)
+        run("more", monkeypatch)
+    assert list(Path(".gradus/checkpoints").glob("*/*.ckpt"))
+    run("more", monkeypatch)
+    assert read_json(folder / layout.CURVE) == curve
+    assert file.read_bytes() == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_virtual_tokens": 5}, "prefix is another model: num_virtual_tokens is 4 there, 5 here"),
+        ({"position": "infix"}, "position is 'prefix' there, 'infix' here"),
+        ({"kind": "prompt_tuning"}, "kind is 'prefix' there, 'prompt_tuning' here"),
+        ({"encoder_hidden_size": 3}, "3 hidden units cannot give 4 virtual tokens their first values"),
+        ({"init_from": str(layout.CORPUS)}, "no prefix.json in it"),
+        ({"prompt_tuning_init_text": "ab"}, "a prefix can start from one of them only"),
+        ({"kind": "none"}, "init_from"),
+    ],
+)
+def test_another_prefix_is_refused_and_its_difference_named(
+    task: Path,
+    changes: dict[str, Any],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Nothing is started from in silence that would compute something else."""
+    run("prefix", monkeypatch)
+    sizes = {} if "kind" in changes else {"projection_input_size": 8, "encoder_hidden_size": 8}
+    table = {} if changes.get("kind") == "none" else {"num_virtual_tokens": 4, "training": TRAINING}
+    with_variants(other={"kind": "prefix", **table, **sizes, "init_from": "prefix", **changes})
+    with pytest.raises(SystemExit) as ended:
+        run("other", monkeypatch)
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_prefix_of_another_base_or_template_is_refused(
+    task: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_variants(again={**VARIANTS["flat"], "init_from": "flat"})
+    run("flat", monkeypatch)
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("template: '{source} means'", "template: '{source} is'"))
+    with pytest.raises(SystemExit):
+        run("again", monkeypatch)
+    assert "template is '{source} means' there, '{source} is' here" in capsys.readouterr().err
+    Path("params.yaml").write_text(text)
+    base, _ = load_language_model(layout.BASE_MODEL)
+    next(base.parameters()).data += 1
+    base.save_pretrained(layout.BASE_MODEL)
+    with pytest.raises(SystemExit):
+        run("again", monkeypatch)
+    assert "this prefix was trained on artifacts/base_model" in capsys.readouterr().err
+
+
+def test_a_variant_that_kept_no_weights_is_nothing_to_start_from(
+    task: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_variants(again={**VARIANTS["full"], "init_from": "few"})
+    run("few", monkeypatch)
+    with pytest.raises(SystemExit):
+        run("again", monkeypatch)
+    assert "few: no config.json in it: not a model folder" in capsys.readouterr().err

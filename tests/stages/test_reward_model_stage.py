@@ -14,11 +14,13 @@ from data.comparisons.importing.appending import append_rankings
 from data.comparisons.ranking import Ranking
 from data.tokenizer_training import TokenizerConfig, save_tokenizer, train_tokenizer
 from lightning_modules.language_model.config import LanguageModelConfig, build_language_model
+from lightning_modules.reward_model.module import RewardModelModule
 from model_io.reward_model import load_reward_model
 from stages import reward_model
 from stages.framework import layout
 from stages.framework.params import load_params
 from stages.framework.stage import read_json
+from stages.training import checkpoints
 
 RANKINGS, LANGUAGE_MODEL = layout.COMPARISONS / "ours/rankings", layout.LANGUAGE_MODELS / "small"
 LEARNS_FROM = {"backbone": "language_models/small", "collection": "ours"}
@@ -149,3 +151,91 @@ def test_too_few_labelers_for_the_folds_is_an_error(
     with pytest.raises(SystemExit):
         reward_model.main()
     assert "9 folds of labelers, but the rankings are by 4" in capsys.readouterr().err
+
+
+def with_variants(**variants: Any) -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["reward_models"]["variants"] |= variants
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+
+
+def run(variant: str, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, float]]:
+    """Runs the stage; returns its learning curve."""
+    monkeypatch.setattr(sys, "argv", ["stages.reward_model", variant])
+    reward_model.main()
+    curve: list[dict[str, float]] = read_json(layout.REWARD_MODELS / variant / layout.CURVE)
+    return curve
+
+
+@pytest.mark.parametrize("variant", ["grouped", "prefix", "top"])
+def test_a_reward_model_starts_from_an_earlier_one(ranked: Path, variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its backbone, head, prefix and, where no demonstration gives another, its bias; so with its loss and its rewards."""
+    unchanged = {"learning_rate": 1e-12, "num_train_epochs": 1}
+    with_variants(again={**VARIANTS[variant], "init_from": variant, "training": unchanged})
+    loss = run(variant, monkeypatch)[-1]["validation_loss"]
+    monkeypatch.setattr(reward_model, "DEMONSTRATIONS", 0)
+    assert run("again", monkeypatch)[0]["validation_loss"] == pytest.approx(loss, abs=1e-5)
+    earlier, again = (load_reward_model(layout.REWARD_MODELS / name) for name in (variant, "again"))
+    assert again.bias == earlier.bias != 0
+    case = {"prompt": "prompt 3", "reference": "ab " * 9 + "3", "responses": ["ab c", "ab ab ab ab ab ab d"]}
+    assert again.rewards([case])[0] == pytest.approx(earlier.rewards([case])[0], abs=1e-4)
+    assert torch.allclose(again.model.score.weight, earlier.model.score.weight, atol=1e-6)
+
+
+@pytest.mark.parametrize("variant", ["grouped", "prefix", "top"])
+def test_it_ends_the_same_when_it_was_interrupted(ranked: Path, variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_variants(
+        more={**VARIANTS[variant], "init_from": f"reward_models/{variant}", "training": {"num_train_epochs": 2}}
+    )
+    run(variant, monkeypatch)
+    expected = run("more", monkeypatch)
+    folder = layout.REWARD_MODELS / "more"
+    weights = {file.name: file.read_bytes() for file in folder.glob("*.safetensors")}
+    monkeypatch.setattr(checkpoints, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+
+    def kill(module: RewardModelModule, batch: Any, batch_idx: int) -> None:
+        if module.trainer.global_step == expected[0]["step"] + 2:
+            raise ConnectionAbortedError("killed")
+
+    with monkeypatch.context() as killing, pytest.raises(ConnectionAbortedError):
+        killing.setattr(RewardModelModule, "on_train_batch_start", kill)
+        run("more", monkeypatch)
+    assert list(Path(".gradus/checkpoints").glob("*/*.ckpt"))
+    assert run("more", monkeypatch) == expected
+    assert {file.name: file.read_bytes() for file in folder.glob("*.safetensors")} == weights
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"init_from": "nothing"}, "init_from: nothing: no such folder. Give a model folder, or another item of reward_models.variants"),
+        ({"init_from": "other"}, "reward_models.variants.other: init_from: other is what this stage itself makes"),
+        ({"init_from": str(layout.LANGUAGE_MODEL)}, "language_model: no reward.json in it"),
+        ({"template": "{prompt}:"}, "is another model: template is '{prompt}' there, '{prompt}:' here"),
+        ({"trainable": "prefix"}, "number of virtual tokens is 0 there, 10 here"),
+        ({"backbone": "wider"}, "is another model: hidden_size is 16 there, 32 here"),
+        ({"backbone": "retokenized"}, "has another tokenizer: 1 of 261 tokens differ, e.g. 260 is 'ab' there, 'cd' here"),
+    ],
+)  # fmt: skip
+def test_another_reward_model_is_refused_and_its_difference_named(
+    ranked: Path,
+    changes: dict[str, Any],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 32}
+    for name, hidden_size, text in (("wider", 32, "ab cd"), ("retokenized", 16, "xy cd")):
+        tokenizer = train_tokenizer([text] * 3, TokenizerConfig(vocab_size=261))
+        save_tokenizer(tokenizer, Path(name))
+        config = LanguageModelConfig(hidden_size=hidden_size, **sizes)
+        build_language_model(config, 261).save_pretrained(name)
+    save_tokenizer(train_tokenizer(["ab cd"] * 3, TokenizerConfig(vocab_size=261)), layout.LANGUAGE_MODEL)
+    config = LanguageModelConfig(hidden_size=16, **sizes)
+    build_language_model(config, 261).save_pretrained(layout.LANGUAGE_MODEL)
+    with_variants(other={"init_from": "grouped", **changes})
+    run("grouped", monkeypatch)
+    with pytest.raises(SystemExit) as ended:
+        run("other", monkeypatch)
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
