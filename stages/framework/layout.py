@@ -4,6 +4,7 @@ from pathlib import Path
 
 ARTIFACTS = Path("artifacts")
 INPUTS = ARTIFACTS / "inputs"  # what is read from outside: corpus.json, comparisons/NAME.json, base_models/NAME.json
+NOTHING = "{}\n"  # such a file of a stage that reads nothing
 CORPUS = ARTIFACTS / "corpus"
 TOKENIZER = ARTIFACTS / "tokenizer"
 ENCODED = ARTIFACTS / "encoded"
