@@ -65,7 +65,7 @@ HOW_TO_READ = f"""
     anything in the messages would be lost.
 """
 
-Collection = Annotated[Path, typer.Argument(help="Folder of a collection, e.g. artifacts/comparisons/rankings.")]
+Collection = Annotated[Path, typer.Argument(help="Folder of a collection, e.g. artifacts/comparisons/ours/rankings.")]
 Files = Annotated[list[str], typer.Argument(help="Files, or hub:OWNER/NAME:SPLIT.")]
 Format = Annotated[
     str, typer.Option("--format", help="How the records are written: auto, or the name of a format or data set.")
@@ -95,7 +95,7 @@ class ExportFormat(StrEnum):
 
     A wrong record is dropped and named, and the others are imported; with --strict, nothing is imported. Rankings that the collection
     already has are not added again, so a file that has grown can be imported again. The same command continues an import that was
-    stopped. For people's rankings in the pipeline, put JSON Lines into labeled/, or name any source under comparisons.imports in
+    stopped. For people's rankings in the pipeline, put JSON Lines into labeled/, or name any source under comparisons.NAME.imports in
     params.yaml.
 
     Example: `gradus comparisons import export.json --format label_studio --output rankings`
@@ -164,7 +164,7 @@ def export(
     `jsonl` writes whole rankings; importing the file gives an equal collection. `pairs` writes every comparison as `prompt`,
     `chosen`, `rejected`, `labeler`, `weight` and `margin` (the rank distance), which TRL and others read. It leaves out ties.
 
-    Example: `gradus comparisons export artifacts/comparisons/rankings --output pairs.jsonl --format pairs`
+    Example: `gradus comparisons export artifacts/comparisons/ours/rankings --output pairs.jsonl --format pairs`
     """
     from data.comparisons.collection import rankings, read_collection
     from data.comparisons.jsonl import write_jsonl, write_pairs
@@ -178,7 +178,7 @@ def export(
 def stats(collection: Collection) -> None:
     """Print a collection's numbers as JSON: rankings, K, comparisons, ties, labelers, origins, agreement between labelers.
 
-    Example: `gradus comparisons stats artifacts/comparisons/rankings`
+    Example: `gradus comparisons stats artifacts/comparisons/ours/rankings`
     """
     from data.comparisons.collection import read_collection
     from metrics.collection_statistics import statistics

@@ -21,7 +21,7 @@ app = typer.Typer(
     model, which is recognized by a hash of its weights.""",
 )
 
-Model = Annotated[Path, typer.Option(help="Folder of the base model, e.g. artifacts/base_model.")]
+Model = Annotated[Path, typer.Option(help="Folder of the base model, e.g. artifacts/base_models/smollm2.")]
 Output = Annotated[Path, typer.Option(help="New folder to write.")]
 
 
@@ -29,7 +29,7 @@ Output = Annotated[Path, typer.Option(help="New folder to write.")]
 def export(
     prefix: Annotated[Path, typer.Option(help="Folder of a prefix, e.g. artifacts/prefix_tuning/prefix.")],
     output: Output,
-    model: Model = Path("artifacts/base_model"),
+    model: Model = Path("artifacts/base_models/smollm2"),
 ) -> None:
     """Write a prefix as a PEFT adapter: `PeftModel.from_pretrained(base, OUTPUT)` then gives the same logits.
 
@@ -46,7 +46,7 @@ def export(
 def import_(
     peft: Annotated[Path, typer.Option(help="Folder of a PEFT adapter: prefix tuning or prompt tuning.")],
     output: Output,
-    model: Model = Path("artifacts/base_model"),
+    model: Model = Path("artifacts/base_models/smollm2"),
     template: Annotated[str, typer.Option(help="What the model reads; {source} is the line.")] = "{source}",
 ) -> None:
     r"""Write a PEFT adapter as a prefix.

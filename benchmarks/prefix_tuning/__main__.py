@@ -1,6 +1,6 @@
 """Prefix-tuning beside PEFT 0.21.2 on E2E: `GRADUS_DATA=... python -m benchmarks.prefix_tuning [--base FOLDER]`.
 
-Same base (artifacts/base_model, SmolLM2-135M unless --base says otherwise), same 10 flat virtual positions, same batches of 16 examples,
+Same base (artifacts/base_models/smollm2, SmolLM2-135M unless --base says otherwise), same 10 flat virtual positions, same batches of 16 examples,
 float32, AdamW, two threads, each measurement in a process of its own, all in one run; the systems take turns. Systems:
 
 - `shared`: this project; an input is read once for all its references in the batch.
@@ -54,7 +54,7 @@ WORDS = "Describe this restaurant in one sentence:"
 def main() -> None:
     """Measures every system, turn by turn, and compares."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--base", type=Path, default=Path("artifacts/base_model"), help="folder of the base model")
+    parser.add_argument("--base", type=Path, default=Path("artifacts/base_models/smollm2"), help="folder of the base model")
     parser.add_argument("--turns", type=int, default=3, help="how often each system is measured")
     parser.add_argument("--same-memory", action="store_true", help="PEFT's processes keep memory as this project's do")
     arguments = parser.parse_args()

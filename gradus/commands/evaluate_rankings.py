@@ -30,7 +30,7 @@ def evaluate_rankings(
 
     The numbers: accuracy, log loss, calibration, Kendall's tau, accuracy by K and by rank distance, length bias, best of n.
 
-    Example: `gradus evaluate-rankings artifacts/comparisons/rankings --model artifacts/reward_models/grouped`
+    Example: `gradus evaluate-rankings artifacts/comparisons/ours/rankings --model artifacts/reward_models/grouped`
     """
     from data.comparisons.importing.columns import parse_columns
     from gradus.inference.evaluate_rankings import evaluation

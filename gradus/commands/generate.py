@@ -13,7 +13,7 @@ SEARCH, SAMPLES = "Search", "Sampling"
 
 
 def generate(
-    model: Annotated[Path, typer.Option(help="Folder of a language model, e.g. artifacts/base_model.")],
+    model: Annotated[Path, typer.Option(help="Folder of a language model, e.g. artifacts/base_models/smollm2.")],
     prefix: Annotated[
         list[str],
         typer.Option(
@@ -68,7 +68,7 @@ def generate(
     Output comes as soon as there is input. A line that is too long, or that names an unknown prefix, ends the command with an error
     that names the line. The lines before it are written first.
 
-    Example: `echo "Jesus wept." | gradus generate --model artifacts/base_model --prefix artifacts/prefix_tuning/prefix --beam-size 5`
+    Example: `echo "Jesus wept." | gradus generate --model artifacts/base_models/smollm2 --prefix artifacts/prefix_tuning/prefix --beam-size 5`
     """
     from gradus.inference.generate import ContinuedLines, named_prefixes
     from gradus.inference.input_lines import line_groups, standard_input
