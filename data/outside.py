@@ -20,16 +20,16 @@ HUB, PACKAGE = "hub:", "package:"
 class Fingerprints:
     """Says of each reference what was there: the hash of a file's content, the commit of a hub repository, the version of a package.
 
-    A file is hashed once: its hash is kept in the file `cache`, with the size, time and inode by which it is recognised.
+    A file is hashed once: its hash is kept in the file `cache`, by the size, time, inode and path by which it is recognised.
     """
 
     def __init__(self, cache: Path) -> None:
         self.cache = cache
-        self._known: dict[str, list[Any]] = {}
-        self._used: dict[str, list[Any]] = {}
+        self._known: dict[str, str] = {}
+        self._used: dict[str, str] = {}
         if cache.is_file():
-            with contextlib.suppress(ValueError):  # a broken cache: everything is hashed again
-                self._known = json.loads(cache.read_text(encoding="utf-8"))
+            with contextlib.suppress(TypeError, ValueError):  # a broken cache: everything is hashed again
+                self._known = dict(json.loads(cache.read_text(encoding="utf-8")))
 
     def of(self, references: Iterable[str]) -> dict[str, Any]:
         """The fingerprint of each reference; of a folder those of its files, by name.
@@ -57,13 +57,10 @@ class Fingerprints:
         return self._file(path)
 
     def _file(self, path: Path) -> str:
-        facts, key = path.stat(), str(path.resolve())
-        identity = [facts.st_size, facts.st_mtime_ns, facts.st_ino]
-        size, time, inode, digest = self._known.get(key, [None, None, None, ""])
-        if [size, time, inode] != identity:
-            digest = file_hash(path)
-        self._used[key] = [*identity, digest]
-        return str(digest)
+        facts = path.stat()
+        key = f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ino} {path.resolve()}"
+        self._used[key] = self._known.get(key) or file_hash(path)
+        return self._used[key]
 
 
 def _label(reference: str) -> str:
