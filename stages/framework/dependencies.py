@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from core.config import dotted, read_yaml
 from core.folders import content_hash
+from stages.framework import layout
 from stages.framework.warm_start import init_folder
 
 GRAPH = Path("dvc.yaml")
@@ -36,8 +37,13 @@ def dependencies(stage: str, item: str | None, params: Any) -> Dependencies:
         files.append(earlier)
     return Dependencies(
         {name: value(params, name) for name in names},
-        {str(path): content_hash(path) for path in files if path.exists()},
+        {str(path): _digest(path) for path in files if path.exists()},
     )
+
+
+def _digest(path: Path) -> str:
+    """The content hash of a dependency. All of artifacts/ is the report's, which reads what was measured and no weights."""
+    return content_hash(*sorted(path.rglob("*.json"))) if path == layout.ARTIFACTS else content_hash(path)
 
 
 def declared(stage: str, item: str | None, params: Any) -> tuple[list[str], list[Path]]:
