@@ -78,7 +78,7 @@ def test_as_many_checkpoints_are_kept_as_asked_and_any_of_them_will_do(
 @pytest.mark.parametrize(("asked", "kept"), [("5", 5), ("1", 1), ("0", 1)])
 def test_the_environment_says_how_many_and_one_is_the_least(asked: str, kept: int) -> None:
     environment = {**os.environ, "GRADUS_CHECKPOINTS_KEPT": asked, "PYTHONPATH": str(Path(__file__).parents[3])}
-    code = "from stages.training import checkpoints; print(checkpoints.CHECKPOINTS_KEPT)"
+    code = "from stages.framework.stage import CHECKPOINTS_KEPT; print(CHECKPOINTS_KEPT)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert int(result.stdout) == kept
 
