@@ -21,7 +21,7 @@ TRAINED = {
 
 
 def init_folder(stage: str, item: str | None, params: Any) -> Path | None:
-    """The folder that `init_from` of a stage, or of its `item`, means; None without `init_from`. The folder may not exist yet.
+    """The folder that `init_from` of a stage's item means; None without `init_from`. The folder may not exist yet.
 
     `init_from` is an item of the same stage (`grouped`, or `reward_models/grouped`), or else a folder's path.
 
@@ -29,22 +29,22 @@ def init_folder(stage: str, item: str | None, params: Any) -> Path | None:
         params: params.yaml, as configs or as plain mappings.
 
     Raises:
-        InputError: it is the stage's own output.
+        InputError: it is the item's own output.
     """
-    if stage not in TRAINED:
+    if stage not in TRAINED or not item:
         return None
     models, place = TRAINED[stage]
     section: Any = params
     for key in place.split("."):
         section = _get(section, key)
-    init_from = _get(_get(section, item) if item else section, "init_from")
+    init_from = _get(_get(section, item), "init_from")
     if not init_from:
         return None
     name = str(init_from).removeprefix(f"{models.name}/")
-    folder = models / name if item and name in section else Path(init_from)
-    if folder.resolve() == (models / item if item else models).resolve():
+    folder = models / name if name in section else Path(init_from)
+    if folder.resolve() == (models / item).resolve():
         raise InputError(
-            f"{place}{f'.{item}' if item else ''}: init_from: {init_from} is what this stage itself makes, and removes before it starts. "
+            f"{place}.{item}: init_from: {init_from} is what this stage itself makes, and removes before it starts. "
             "Copy that folder, and name the copy."
         )
     return folder

@@ -18,8 +18,9 @@ def params_with(init_from: str) -> dict[str, Any]:
     """params.yaml, where an item of every stage starts from this."""
     params: dict[str, Any] = yaml.safe_load(PARAMS.read_text())
     params["pretraining"]["architectures"]["luong"]["init_from"] = init_from
-    params["language_model"]["init_from"] = init_from
-    params["reward_models"]["variants"]["more"] = {"init_from": init_from}
+    params["language_models"]["small"]["init_from"] = init_from
+    grouped = params["reward_models"]["variants"]["grouped"]
+    params["reward_models"]["variants"]["more"] = {**grouped, "init_from": init_from}
     params["prefix_tuning"]["variants"]["more"] = {"kind": "prefix", "init_from": init_from}
     return params
 
@@ -37,9 +38,9 @@ def params_with(init_from: str) -> dict[str, Any]:
         ("pretraining", "luong", "models/luong", "models/luong"),
         ("pretraining", "luong", "transformer", "artifacts/translators/transformer"),  # refused where it is loaded
         ("pretraining", "transformer", "models/luong", None),
-        ("language_model", "", "models/lm", "models/lm"),
-        ("language_model", None, "models/lm", "models/lm"),
+        ("language_model", "small", "models/lm", "models/lm"),
         ("evaluation", "luong", "models/luong", None),
+        ("inputs", None, "models/luong", None),
     ],
 )
 def test_an_item_of_the_same_stage_or_else_a_folder(
@@ -57,7 +58,7 @@ def test_an_item_of_the_same_stage_or_else_a_folder(
         ("reward_model", "more", "more"),
         ("reward_model", "more", "artifacts/reward_models/more"),
         ("pretraining", "luong", "luong"),
-        ("language_model", "", "artifacts/language_model/"),
+        ("language_model", "small", "artifacts/language_models/small/"),
     ],
 )
 def test_what_a_stage_makes_itself_is_refused(stage: str, item: str, init_from: str) -> None:
