@@ -305,12 +305,12 @@ def test_a_prefix_of_another_base_or_template_is_refused(
         run("again", monkeypatch)
     assert "template is '{source} means' there, '{source} is' here" in capsys.readouterr().err
     Path("params.yaml").write_text(text)
-    base, _ = load_language_model(layout.BASE_MODEL)
+    base, _ = load_language_model(BASE)
     next(base.parameters()).data += 1
-    base.save_pretrained(layout.BASE_MODEL)
+    base.save_pretrained(BASE)
     with pytest.raises(SystemExit):
         run("again", monkeypatch)
-    assert "this prefix was trained on artifacts/base_model" in capsys.readouterr().err
+    assert "this prefix was trained on artifacts/base_models/smollm2" in capsys.readouterr().err
 
 
 def test_a_variant_that_kept_no_weights_is_nothing_to_start_from(

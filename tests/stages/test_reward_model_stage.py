@@ -155,7 +155,8 @@ def test_too_few_labelers_for_the_folds_is_an_error(
 
 def with_variants(**variants: Any) -> None:
     params = yaml.safe_load(Path("params.yaml").read_text())
-    params["reward_models"]["variants"] |= variants
+    params["reward_models"]["variants"] |= {name: {**LEARNS_FROM, **config} for name, config in variants.items()}
+    params["language_models"] |= {"wider": {}, "retokenized": {}}
     Path("params.yaml").write_text(yaml.safe_dump(params))
 
 
@@ -210,11 +211,11 @@ def test_it_ends_the_same_when_it_was_interrupted(ranked: Path, variant: str, mo
     [
         ({"init_from": "nothing"}, "init_from: nothing: no such folder. Give a model folder, or another item of reward_models.variants"),
         ({"init_from": "other"}, "reward_models.variants.other: init_from: other is what this stage itself makes"),
-        ({"init_from": str(layout.LANGUAGE_MODEL)}, "language_model: no reward.json in it"),
+        ({"init_from": str(LANGUAGE_MODEL)}, "language_models/small: no reward.json in it"),
         ({"template": "{prompt}:"}, "is another model: template is '{prompt}' there, '{prompt}:' here"),
         ({"trainable": "prefix"}, "number of virtual tokens is 0 there, 10 here"),
-        ({"backbone": "wider"}, "is another model: hidden_size is 16 there, 32 here"),
-        ({"backbone": "retokenized"}, "has another tokenizer: 1 of 261 tokens differ, e.g. 260 is 'ab' there, 'cd' here"),
+        ({"backbone": "language_models/wider"}, "is another model: hidden_size is 16 there, 32 here"),
+        ({"backbone": "language_models/retokenized"}, "has another tokenizer: 1 of 261 tokens differ, e.g. 260 is 'ab' there, 'cd' here"),
     ],
 )  # fmt: skip
 def test_another_reward_model_is_refused_and_its_difference_named(
@@ -227,12 +228,12 @@ def test_another_reward_model_is_refused_and_its_difference_named(
     sizes = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 32}
     for name, hidden_size, text in (("wider", 32, "ab cd"), ("retokenized", 16, "xy cd")):
         tokenizer = train_tokenizer([text] * 3, TokenizerConfig(vocab_size=261))
-        save_tokenizer(tokenizer, Path(name))
+        save_tokenizer(tokenizer, layout.LANGUAGE_MODELS / name)
         config = LanguageModelConfig(hidden_size=hidden_size, **sizes)
-        build_language_model(config, 261).save_pretrained(name)
-    save_tokenizer(train_tokenizer(["ab cd"] * 3, TokenizerConfig(vocab_size=261)), layout.LANGUAGE_MODEL)
+        build_language_model(config, 261).save_pretrained(layout.LANGUAGE_MODELS / name)
+    save_tokenizer(train_tokenizer(["ab cd"] * 3, TokenizerConfig(vocab_size=261)), LANGUAGE_MODEL)
     config = LanguageModelConfig(hidden_size=16, **sizes)
-    build_language_model(config, 261).save_pretrained(layout.LANGUAGE_MODEL)
+    build_language_model(config, 261).save_pretrained(LANGUAGE_MODEL)
     with_variants(other={"init_from": "grouped", **changes})
     run("grouped", monkeypatch)
     with pytest.raises(SystemExit) as ended:

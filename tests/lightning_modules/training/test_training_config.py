@@ -45,15 +45,21 @@ def test_a_key_with_its_default_is_no_wish() -> None:
 
 
 def test_a_variant_takes_over_what_its_own_optimizer_and_schedule_read() -> None:
+    learns = {"backbone": "language_models/small", "collection": "ours"}
     common = {"training": {"min_lr_rate": 0.3, "betas": [0.8, 0.9], "learning_rate": 0.02}}
-    variants = {"as_common": {}, "other": {"training": {"lr_scheduler_type": "linear", "optimizer": "sgd"}}}
-    config = RewardModelsConfig.model_validate({"common": common, "variants": variants}).variants
-    as_common, other = config["as_common"].training, config["other"].training
+    other = {"training": {"lr_scheduler_type": "linear", "optimizer": "sgd"}}
+    values: dict[str, Any] = {
+        "split": {},
+        "common": common,
+        "variants": {"as_common": learns, "other": {**learns, **other}},
+    }
+    config = RewardModelsConfig.model_validate(values).variants
+    as_common, changed = config["as_common"].training, config["other"].training
     assert (as_common.min_lr_rate, as_common.betas, as_common.learning_rate) == (0.3, (0.8, 0.9), 0.02)
-    assert (other.min_lr_rate, other.betas, other.learning_rate) == (0.1, (0.9, 0.95), 0.02)
-    wrong = {"training": {"lr_scheduler_type": "linear", "min_lr_rate": 0.3}}
+    assert (changed.min_lr_rate, changed.betas, changed.learning_rate) == (0.1, (0.9, 0.95), 0.02)
+    wrong = {**learns, "training": {"lr_scheduler_type": "linear", "min_lr_rate": 0.3}}
     with pytest.raises(InputError, match=r"reward_models\.variants\.x: training: .*min_lr_rate is read with"):
-        validated(RewardModelsConfig, {"common": common, "variants": {"x": wrong}}, "params.yaml: reward_models")
+        validated(RewardModelsConfig, {**values, "variants": {"x": wrong}}, "params.yaml: reward_models")
 
 
 def test_a_model_that_was_saved_with_such_a_key_is_loaded(tmp_path: Path) -> None:
