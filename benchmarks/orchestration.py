@@ -150,8 +150,9 @@ class Copy:
             listed, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=True
         ).stdout
         for output in map(Path, outputs.splitlines()):
-            output.mkdir(parents=True, exist_ok=True)
-            (output / "made").touch()
+            if not (self.folder / output).exists():
+                (self.folder / output).mkdir(parents=True)
+                (self.folder / output / "made").touch()
         self.cost("dvc", "commit", "--quiet", "--force")
 
 

@@ -43,7 +43,7 @@ def write_splits(corpus: CorpusConfig, folder: Path) -> dict[str, Any]:
                 continue
             if not len(chosen):
                 remedy = (
-                    f"Raise corpus.{name} in params.yaml"
+                    f"Raise corpus.{corpus.name}.{name} in params.yaml"
                     if name in SPLITS[1:]
                     else "Lower the held-out shares in params.yaml"
                 )

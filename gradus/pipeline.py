@@ -1,4 +1,4 @@
-"""`gradus run`, `gradus ui`, `gradus use`: the pipeline, its web pages, its settings."""
+"""`gradus run`, `ui`, `use`, `new` and `experiments`: the pipeline, its web pages, its settings."""
 
 import re
 from collections.abc import Sequence

@@ -58,7 +58,7 @@ def pairs(config: CorpusConfig) -> Iterator[Pair]:
         except Exception as error:  # the hub's client raises whatever its transport does
             raise InputError(
                 f"corpus 'hub': {config.path}, split '{theirs}': {type(error).__name__}: {error}. "
-                f"Check corpus.path and corpus.splits in params.yaml, or put a copy into {mirror.VARIABLE}/{config.path}."
+                f"Check path and splits of corpus.hub in params.yaml, or put a copy into {mirror.VARIABLE}/{config.path}."
             ) from error
 
 

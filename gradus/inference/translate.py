@@ -62,7 +62,7 @@ class TranslatedLines:
         if output.replace_unknown and unknown_token(self.tokenizer) is None:
             raise InputError(
                 f"{names}: the tokenizer can write every word, so none is unknown. Leave out --replace-unknown; "
-                f"`tokenizer: {{kind: words}}` in params.yaml makes a vocabulary that has unknown words."
+                f"`tokenizer: {{words: {{vocab_size: 10000}}}}` in params.yaml makes a vocabulary that has unknown words."
             )
 
     def __call__(self, groups: Iterable[list[Line]]) -> Iterator[list[str]]:

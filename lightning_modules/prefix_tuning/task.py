@@ -88,7 +88,7 @@ def read_inputs(
                 sampled.targets.extend(target[:room] for target in taken)
     if not sample:
         raise InputError(
-            f"{where}: no pair has at most {max_length} tokens. Raise prefix_tuning.max_length in params.yaml, "
+            f"{where}: no pair has at most {max_length} tokens. Raise prefix_tuning.task.max_length in params.yaml, "
             f"or shorten the template or the prefix."
         )
     print(

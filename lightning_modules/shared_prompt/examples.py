@@ -148,7 +148,7 @@ def check_examples(inputs: Sequence[EncodedInput], layout: ExampleLayout, max_le
         if length > max_length:
             raise InputError(
                 f"{where}: prompt and target have {length:,} tokens; beside the virtual tokens the base reads {max_length:,}. "
-                f"Leave it out (prefix_tuning.max_length), or train a shorter prefix."
+                f"Leave it out (prefix_tuning.task.max_length), or train a shorter prefix."
             )
 
 
