@@ -54,7 +54,9 @@ WORDS = "Describe this restaurant in one sentence:"
 def main() -> None:
     """Measures every system, turn by turn, and compares."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--base", type=Path, default=Path("artifacts/base_models/smollm2"), help="folder of the base model")
+    parser.add_argument(
+        "--base", type=Path, default=Path("artifacts/base_models/smollm2"), help="folder of the base model"
+    )
     parser.add_argument("--turns", type=int, default=3, help="how often each system is measured")
     parser.add_argument("--same-memory", action="store_true", help="PEFT's processes keep memory as this project's do")
     arguments = parser.parse_args()
