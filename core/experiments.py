@@ -45,10 +45,8 @@ def listing() -> str:
 
 
 def about(name: str) -> str:
-    """What an experiment's file says of it: the comment at its top."""
-    text = path_of(name).read_text(encoding="utf-8")
-    comment = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
-    return " ".join(line.lstrip("# ") for line in comment).partition(". ")[0].rstrip(".")
+    """What an experiment is about and how long it takes: the first line of its file."""
+    return path_of(name).read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
 
 
 def current() -> str:
