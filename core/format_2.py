@@ -17,6 +17,10 @@ FORMAT: Final = 3  # of params.yaml and experiments
 _DEFAULT = Path(__file__).with_name("format_2_default.yaml")
 # Keys whose mapping is a choice as a whole: an experiment that has one replaces the default's.
 _REPLACED = {"corpus", "architectures", "tasks", "variants"}
+_OF_TRAINING = {
+    "num_train_epochs": 1, "optimizer": "adam", "learning_rate": 1e-3, "betas": [0.9, 0.98], "weight_decay": 0.0,
+    "lr_scheduler_type": "constant", "warmup_steps": 0, "batch_tokens": 2048,
+}  # fmt: skip
 _OF_COLLECTIONS = ("imports", "strict")
 _OF_RESPONSES = ("tie_margin", "min_responses", "max_responses")
 
@@ -56,10 +60,16 @@ def from_format_2(old: Mapping[str, Any]) -> dict[str, Any]:
             "translators": {name: {} for name in old["pretraining"]["architectures"]},
         },
         **collections,
-        "language_models": {"small": old["language_model"]},
+        "language_models": {"small": _with_training(old["language_model"], _OF_TRAINING)},
         "base_models": base_models,  # `_reward_models` adds backbones from outside
         "reward_models": _reward_models(old["reward_models"], old["comparisons"], collection, base_models),
-        "prefix_tuning": {"base_model": "base", "variants": prefix_tuning.pop("variants"), "task": prefix_tuning},
+        "prefix_tuning": {
+            "base_model": "base",
+            "variants": {
+                name: _with_training(variant, _OF_TRAINING) for name, variant in prefix_tuning.pop("variants").items()
+            },
+            "task": prefix_tuning,
+        },
         "long_lag": old["long_lag"],
     }
 
@@ -90,6 +100,16 @@ def _reward_models(
         own = dict(variant or {})
         variants[name] = {"backbone": backbone(own.pop("backbone", usual)), "collection": collection, **own}
     return {"split": _some(comparisons, "validation", "test"), "common": common, "variants": variants}
+
+
+def _with_training(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """What a written `training` left out had these defaults; now it has those of its section."""
+    if not (training := values.get("training")):
+        return dict(values)
+    full = {**defaults, **training}
+    if full["optimizer"] not in ("adam", "adamw") and "betas" not in training:
+        del full["betas"]
+    return {**values, "training": full}
 
 
 def _some(values: Mapping[str, Any], *keys: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from core.config import Config
 from data.tokenizer import BEGIN, END, PAD
-from lightning_modules.training.config import TokenTrainingConfig
+from lightning_modules.training.config import Optimizer, Schedule, TokenTrainingConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 class LanguageModelTrainingConfig(TokenTrainingConfig):
     """How the language model is trained."""
 
+    optimizer: Optimizer = "adamw"
+    learning_rate: float = Field(default=2e-3, gt=0)
+    lr_scheduler_type: Schedule = "cosine"
+    warmup_steps: int = Field(default=50, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)
     batch_tokens: int = Field(default=2048, ge=1)
     """Tokens of one update, of both sides of its pairs, padding included."""
 
@@ -36,9 +41,7 @@ class LanguageModelConfig(Config):
     """Tokens of the longest text that the model reads."""
     init_from: str | None = None
     """Start from the weights of this language model: a model folder. `null`: from random weights."""
-    training: LanguageModelTrainingConfig = LanguageModelTrainingConfig(
-        optimizer="adamw", learning_rate=2e-3, lr_scheduler_type="cosine", warmup_steps=50, weight_decay=0.01
-    )
+    training: LanguageModelTrainingConfig = LanguageModelTrainingConfig()
     """How it is trained."""
 
     @model_validator(mode="after")

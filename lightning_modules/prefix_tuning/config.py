@@ -5,13 +5,18 @@ from typing import Literal
 from pydantic import Field
 
 from core.config import Config
-from lightning_modules.training.config import TokenTrainingConfig
+from lightning_modules.training.config import Optimizer, Schedule, TokenTrainingConfig
 
 
 class PrefixTrainingConfig(TokenTrainingConfig):
-    """How a prefix is trained."""
+    """How a prefix is trained. Defaults: Li & Liang (2021, 5.3)."""
 
-    batch_tokens: int = Field(default=2048, ge=1)
+    num_train_epochs: int = Field(default=10, ge=1)
+    optimizer: Optimizer = "adamw"
+    learning_rate: float = Field(default=5e-5, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    lr_scheduler_type: Schedule = "linear"
+    batch_tokens: int = Field(default=512, ge=1)
     """Tokens of one update: an input once, and all its targets. Nothing is padded, unless the base cannot share prompts."""
 
 
@@ -32,12 +37,5 @@ class PrefixConfig(Config):
     """`prefix`: [P; x; y]. `infix`: [x; P; y] (Li & Liang 2021, 7.3)."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on P while training."""
-    training: PrefixTrainingConfig = PrefixTrainingConfig(
-        optimizer="adamw",
-        learning_rate=5e-5,
-        lr_scheduler_type="linear",
-        num_train_epochs=10,
-        betas=(0.9, 0.999),
-        batch_tokens=512,
-    )
-    """How it is trained. Default: Li & Liang (2021, 5.3)."""
+    training: PrefixTrainingConfig = PrefixTrainingConfig()
+    """How it is trained."""

@@ -51,7 +51,7 @@ def test_a_matrix_has_a_variant_for_each_cell() -> None:
         way, count, seed = name.split("_")
         assert (variant["examples"], variant["seed"]) == (int(count), int(seed))
         assert variant["training"] == {
-            "optimizer": "adamw", "learning_rate": 0.00003 if way == "full" else 0.0005, "lr_scheduler_type": "linear",
+            "optimizer": "adamw", "betas": [0.9, 0.98], "learning_rate": 0.00003 if way == "full" else 0.0005, "lr_scheduler_type": "linear",
             "warmup_steps": 5, "num_train_epochs": epochs[int(count)], "batch_tokens": 256, "precision": "bf16-mixed",
         }  # fmt: skip
         assert variant["kind"] == ("full" if way == "full" else "prefix")

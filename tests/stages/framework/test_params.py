@@ -207,3 +207,25 @@ def test_reward_models_inherit_what_they_have_in_common(params: Any) -> None:
     assert variants["other"].training.num_train_epochs == 7
     assert variants["other"].training.learning_rate == variants["grouped"].training.learning_rate == 0.0003
     assert (variants["other"].mode, variants["grouped"].mode) == ("shuffled_pairs", "grouped")
+
+
+def test_a_training_that_names_some_keys_keeps_the_defaults_of_its_section(params: Any) -> None:
+    params["prefix_tuning"]["variants"] = {"p": {"kind": "prefix", "training": {"num_train_epochs": 2}}}
+    params["language_models"]["small"]["training"] = {"num_train_epochs": 2}
+    checked = Params.model_validate(params)
+    assert checked.prefix_tuning
+    prefix, model = checked.prefix_tuning.variants["p"].training, checked.language_models["small"].training
+    assert (prefix.num_train_epochs, prefix.optimizer, prefix.learning_rate, prefix.lr_scheduler_type) == (
+        2,
+        "adamw",
+        5e-5,
+        "linear",
+    )
+    assert (prefix.betas, prefix.batch_tokens) == ((0.9, 0.999), 512)
+    assert (model.num_train_epochs, model.optimizer, model.learning_rate, model.lr_scheduler_type) == (
+        2,
+        "adamw",
+        2e-3,
+        "cosine",
+    )
+    assert (model.warmup_steps, model.weight_decay) == (50, 0.01)
