@@ -99,13 +99,14 @@ class Copy:
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 (folder / path).write_bytes((PROJECT / path).read_bytes())
         graph = (folder / "dvc.yaml").read_text(encoding="utf-8")
+        idle = ""
         for kind, (imports, body) in BODIES.items():
             text = STAGE.format(kind=kind, imports=imports, body=body)
             (folder / "stages" / f"idle_{kind}.py").write_text(text, encoding="utf-8")
             for i in range(1, stages + 1):
                 cmd, out = f"python -m stages.idle_{kind} {i}", f"artifacts/idle_{kind}_{i}"
-                graph += f"\n  idle_{kind}_{i}:\n    cmd: {cmd}\n    params: [seed]\n    outs: [{out}]\n"
-        (folder / "dvc.yaml").write_text(graph, encoding="utf-8")
+                idle += f"\n  idle_{kind}_{i}:\n    cmd: {cmd}\n    params: [seed]\n    outs: [{out}]\n"
+        (folder / "dvc.yaml").write_text(graph.replace("\nstages:\n", f"\nstages:{idle}\n", 1), encoding="utf-8")
         (folder / "flow.py").write_text(FLOW, encoding="utf-8")
         mirror = {"GRADUS_DATA": os.path.abspath(os.environ["GRADUS_DATA"])} if "GRADUS_DATA" in os.environ else {}
         unwanted = {"MLFLOW_TRACKING_URI", "PREFECT_API_URL", "GRADUS_PARENT_RUN", "PYTHONDONTWRITEBYTECODE"}
