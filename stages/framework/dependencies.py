@@ -11,6 +11,7 @@ from stages.framework import layout
 from stages.framework.warm_start import init_folder
 
 GRAPH = Path("dvc.yaml")
+ONE_LINE = {"corpus": "name", "tokenizer": "kind"}  # sections of one line, and the field that has its key
 
 
 class Dependencies(NamedTuple):
@@ -65,11 +66,11 @@ def declared(stage: str, item: str | None, params: Any) -> tuple[list[str], list
 
 
 def lines(params: Any, section: str) -> list[str]:
-    """The items of a section: the keys of a mapping, or the name or kind of the one line that there is."""
+    """The items of a section: the keys of a mapping, or the key of the one line that the section has."""
     config = value(params, section)
     if config is None:
         return []
-    return [config["name"]] if "name" in config else [config["kind"]] if "kind" in config else list(config)
+    return [config[ONE_LINE[section]]] if section in ONE_LINE else list(config)
 
 
 def value(params: Any, name: str) -> Any:

@@ -101,9 +101,9 @@ class Params(Config):
         if self.responses and self.corpus and not self.corpus.prompts:
             yield f"corpus.{self.corpus.name}.prompts is 0, but responses needs prompts that are held out"
         if self.responses and self.pretraining:
-            for name in self.responses.translators.keys() - self.pretraining.architectures.keys():
+            for name in sorted(self.responses.translators.keys() - self.pretraining.architectures.keys()):
                 yield f"responses.translators: {_no(name, 'pretraining.architectures', self.pretraining.architectures)}"
-        for name in self.comparisons.keys() & self.reference_comparisons.keys():
+        for name in sorted(self.comparisons.keys() & self.reference_comparisons.keys()):
             yield f"'{name}' is in comparisons and in reference_comparisons: rename one of them"
         collections = [*self.reference_comparisons, *self.comparisons]
         backbones = [

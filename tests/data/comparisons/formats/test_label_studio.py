@@ -58,9 +58,15 @@ def imported(path: Path) -> dict[str | None, Ranking]:
 
 
 def test_a_servers_export_has_ranks_ties_labelers_and_systems() -> None:
-    found = imported(RANKED)
-    assert list(found) == ["1", "2", "3", "4"]  # two more were skipped, one was submitted untouched
-    tied = dict(zip(found["1"].responses, zip(found["1"].ranks, found["1"].systems or (), strict=True), strict=True))
+    imported_rankings = imported(RANKED)
+    assert list(imported_rankings) == ["1", "2", "3", "4"]  # two more were skipped, one was submitted untouched
+    tied = dict(
+        zip(
+            imported_rankings["1"].responses,
+            zip(imported_rankings["1"].ranks, imported_rankings["1"].systems or (), strict=True),
+            strict=True,
+        )
+    )
     assert tied == {
         "Grüß Gott 😀": (1, ("lstm",)),
         "<script>alert(1)</script>Guten Tag": (1, ("transformer", "luong")),
@@ -68,19 +74,25 @@ def test_a_servers_export_has_ranks_ties_labelers_and_systems() -> None:
         "<b>Hallo</b> &amp; Servus": (None, ("luong",)),
         "line one\nline two": (None, ("transformer",)),
     }
-    assert found["1"].prompt == 'Translate: "Good day,\n<b>$name</b> & {{others}}"'
-    assert (found["1"].reference, found["1"].labeler, found["2"].labeler) == ("Guten Tag", "1", "2")
-    assert sorted(r for r in found["2"].ranks if r) == [1, 2, 3, 4, 5]
-    assert [m.content for m in found["3"].messages or ()] == ["Hello", "Hi", "Bye"]
-    assert sorted(r for r in found["3"].ranks if r) == [1, 2, 2, 2]
+    assert imported_rankings["1"].prompt == 'Translate: "Good day,\n<b>$name</b> & {{others}}"'
+    assert (imported_rankings["1"].reference, imported_rankings["1"].labeler, imported_rankings["2"].labeler) == (
+        "Guten Tag",
+        "1",
+        "2",
+    )
+    assert sorted(r for r in imported_rankings["2"].ranks if r) == [1, 2, 3, 4, 5]
+    assert [m.content for m in imported_rankings["3"].messages or ()] == ["Hello", "Hi", "Bye"]
+    assert sorted(r for r in imported_rankings["3"].ranks if r) == [1, 2, 2, 2]
     assert {
-        text: rank for text, rank in zip(found["4"].responses, found["4"].ranks, strict=True) if rank in (1, 9)
+        text: rank
+        for text, rank in zip(imported_rankings["4"].responses, imported_rankings["4"].ranks, strict=True)
+        if rank in (1, 9)
     } == {
         "response 8": 1,
         "response 0": 9,
     }
-    assert found["1"].time
-    assert found["1"].time.endswith("Z")
+    assert imported_rankings["1"].time
+    assert imported_rankings["1"].time.endswith("Z")
 
 
 def test_pairs_of_a_servers_export_are_joined() -> None:
@@ -318,10 +330,10 @@ def test_a_broken_annotation_says_what_is_wrong(case: str) -> None:
 def test_a_broken_annotation_leaves_the_others_of_its_task() -> None:
     good, broken = task(ranker({"rank": ["1", "2", "3"]})), task(ranker({"rank": ["9"]}))
     record = {**good, "annotations": [*broken["annotations"], *good["annotations"]]}
-    found = rankings(record)
-    assert next(found)["ranks"] == [1, 2, 3]
+    ranked = rankings(record)
+    assert next(ranked)["ranks"] == [1, 2, 3]
     with pytest.raises(ValueError, match=r"^annotations\.0\.result"):
-        next(found)
+        next(ranked)
 
 
 def test_what_compares_nothing_is_no_judgment() -> None:

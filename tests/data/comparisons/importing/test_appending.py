@@ -58,10 +58,10 @@ def test_only_what_is_new_is_added(tmp_path: Path, records: list[Ranking], conte
 def test_the_outcome_of_each_ranking(tmp_path: Path, records: list[Ranking]) -> None:
     append_rankings(records[:1], tmp_path / "c")
     with appending(tmp_path / "c") as into:
-        found = [into.add(records[i]) for i in (0, 1, 1, 2, 3, 4)]
+        added = [into.add(records[i]) for i in (0, 1, 1, 2, 3, 4)]
         into.checkpoint(6, None)
-        found += [into.add(records[i]) for i in (0, 1, 5)]
-    assert found == ["already_there", "kept", "repeated", "kept", "kept", "kept", "already_there", "repeated", "kept"]
+        added += [into.add(records[i]) for i in (0, 1, 5)]
+    assert added == ["already_there", "kept", "repeated", "kept", "kept", "kept", "already_there", "repeated", "kept"]
 
 
 def killed_at(step: int, monkeypatch: pytest.MonkeyPatch, at_each: Callable[[], None]) -> Callable[[], int]:

@@ -77,15 +77,15 @@ def test_every_turn_before_the_response_is_in_the_prompt(shape: str) -> None:
 
 
 def test_a_text_that_response_messages_answer_is_the_prompt() -> None:
-    found = imported(prompt="q", chosen=[GOOD], rejected=[BAD])
-    assert (found["prompt"], found["responses"], "messages" in found) == ("q", ["good", "bad"], False)
+    ranking = imported(prompt="q", chosen=[GOOD], rejected=[BAD])
+    assert (ranking["prompt"], ranking["responses"], "messages" in ranking) == ("q", ["good", "bad"], False)
 
 
 def test_texts_that_answer_messages_are_responses_to_them() -> None:
-    found = imported(prompt=[ASK], chosen="good", rejected="bad")
-    assert (found["messages"], found["responses"]) == ([ASK], ["good", "bad"])
-    found = imported(prompt=[ASK], chosen="good", rejected=[ASK, BAD])
-    assert (found["messages"], found["responses"]) == ([ASK], ["good", "bad"])
+    ranking = imported(prompt=[ASK], chosen="good", rejected="bad")
+    assert (ranking["messages"], ranking["responses"]) == ([ASK], ["good", "bad"])
+    ranking = imported(prompt=[ASK], chosen="good", rejected=[ASK, BAD])
+    assert (ranking["messages"], ranking["responses"]) == ([ASK], ["good", "bad"])
 
 
 @pytest.mark.parametrize("prompt", [{"prompt": "q"}, {"prompt": [ASK]}, {"messages": [ASK]}, {}])
@@ -187,8 +187,8 @@ def test_messages_with_more_than_role_and_content_are_refused_wherever_they_are(
 
 
 def test_keys_that_are_null_hold_nothing() -> None:
-    found = imported(chosen=[user("q", name=None), assistant("good", tool_calls=None)], rejected=[ASK, BAD])
-    assert (found["messages"], found["responses"]) == ([ASK], ["good", "bad"])
+    ranking = imported(chosen=[user("q", name=None), assistant("good", tool_calls=None)], rejected=[ASK, BAD])
+    assert (ranking["messages"], ranking["responses"]) == ([ASK], ["good", "bad"])
 
 
 def test_a_list_of_something_else_is_no_chat() -> None:
@@ -265,10 +265,10 @@ def whole(chosen: Messages, rejected: Messages, **more: Any) -> dict[str, Any]:
 def test_of_whole_conversations_the_prompt_is_what_they_share() -> None:
     long = [ASK, assistant("one"), user("more"), assistant("two")]
     assert whole(long, [ASK, BAD])["responses"] == ["one\n\nuser: more\n\nassistant: two", "bad"]
-    found = whole(long, [*long[:3], assistant("three")])
-    assert (found["messages"], found["responses"]) == (long[:3], ["two", "three"])
-    found = whole(long, [*long[:2], user("other"), assistant("two")])  # a response begins with a reply
-    assert (found["messages"], found["responses"][1]) == ([ASK], "one\n\nuser: other\n\nassistant: two")
+    ranking = whole(long, [*long[:3], assistant("three")])
+    assert (ranking["messages"], ranking["responses"]) == (long[:3], ["two", "three"])
+    ranking = whole(long, [*long[:2], user("other"), assistant("two")])  # a response begins with a reply
+    assert (ranking["messages"], ranking["responses"][1]) == ([ASK], "one\n\nuser: other\n\nassistant: two")
     with pytest.raises(
         ValueError, match=r"^c and r: the first messages are 'user: q' and 'user: other', the same question expected$"
     ):

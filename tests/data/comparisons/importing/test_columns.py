@@ -18,20 +18,20 @@ def read(columns: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_pair() -> None:
-    found = read(
+    ranked = read(
         {"prompt": "question", "chosen": "answer_a", "rejected": "answer_b", "labeler": "meta.user", "id": "n"},
         {"question": "q", "answer_a": "good", "answer_b": "bad", "meta": {"user": 7}, "n": 12, "unused": 1},
     )
-    assert found == {
+    assert ranked == {
         "prompt": "q", "responses": ["good", "bad"], "ranks": [1, 2], "labeler": "7", "id": "12", "origin": "o",
     }  # fmt: skip
 
 
 def test_scores_of_a_list() -> None:
     record = {"p": "q", "completions": ["a", "b", "c", "d"], "rating": [3.5, 5, None, 3.5]}
-    found = read({"prompt": "p", "responses": "completions", "scores": "rating"}, record)
-    assert found["ranks"] == [2, 1, None, 2]
-    assert found["labeler"] == "unknown"
+    ranked = read({"prompt": "p", "responses": "completions", "scores": "rating"}, record)
+    assert ranked["ranks"] == [2, 1, None, 2]
+    assert ranked["labeler"] == "unknown"
 
 
 def test_a_column_for_each_response_as_csv_has_them() -> None:
@@ -61,8 +61,8 @@ def test_a_column_for_each_response_as_csv_has_them() -> None:
 def test_chosen_and_rejected_chats() -> None:
     ask = {"role": "user", "content": "q"}
     chosen, rejected = ([ask, {"role": "assistant", "content": text}] for text in ("good", "bad"))
-    found = read({"chosen": "chosen", "rejected": "rejected"}, {"chosen": chosen, "rejected": rejected})
-    assert (found["messages"], found["prompt"], found["responses"]) == ([ask], "user: q", ["good", "bad"])
+    ranked = read({"chosen": "chosen", "rejected": "rejected"}, {"chosen": chosen, "rejected": rejected})
+    assert (ranked["messages"], ranked["prompt"], ranked["responses"]) == ([ask], "user: q", ["good", "bad"])
     rejected[0] = {"role": "user", "content": "another"}
     with pytest.raises(ValueError, match="answer different messages"):
         read({"chosen": "chosen", "rejected": "rejected"}, {"chosen": chosen, "rejected": rejected})

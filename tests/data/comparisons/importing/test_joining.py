@@ -23,9 +23,9 @@ def judged(comparison: str, line: int, **more: object) -> Judged:
 
 def joined(*comparisons: str) -> tuple[list[str], list[list[int]]]:
     """Rankings, written `a>b~c`, and the lines of each contradiction."""
-    found = list(join([judged(c, i) for i, c in enumerate(comparisons)]))
-    rankings = [written(f.ranking) for f in found if isinstance(f, Judged)]
-    return rankings, [sorted(p.line for p in f.places) for f in found if isinstance(f, Contradiction)]
+    joined = list(join([judged(c, i) for i, c in enumerate(comparisons)]))
+    rankings = [written(f.ranking) for f in joined if isinstance(f, Judged)]
+    return rankings, [sorted(p.line for p in f.places) for f in joined if isinstance(f, Contradiction)]
 
 
 def written(ranking: Ranking) -> str:
@@ -78,16 +78,16 @@ def test_what_contradicts_itself_is_left_out(
 
 def closure(comparisons: Iterable[Comparison]) -> set[Comparison]:
     """All comparisons that follow."""
-    found = {c for a, sign, b in comparisons for c in ([(a, sign, b)] + ([(b, sign, a)] if sign == "~" else []))}
+    relations = {c for a, sign, b in comparisons for c in ([(a, sign, b)] + ([(b, sign, a)] if sign == "~" else []))}
     while True:
         more = {
             (a, ">" if ">" in (s, t) else "~", d)
-            for (a, s, b), (c, t, d) in itertools.product(found, found)
+            for (a, s, b), (c, t, d) in itertools.product(relations, relations)
             if b == c and (a != d or ">" in (s, t))
-        } - found
+        } - relations
         if not more:
-            return found
-        found |= more
+            return relations
+        relations |= more
 
 
 def test_nothing_is_stated_that_does_not_follow_and_nothing_that_was_said_is_lost() -> None:
@@ -99,11 +99,11 @@ def test_nothing_is_stated_that_does_not_follow_and_nothing_that_was_said_is_los
             (*chance.sample(texts, 2), chance.choices(">~", [3, 1])[0]) for _ in range(chance.randint(1, 7))
         ]  # fmt: skip
         comparisons = [f"{a}{sign}{b}" for a, b, sign in said]
-        found = list(join([judged(c, i) for i, c in enumerate(comparisons)]))
+        joined = list(join([judged(c, i) for i, c in enumerate(comparisons)]))
 
-        places = [p.line for f in found for p in f.places]
+        places = [p.line for f in joined for p in f.places]
         assert sorted(places) == list(range(len(said)))  # every pair has one fate
-        dropped = {p.line for f in found if isinstance(f, Contradiction) for p in f.places}
+        dropped = {p.line for f in joined if isinstance(f, Contradiction) for p in f.places}
         everything = closure([tuple(c) for c in comparisons])
         for i, (a, b, sign) in enumerate(said):
             if sign == ">":  # a strict pair is dropped exactly if the opposite follows
@@ -113,7 +113,7 @@ def test_nothing_is_stated_that_does_not_follow_and_nothing_that_was_said_is_los
         follows = closure(kept)
         assert not any((a, ">", a) in follows for a in texts), comparisons
         stated: set[Comparison] = set()
-        for f in found:
+        for f in joined:
             if isinstance(f, Judged):
                 ranks = list(zip(f.ranking.responses, f.ranking.ranks, strict=True))
                 for (a, x), (b, y) in itertools.permutations(ranks, 2):

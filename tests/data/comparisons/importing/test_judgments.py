@@ -86,8 +86,8 @@ def test_the_best_of_several_is_compared_with_each_other_one() -> None:
         "winner": {"column": "w", "values": {"1": 0, "2": 1, "3": 2, "tie": -1}},
     }
     row = {"p": "q", "r": ["x", "y", "z"], "s": ["m1", "m2", "m3"], "w": 1}
-    found = [(v["responses"], v["ranks"], v["systems"]) for v in Columns(**columns).rankings(row)]
-    assert found == [(["x", "y"], [2, 1], [["m1"], ["m2"]]), (["y", "z"], [1, 2], [["m2"], ["m3"]])]
+    judged = [(v["responses"], v["ranks"], v["systems"]) for v in Columns(**columns).rankings(row)]
+    assert judged == [(["x", "y"], [2, 1], [["m1"], ["m2"]]), (["y", "z"], [1, 2], [["m2"], ["m3"]])]
     assert ranked(columns, r=["x", "y", "z"], s=["m"] * 3, w=-1) == [(["x", "y", "z"], [1, 1, 1])]
     with pytest.raises(ValueError, match=r"^3 responses but systems for 2$"):
         ranked(columns, r=["x", "y", "z"], s=["m"] * 2, w=1)
@@ -121,8 +121,8 @@ def test_a_rating_of_each_response_in_columns_or_in_rows(tmp_path: Path) -> None
     assert (report.rows, report.kept, [dropped.line for dropped in report.dropped]) == (8, 3, [7])
     assert "sort the table" in report.dropped[0].why
     mapping = columns.model_dump(exclude_none=True)
-    found = [r for _, r in read(tmp_path / "r.csv", columns=mapping) if isinstance(r, Ranking)]
-    assert [(r.prompt, r.labeler, r.responses, r.ranks) for r in found] == [
+    imported_rankings = [r for _, r in read(tmp_path / "r.csv", columns=mapping) if isinstance(r, Ranking)]
+    assert [(r.prompt, r.labeler, r.responses, r.ranks) for r in imported_rankings] == [
         ("q", "ann", ("one", "two", "three"), (2, 1, None)),
         ("q", "ben", ("one", "two"), (1, 2)),
         ("r", "ben", ("one", "two"), (1, 1)),
@@ -133,9 +133,9 @@ def test_a_wrong_row_between_the_rows_of_a_prompt_is_named_alone(tmp_path: Path)
     good = [json.dumps({"p": "q", "r": text, "s": n}) for n, text in enumerate("abcd")]
     (tmp_path / "r.jsonl").write_text("\n".join([*good[:2], "{", '{"r": "x"}', *good[2:]]) + "\n")
     columns = {"prompt": "p", "response": "r", "scores": "s"}
-    found = list(read(tmp_path / "r.jsonl", columns=columns))
-    assert [line for line, result in found if isinstance(result, Ranking)] == [1, 5]
-    assert [(line, result.why.partition(" (")[0]) for line, result in found if not isinstance(result, Ranking)] == [
+    results = list(read(tmp_path / "r.jsonl", columns=columns))
+    assert [line for line, result in results if isinstance(result, Ranking)] == [1, 5]
+    assert [(line, result.why.partition(" (")[0]) for line, result in results if not isinstance(result, Ranking)] == [
         (3, "not JSON"),
         (4, "no column 'p'; there are: r"),
     ]

@@ -50,8 +50,8 @@ def test_every_data_set_has_a_card_a_fixture_and_a_line_of_help() -> None:
 
 
 def test_chatbot_arena_keeps_both_ties_and_all_turns_of_both_sides(tmp_path: Path) -> None:
-    found = imported("chatbot_arena", tmp_path)
-    by_question = {r.id: (context(r), r.responses, r.ranks, r.labeler) for r in found}
+    imported_rankings = imported("chatbot_arena", tmp_path)
+    by_question = {r.id: (context(r), r.responses, r.ranks, r.labeler) for r in imported_rankings}
     one, two, three, four = (f"{n:032x}" for n in (1, 2, 3, 4))
     assert by_question == {
         one: ([TEA], ("Tea.", "Assam."), (2, 1), "arena_user_1"),
@@ -69,15 +69,15 @@ def test_chatbot_arena_keeps_both_ties_and_all_turns_of_both_sides(tmp_path: Pat
             "arena_user_3",
         ),  # the first reply is the same: it is part of the prompt
     }
-    assert {r.systems for r in found} == {(("vicuna-13b",), ("koala-13b",))}
-    assert min(r.time or "" for r in found) == "2023-04-24T15:53:12.500000+00:00"
+    assert {r.systems for r in imported_rankings} == {(("vicuna-13b",), ("koala-13b",))}
+    assert min(r.time or "" for r in imported_rankings) == "2023-04-24T15:53:12.500000+00:00"
 
 
 def test_mt_bench_is_judged_after_the_turn_that_it_says(tmp_path: Path) -> None:
     first, second = "Write about Hawaii.", "Begin each sentence with A."
     both = (followed("Short.", second, "A beach."), followed("Long and vivid.", second, "Aloha. A surf."))
-    found = {(r.labeler, r.responses): r.ranks for r in imported("mt_bench_human_judgments", tmp_path)}
-    assert found == {
+    ranks_of = {(r.labeler, r.responses): r.ranks for r in imported("mt_bench_human_judgments", tmp_path)}
+    assert ranks_of == {
         ("expert_3", ("Short.", "Long and vivid.", "Hawaii.")): (2, 1, 3),  # three pairs after the first turn
         ("expert_3", both): (2, 1),
         ("author_1", both): (1, 1),

@@ -59,8 +59,10 @@ def test_an_array_is_read_item_by_item(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_wrong_items_leave_the_others(tmp_path: Path) -> None:
-    found = read(tmp_path / "r.json", b'[{"a": 1}, 12345, {"t": "caf\xe9"}, {"n": NaN}, {"n": [-Infinity]}, {"a": 2}]')
-    assert found == [
+    records_read = read(
+        tmp_path / "r.json", b'[{"a": 1}, 12345, {"t": "caf\xe9"}, {"n": NaN}, {"n": [-Infinity]}, {"a": 2}]'
+    )
+    assert records_read == [
         (1, {"a": 1}),
         (2, Problem("a JSON object expected")),
         (3, Problem("not UTF-8 (byte 0xe9 at byte 10 of the record)")),
@@ -122,9 +124,9 @@ def test_a_hub_data_set_in_the_mirror(mirror: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     (mirror / "owner" / "name").mkdir(parents=True)
     (mirror / "owner" / "name" / "train.jsonl").write_text('{"p": "a"}\n{"p": "b"}\n')
-    found = Records("hub:owner/name:train")
-    assert list(found) == [(1, {"p": "a"}), (2, {"p": "b"})]
-    assert found.name == "owner/name:train"
+    hub_records = Records("hub:owner/name:train")
+    assert list(hub_records) == [(1, {"p": "a"}), (2, {"p": "b"})]
+    assert hub_records.name == "owner/name:train"
     with pytest.raises(InputError, match=r"hub:owner/name:nosplit: .*Check the name"):
         list(Records("hub:owner/name:nosplit"))
     with pytest.raises(InputError, match=r"OWNER/NAME:SPLIT"):
@@ -196,7 +198,7 @@ def test_an_xz_file_cannot_ask_for_much_memory(tmp_path: Path) -> None:
 
 def test_how_far_the_reading_is(tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_bytes(b'{"a": 1}\n' * 4)
-    found = Records(str(tmp_path / "r.jsonl"))
-    assert (found.total, found.done) == (36, 0)
-    assert [found.done for _ in found] == [9, 18, 27, 36]
-    assert found.done == 36
+    file_records = Records(str(tmp_path / "r.jsonl"))
+    assert (file_records.total, file_records.done) == (36, 0)
+    assert [file_records.done for _ in file_records] == [9, 18, 27, 36]
+    assert file_records.done == 36
