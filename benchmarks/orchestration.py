@@ -88,10 +88,14 @@ asyncio.run(run())
 
 
 class Copy:
-    """A copy of this project under git, with stages that do nothing. None runs twice: dvc would take its result from the run cache."""
+    """A copy of this project under git, with `stages` more of each kind that do nothing.
+
+    Each run has a seed of its own, so dvc runs them again and finds nothing in its run cache. The graph stays as large as a real one:
+    dvc reads all of it for every stage of a flow.
+    """
 
     def __init__(self, folder: Path, stages: int) -> None:
-        self.folder, self.used = folder, dict.fromkeys(KINDS, 0)
+        self.folder, self.seed = folder, 0
         listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         names = subprocess.run(listed, cwd=PROJECT, capture_output=True, text=True, check=True).stdout.split("\0")
         for path in filter(None, names):
@@ -121,11 +125,15 @@ class Copy:
         params = folder / "params.yaml"  # one stage after the other: their wall times add up
         params.write_text(re.sub(r"slots: \d+", "slots: 1", params.read_text(encoding="utf-8")), encoding="utf-8")
 
-    def next_stages(self, kind: str, count: int) -> list[str]:
-        """Stages of a kind that have not run."""
-        first = self.used[kind] + 1
-        self.used[kind] += count
-        return [f"idle_{kind}_{i}" for i in range(first, first + count)]
+    def changed_stages(self, kind: str, count: int) -> list[str]:
+        """`count` stages of a kind, which a new seed makes run again."""
+        self.seed += 1
+        params = self.folder / "params.yaml"
+        params.write_text(
+            re.sub(r"^seed: .*$", f"seed: {self.seed}", params.read_text(encoding="utf-8"), flags=re.MULTILINE),
+            encoding="utf-8",
+        )
+        return [f"idle_{kind}_{i}" for i in range(1, count + 1)]
 
     def cost(self, *command: str) -> tuple[float, float]:
         """CPU seconds and wall time of a command and all processes that come from it, until the last has ended."""
@@ -159,18 +167,18 @@ class Copy:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stages", type=int, default=6, help="further stages in a run")
+    parser.add_argument("--stages", type=int, default=20, help="further stages in a run")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="kinds of stages to measure")
-    parser.add_argument("--repeats", type=int, default=2, help="the median is printed")
+    parser.add_argument("--repeats", type=int, default=3, help="the median is printed")
     asked = parser.parse_args()
     # Processes whose parent has ended become children of this one: their CPU seconds count.
     ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     with tempfile.TemporaryDirectory() as folder:
-        copy = Copy(Path(folder) / "gradus", 2 * asked.repeats * (2 + asked.stages) + 2)
+        copy = Copy(Path(folder) / "gradus", 1 + asked.stages)
         runners = {"dvc": ("dvc", "repro", "--quiet"), "flow": (sys.executable, "flow.py")}
         for kind in asked.kinds:  # the data base is made, files are compiled and in memory
-            copy.cost(*runners["dvc"], *copy.next_stages(kind, 1))
-        copy.cost(*runners["flow"], *copy.next_stages(asked.kinds[0], 1))
+            copy.cost(*runners["dvc"], *copy.changed_stages(kind, 1))
+        copy.cost(*runners["flow"], *copy.changed_stages(asked.kinds[0], 1))
         measured = {
             kind: {name: _costs(copy, runner, kind, asked.stages, asked.repeats) for name, runner in runners.items()}
             for kind in asked.kinds
@@ -181,13 +189,11 @@ def main() -> None:
 
 
 def _costs(copy: Copy, runner: tuple[str, ...], kind: str, further: int, repeats: int) -> dict[str, dict[str, float]]:
-    first, each = [], []
-    for _ in range(repeats):
-        one = copy.cost(*runner, *copy.next_stages(kind, 1))
-        more = copy.cost(*runner, *copy.next_stages(kind, 1 + further))
-        first.append(one)
-        each.append(((more[0] - one[0]) / further, (more[1] - one[1]) / further))
-    return {"first": _medians(first), "each": _medians(each)}
+    runs = [
+        [copy.cost(*runner, *copy.changed_stages(kind, count)) for count in (1, 1 + further)] for _ in range(repeats)
+    ]
+    one, more = (_medians([run[i] for run in runs]) for i in (0, 1))
+    return {"first": one, "each": {unit: round((more[unit] - one[unit]) / further, 2) for unit in one}}
 
 
 def _medians(costs: list[tuple[float, float]]) -> dict[str, float]:

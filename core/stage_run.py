@@ -169,8 +169,9 @@ def start_recorder() -> None:
 
 
 def _dvc_above() -> psutil.Process | None:
-    """The dvc process that this process was started by."""
-    above = [p for p in psutil.Process().parents() if any(Path(part).name == "dvc" for part in _command(p)[:3])]
+    """The dvc process that this process was started by; under a flow the one that starts dvc for it."""
+    names = {"dvc", "flows.repro"}
+    above = [p for p in psutil.Process().parents() if any(Path(part).name in names for part in _command(p)[:3])]
     return above[-1] if above else None
 
 

@@ -14,6 +14,7 @@ from prefect.states import Failed, State
 from core import tracking
 from core.pipeline_config import PipelineConfig, load_settings
 from flows.graph import Graph, plan
+from flows.repro import Repro
 from flows.results import headlines, print_results
 from flows.slots import Slots
 from flows.stages import StageFailed, run_stage
@@ -34,7 +35,7 @@ class Execution:
         self.ended: dict[str, asyncio.Future[State[Any]]] = {
             s: asyncio.get_running_loop().create_future() for s in to_run
         }
-        self.slots = Slots(config.slots)
+        self.slots, self.repro = Slots(config.slots), Repro()
 
     def share(self, parts: Iterable[tuple[str, ...]]) -> None:
         """Divides the graph between parts, given by their targets: each gets what it needs and no part before it has."""
@@ -83,6 +84,7 @@ class Execution:
                     self.config.timeout_minutes,
                     self._variables(slot),
                     self.view,
+                    self.repro,
                     wait_for=upstream,
                     return_state=True,
                 )
@@ -153,6 +155,7 @@ class start_execution:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         _current.reset(self.token)
         self.execution.view.close()
+        self.execution.repro.close()
         results = self.execution.results()
         if self.parent:
             skipped = self.execution.graph.upstream.keys() - self.execution.to_run

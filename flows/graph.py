@@ -111,11 +111,6 @@ def _look_outside() -> None:
         raise InputError(looked.stderr.strip())
 
 
-def dvc(*arguments: str) -> list[str]:
-    """The command line of this Python's dvc; waits for a lock that another dvc holds."""
-    return [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
-
-
 def environment(**more: str) -> dict[str, str]:
     """The environment of a stage: this Python is the `python` of its command, and nothing is reported to anybody."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"

@@ -1,4 +1,4 @@
-"""A stage as a Prefect task: `dvc repro --single-item` in a process of its own."""
+"""A stage as a Prefect task."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from core import progress
-from flows.graph import dvc, environment
+from flows.repro import Repro, StageProcess
 from flows.view import View
 
 LAST_LINES = 15
@@ -27,22 +27,14 @@ class StageFailed(RuntimeError):
 
 
 @task(task_run_name="{stage}", cache_policy=NO_CACHE)  # dvc alone decides what is up to date
-async def run_stage(stage: str, timeout_minutes: float, variables: dict[str, str], view: View) -> None:
+async def run_stage(stage: str, timeout_minutes: float, variables: dict[str, str], view: View, repro: Repro) -> None:
     """Runs one stage if dvc finds it changed; its output is the task's log, and `view` shows how far it is.
 
     Raises:
         StageFailed: it ended with an error, or took longer than `timeout_minutes`; its whole process group is ended then.
     """
     view.started(stage)
-    process = await asyncio.create_subprocess_exec(
-        *dvc("repro", "--quiet", "--single-item", stage),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=environment(**variables, **OUTPUT),
-        start_new_session=True,  # dvc would leave its stage alone when ended: the group is ended as one
-    )
-    assert process.stdout
+    process = await repro.start(stage, {**variables, **OUTPUT})
     lines: deque[str] = deque(maxlen=LAST_LINES)
     try:
         async with asyncio.timeout(timeout_minutes * 60):
@@ -55,7 +47,8 @@ async def run_stage(stage: str, timeout_minutes: float, variables: dict[str, str
     finally:
         await _end(process)
     if code:
-        raise StageFailed("\n".join([f"stage {stage} failed (exit code {code}). Its last lines:", *lines]))
+        outcome = "was killed" if code < 0 else "failed"
+        raise StageFailed("\n".join([f"stage {stage} {outcome}. Its last lines:", *lines]))
 
 
 async def _follow(output: asyncio.StreamReader, stage: str, view: View, last_lines: deque[str]) -> None:
@@ -87,7 +80,7 @@ async def _lines(output: asyncio.StreamReader) -> AsyncIterator[str]:
         yield rest.decode(errors="replace")
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(process: StageProcess) -> None:
     """Ends what is left of a stage's process group, whether or not its leader still runs: asks, waits, kills."""
     for signum in (signal.SIGTERM, signal.SIGKILL):
         try:

@@ -29,13 +29,13 @@ def test_a_flow_fails_with_the_last_lines_of_failed_stages_and_the_names_of_thos
     with pytest.raises(StagesFailed) as failed:
         raise_failures(
             a=Completed(),
-            b=Failed(message=f"{prefix}stage b failed (exit code 2). Its last lines:\nb: error: no such file"),
+            b=Failed(message=f"{prefix}stage b failed. Its last lines:\nb: error: no such file"),
             c=not_ready,
             d=Failed(message="stage d could not be run: ConnectError: refused"),
             e=not_ready,
         )
     assert str(failed.value).split("\n\n") == [
-        "stage b failed (exit code 2). Its last lines:\nb: error: no such file",
+        "stage b failed. Its last lines:\nb: error: no such file",
         "stage d could not be run: ConnectError: refused",
         "Not run, for they need what failed: c, e.",
     ]

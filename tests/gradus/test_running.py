@@ -41,13 +41,13 @@ def test_a_failed_run_ends_with_why_and_what_to_do(
     use_flow: Callable[[Flow], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def failed() -> None:
-        raise StagesFailed("stage corpus failed (exit code 2). Its last lines:\ncorpus: error: no such file")
+        raise StagesFailed("stage corpus failed. Its last lines:\ncorpus: error: no such file")
 
     use_flow(failed)
     assert running.run("pipeline") == 1
     message = capsys.readouterr().err
     assert (
-        "pipeline failed:\nstage corpus failed (exit code 2). Its last lines:\ncorpus: error: no such file\n" in message
+        "pipeline failed:\nstage corpus failed. Its last lines:\ncorpus: error: no such file\n" in message
     )
     assert "run the same command again" in message
     assert "make ui" in message

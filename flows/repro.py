@@ -1,0 +1,166 @@
+"""dvc for the stages of a flow, loaded once: loading it takes longer than a small stage.
+
+A flow starts `python -m flows.repro` and asks it for one stage after the other. Each runs in a fork of that process.
+"""
+
+import asyncio
+import contextlib
+import importlib
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from flows.graph import environment
+
+LOADED = ("dvc.cli.parser", "dvc.commands.repro", "dvc.repo.reproduce", "dvc.stage.run", "dvc.dvcfile")
+REQUEST_BYTES = 2**16
+
+
+class StageProcess:
+    """`dvc repro --single-item` of one stage: a process that leads a session of its own."""
+
+    def __init__(self, pid: int, stdout: asyncio.StreamReader, status: asyncio.StreamReader) -> None:
+        self.pid, self.stdout, self._status = pid, stdout, status  # `stdout` has its errors, too
+        self.returncode: int | None = None
+
+    async def wait(self) -> int:
+        """The exit code; -9 where the process was killed before it could tell."""
+        if self.returncode is None:
+            code = await self._status.readline()
+            self.returncode = int(code) if code else -signal.SIGKILL
+        return self.returncode
+
+
+class Repro:
+    """The process that runs dvc for one flow run. It starts with the first stage and ends with `close`, or with the flow."""
+
+    def __init__(self) -> None:
+        self._server: subprocess.Popen[bytes] | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def start(self, stage: str, variables: dict[str, str]) -> StageProcess:
+        """Starts dvc for a stage, with `variables` in its environment.
+
+        Raises:
+            RuntimeError: the process that starts it has ended.
+        """
+        stdout, stdout_end = await _pipe()
+        status, status_end = await _pipe()
+        try:
+            async with self._one_at_a_time:
+                request = json.dumps({"stage": stage, "variables": variables}).encode()
+                socket.send_fds(self._connected(), [request], [stdout_end, status_end])
+                os.close(status_end)
+                status_end = -1
+                pid = await status.readline()
+        except OSError as error:
+            raise RuntimeError(f"{' '.join(_COMMAND)} cannot be asked: {error}") from error
+        finally:
+            for end in (stdout_end, status_end):
+                if end >= 0:
+                    os.close(end)
+        if not pid:
+            raise RuntimeError(f"{' '.join(_COMMAND)} has ended")
+        return StageProcess(int(pid), stdout, status)
+
+    def close(self) -> None:
+        """Ends the process that starts stages; those that run continue."""
+        if self._server:
+            self._channel.close()
+            self._server.wait()
+
+    def _connected(self) -> socket.socket:
+        if not self._server:
+            self._channel, other_end = socket.socketpair()
+            with other_end:
+                # A session of its own: Ctrl-C in a terminal is for the flow, which ends its stages.
+                self._server = subprocess.Popen(
+                    _COMMAND, stdin=other_end.fileno(), env=environment(PYTHONPATH=_PATH), start_new_session=True
+                )
+        return self._channel
+
+
+_COMMAND = [sys.executable, "-m", "flows.repro"]
+_PATH = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+async def _pipe() -> tuple[asyncio.StreamReader, int]:
+    """A pipe: what reads it, and the end to write to."""
+    read_end, write_end = os.pipe()
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb", 0)
+    )
+    return reader, write_end
+
+
+def main() -> None:
+    """Loads dvc; then forks for each request on standard input, until no flow has its other end open."""
+    channel = socket.socket(fileno=0)
+    for module in LOADED:
+        importlib.import_module(module)
+    signal.signal(signal.SIGCHLD, lambda *_: _forget_ended())
+    while True:
+        request, ends, _, _ = socket.recv_fds(channel, REQUEST_BYTES, 2)
+        if not request:
+            return
+        if os.fork() == 0:
+            channel.close()
+            _run(json.loads(request), *ends)
+        for end in ends:
+            os.close(end)
+
+
+def _forget_ended() -> None:
+    """Leaves no zombies: a stage's process tells the flow itself how it ended."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _run(request: dict[str, Any], output: int, status: int) -> None:
+    """Runs one stage in this process, and ends it."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.setsid()
+    for target in (sys.stdout, sys.stderr):
+        os.dup2(output, target.fileno())
+    os.close(output)
+    os.write(status, f"{os.getpid()}\n".encode())
+    os.environ.update(request["variables"])
+    code = 1
+    try:
+        code = _reproduce(request["stage"])
+    finally:
+        os.write(status, f"{code}\n".encode())
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def _reproduce(stage: str) -> int:
+    """Runs a stage if dvc finds it changed; returns the exit code. What dvc cannot do is said in its own words."""
+    from dvc.exceptions import DvcException, ReproductionError
+    from dvc.logger import set_loggers_level
+    from dvc.repo import Repo
+    from dvc.stage.exceptions import StageCmdFailedError
+
+    with set_loggers_level(logging.CRITICAL):
+        try:
+            with Repo(_wait_for_lock=True) as repo:
+                repo.reproduce(stage, single_item=True)
+        except (DvcException, OSError) as error:
+            cause = error.__cause__ if isinstance(error, ReproductionError) and error.__cause__ else error
+            if isinstance(cause, StageCmdFailedError):  # the stage has said why
+                return 1
+            print(f"{stage}: dvc: {cause}", flush=True)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    main()
