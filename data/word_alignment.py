@@ -76,7 +76,7 @@ def read_dictionary(path: Path) -> dict[str, str]:
     """
     translations: dict[str, str] = {}
     try:
-        with open(path, encoding="utf-8") as lines:
+        with open(path, encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
                 source, tab, target = line.rstrip("\r\n").partition("\t")
                 if not tab or not source.strip() or not target.strip():

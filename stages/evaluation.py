@@ -44,7 +44,7 @@ def main() -> None:
         translations = decode(tokenizer, outputs)
         language = read_json(layout.CORPUS / layout.SUMMARY)["target_language"]
         scores, scores_of_copies = (
-            {**corpus_scores(texts, references), **tokenised_bleu(texts, references, language)}
+            {**corpus_scores(texts, references, language), **tokenised_bleu(texts, references, language)}
             for texts in track((translations, sources), f"{this.name} scores")
         )
         examples = [

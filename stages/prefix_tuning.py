@@ -29,7 +29,7 @@ from model_io.prefix import ADAPTERS, PREFIX, save_prefix, start_from_prefix
 from stages.configs.prefix_tuning import VariantConfig
 from stages.framework import layout
 from stages.framework.params import required
-from stages.framework.stage import Stage, stage
+from stages.framework.stage import Stage, read_json, stage
 from stages.framework.warm_start import existing_init_folder
 from stages.training.fit import Loader, fit
 
@@ -262,10 +262,11 @@ def _test_outputs(
         for i, output in zip(inputs[:EXAMPLES_SHOWN], outputs, strict=False)
     ]
     this.write_json(layout.EXAMPLES, examples)
+    language = read_json(layout.CORPUS / layout.SUMMARY)["target_language"]
     return {
         "test_inputs": len(inputs),
         "outputs_cut": outputs_cut,
-        **generation_scores(outputs, [i.references for i in inputs], [i.source for i in inputs]),
+        **generation_scores(outputs, [i.references for i in inputs], [i.source for i in inputs], language),
     }
 
 

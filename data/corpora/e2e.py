@@ -42,7 +42,7 @@ def pairs(config: CorpusConfig) -> Iterator[Pair]:
         path = folder / name
         line = 0
         try:
-            with gzip.open(path, "rt", encoding="utf-8", newline="") as stream:
+            with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as stream:
                 rows = csv.DictReader(stream)
                 if not {"mr", "ref"} <= set(rows.fieldnames or []):
                     raise InputError(f"{path}:1: columns 'mr' and 'ref' expected, found {rows.fieldnames}.")

@@ -1,5 +1,6 @@
 """Plain parallel text: two files, one sentence per line, line i of one translated by line i of the other; gzip or not."""
 
+import codecs
 import gzip
 import itertools
 import zlib
@@ -91,6 +92,8 @@ def _lines(path: Path) -> Iterator[str]:
         with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as stream:
             for line in stream:
                 number += 1
+                if number == 1:
+                    line = line.removeprefix(codecs.BOM_UTF8)
                 yield line.decode("utf-8").strip()
     except UnicodeDecodeError as error:
         raise InputError(

@@ -9,7 +9,7 @@ from typing import Any
 
 import sacrebleu.metrics
 
-from metrics.bleu_chrf import corpus_scores, reference_columns
+from metrics.bleu_chrf import bleu_tokenizer, corpus_scores, reference_columns
 from metrics.generation.cider import cider
 from metrics.generation.meteor_exact_stem import meteor_exact_stem
 from metrics.generation.nist import nist
@@ -18,14 +18,16 @@ from metrics.generation.slot_errors import slot_errors, slots
 from metrics.generation.words import mteval_words, treebank_words
 
 
-def generation_scores(texts: list[str], references: list[list[str]], sources: Sequence[str]) -> dict[str, Any]:
-    """`corpus_scores`, `bleu_lowercased` (0 to 100) and `e2e_scores`.
+def generation_scores(
+    texts: list[str], references: list[list[str]], sources: Sequence[str], language: str = "en"
+) -> dict[str, Any]:
+    """`corpus_scores` of a language, `bleu_lowercased` (0 to 100) and `e2e_scores`.
 
     Where every source is a meaning representation, also the slot error rate of the texts (`slot_error_rate`, with its counts), and
     that of the references (`references_slot_error_rate`), which is due to the patterns and the annotators.
     """
-    uncased = sacrebleu.metrics.BLEU(lowercase=True)
-    scores = corpus_scores(texts, references)
+    uncased = sacrebleu.metrics.BLEU(lowercase=True, tokenize=bleu_tokenizer(language))
+    scores = corpus_scores(texts, references, language)
     scores["bleu_lowercased"] = uncased.corpus_score(texts, reference_columns(references)).score  # type: ignore[arg-type]
     scores["bleu_lowercased_signature"] = str(uncased.get_signature())
     scores |= e2e_scores(texts, references)

@@ -11,6 +11,7 @@ from core.errors import InputError
 from data import corpora
 from data.arrow import read_split
 from data.corpora import Pair, kjv_bbe, read_pairs
+from data.corpora.parallel_text import read_parallel
 from data.splits import SPLITS, place, write_splits
 
 
@@ -213,3 +214,11 @@ def test_without_prompts_there_is_no_such_split(tmp_path: Path) -> None:
     counts = write_splits(corpus(name="kjv_bbe", limit=3000, prompts=0), tmp_path)["pairs"]
     assert counts["prompts"] == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["test", "train", "validation"]
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    for name, text in (("a.en", "A man.\nA dog.\n"), ("a.de", "Ein Mann.\nEin Hund.\n")):
+        (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    first, second = read_parallel(tmp_path / "a.en", tmp_path / "a.de", None)
+    assert (first.source, first.target) == ("A man.", "Ein Mann.")
+    assert (second.source, second.target) == ("A dog.", "Ein Hund.")

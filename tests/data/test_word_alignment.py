@@ -106,3 +106,9 @@ def test_a_dictionary_names_its_wrong_line(tmp_path: Path) -> None:
     file.write_bytes(b"\xff\t\xff\n")
     with pytest.raises(InputError, match="cannot be read as UTF-8"):
         read_dictionary(file)
+
+
+def test_a_byte_order_mark_hides_no_word_of_a_dictionary(tmp_path: Path) -> None:
+    path = tmp_path / "words.tsv"
+    path.write_text("Hund\tdog\n", encoding="utf-8-sig")
+    assert read_dictionary(path) == {"Hund": "dog"}

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from metrics.bleu_chrf import corpus_scores, tokenised_bleu
+from metrics.bleu_chrf import bleu_tokenizer, corpus_scores, tokenised_bleu
 
 REFERENCE = "Ein Mann fährt Rad (z.B. \u201eschnell\u201c), oder?"
 
@@ -42,3 +42,27 @@ def test_signatures_tell_the_conventions_apart() -> None:
     assert "case:lc" in lower["tokenised_bleu_signature"]
     assert "tok:norm-moses-de-sacremoses-" in lower["tokenised_bleu_signature"]
     assert "nrefs:2" in lower["tokenised_bleu_signature"]
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "reference", "tokenizer"),
+    [
+        ("zh", "一个男人骑着自行车。", "一个男人骑自行车。", "zh"),
+        ("zh-TW", "一個男人騎著自行車。", "一個男人騎自行車。", "zh"),
+        ("th", "ผู้ชายขี่จักรยาน", "ผู้ชายคนหนึ่งขี่จักรยาน", "char"),
+        ("ja", "男の人が自転車に乗っている。", "男性が自転車に乗っている。", None),  # MeCab where it is installed
+    ],
+)
+def test_a_language_without_spaces_is_scored_by_its_own_words_or_characters(
+    language: str, text: str, reference: str, tokenizer: str | None
+) -> None:
+    scores = corpus_scores([text], [[reference]], language)
+    assert 20 < scores["bleu"] < 100
+    assert f"tok:{tokenizer or bleu_tokenizer('ja')}" in scores["bleu_signature"]
+    assert bleu_tokenizer(language) != "13a"
+    assert corpus_scores([text], [[reference]])["bleu"] < 1e-6, "13a takes the sentence for one word"
+
+
+def test_languages_with_spaces_keep_the_published_tokenizer() -> None:
+    assert {bleu_tokenizer(language) for language in ("en", "de", "fr", "ru", "tr")} == {"13a"}
+    assert tokenised_bleu(["男"], [["男"]], "ja") == {}
