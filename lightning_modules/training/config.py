@@ -43,6 +43,9 @@ class TrainingConfig(Config):
     """Only with `halving`: epochs between two halvings after that. Sutskever et al. (2014, 3.4): 0.5."""
     max_grad_norm: float | None = Field(default=1.0, gt=0)
     """A longer gradient is scaled to this norm. `null`: no limit."""
+    max_loss_ratio: float | None = Field(default=10.0, gt=1)
+    """Training ends with an error at a validation whose loss is more than this many times the lowest of the first 10 updates, or not finite.
+    `null`: only where it is not finite."""
     early_stopping_patience: int | None = Field(default=None, ge=1)
     """Validations without a lower loss after which training ends. `null`: it never ends early."""
     average_last: int = Field(default=1, ge=1)

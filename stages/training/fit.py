@@ -1,6 +1,5 @@
 """Training with Lightning: it can be resumed at any moment, and is followed by a progress bar, tracking and a learning curve."""
 
-import math
 import os
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -9,7 +8,6 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping
 
-from core.errors import DivergedError
 from core.processes import this_process
 from core.progress import say
 from lightning_modules.training.config import Precision, TrainingConfig
@@ -17,6 +15,7 @@ from lightning_modules.training.precision import has_bf16
 from stages.framework import layout
 from stages.framework.stage import Stage
 from stages.training.checkpoints import Checkpoints
+from stages.training.divergence import Divergence
 from stages.training.kept_weights import MONITOR, KeptWeights
 from stages.training.learning_curve import STEPS_BETWEEN_METRICS, LearningCurve
 
@@ -56,18 +55,18 @@ def fit(
         ("bf16-mixed" or "32-true"), the validation metrics of the weights that it ends with.
 
     Raises:
-        DivergedError: the last validation loss is not finite.
+        DivergedError: a validation loss is not finite, or more than `config.max_loss_ratio` times the loss of the first updates.
     """
     folder = layout.WORK / "checkpoints" / f"{stage.name.replace('@', '-')}-{stage.key}"
     curve = LearningCurve(stage, config.num_train_epochs * len(train))
-    checkpoints, kept = Checkpoints(folder), KeptWeights(folder, config)
+    checkpoints, kept, divergence = Checkpoints(folder), KeptWeights(folder, config), Divergence(config)
     precision = lightning_precision(config.precision)
     trainer = _trainer(
         config,
         precision,
         # At least two updates: a checkpoint is only saved between two updates that no validation separates.
         val_check_interval=min(len(train), max(2, len(train) // validations)),
-        callbacks=[curve, kept, *_early_stopping(config), checkpoints],
+        callbacks=[curve, divergence, kept, *_early_stopping(config), checkpoints],
     )
     checkpoint = checkpoints.latest()
     if checkpoint:
@@ -81,10 +80,7 @@ def fit(
     if kept.load(module):
         say(f"{stage.name}: weights of {kept}")
         trainer.validate(module, validation, verbose=False)
-    if not math.isfinite(loss := curve.entries[-1][MONITOR]):
-        raise DivergedError(
-            f"training diverged: its validation loss is {loss}. Lower training.learning_rate, or set training.max_grad_norm."
-        )
+    divergence.check(curve.entries[-1][MONITOR])  # of the mean of several validations' weights, too
     return {
         "seconds": curve.seconds,
         "updates": trainer.global_step,

@@ -46,9 +46,7 @@ def test_a_failed_run_ends_with_why_and_what_to_do(
     use_flow(failed)
     assert running.run("pipeline") == 1
     message = capsys.readouterr().err
-    assert (
-        "pipeline failed:\nstage corpus failed. Its last lines:\ncorpus: error: no such file\n" in message
-    )
+    assert "pipeline failed:\nstage corpus failed. Its last lines:\ncorpus: error: no such file\n" in message
     assert "run the same command again" in message
     assert "make ui" in message
 

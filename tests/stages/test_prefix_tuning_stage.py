@@ -1,5 +1,6 @@
 """The stage on a small corpus: every kind of variant trains, keeps what it should, and refuses what it cannot read."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ def task(project: Path) -> Path:
         sources = [f"ab {'cd ' * (i % 4)}{split[0]}{i}" for i in range(count) for _ in range(3)]
         targets = [f"{s} {w} {s}" for s, w in zip(sources, ["so", "and", "or"] * count, strict=True)]
         datasets.Dataset.from_dict({"source": sources, "target": targets}).save_to_disk(layout.CORPUS / split)
+    (layout.CORPUS / layout.SUMMARY).write_text(json.dumps({"target_language": "en"}), encoding="utf-8")
     save_tokenizer(train_tokenizer(["ab cd so and or"] * 3, TokenizerConfig(vocab_size=300)), BASE)
     torch.manual_seed(0)
     config = LanguageModelConfig(

@@ -50,6 +50,7 @@ def train(
     killed_at: int | None = None,
     config: TrainingConfig = TRAINING,
     diverges_at: int | None = None,
+    diverges_by: float = torch.nan,
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Trains a model with dropout from a fixed seed; may break off before an update."""
     pl.seed_everything(5, verbose=False)
@@ -61,7 +62,7 @@ def train(
             if killed_at is not None and self.trainer.global_step == killed_at:
                 raise ConnectionAbortedError("killed")
             if self.trainer.global_step == diverges_at:
-                next(self.parameters()).data.fill_(torch.nan)
+                next(self.parameters()).data.mul_(diverges_by)
 
     stage.when_done = []
     learned = fit(stage, Killed(model, config, len(loader)), loader, validation, config)

@@ -39,3 +39,11 @@ def test_a_training_that_diverged_is_an_error(stage: Stage) -> None:
     ) as error:
         train(stage, diverges_at=1)
     assert not isinstance(error.value, InputError)  # nothing that was given is wrong
+
+
+def test_a_loss_that_is_merely_huge_ends_a_training_at_the_next_validation(stage: Stage) -> None:
+    steps, config = len(loaders()[0]), TRAINING.model_copy(update={"learning_rate": 1e-9})
+    with pytest.raises(DivergedError, match=r"over 10 times 3\.\d+, where it began \(training\.max_loss_ratio\)"):
+        train(stage, config=config, diverges_at=1, diverges_by=3e3)
+    _, learned = train(stage, config=config.model_copy(update={"max_loss_ratio": None}), diverges_at=1, diverges_by=3e3)
+    assert learned["updates"] == steps * config.num_train_epochs
