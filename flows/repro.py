@@ -13,11 +13,19 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from flows.graph import environment
 
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+SECONDS_BETWEEN_TRIES = 1.0
+CLOCK_SECONDS = 2.0  # a process' start is known to a hundredth of a second, and the clock may have been set
 LOADED = ("dvc.cli.parser", "dvc.commands.repro", "dvc.repo.reproduce", "dvc.stage.run", "dvc.dvcfile")
 REQUEST_BYTES = 2**16
 
@@ -143,23 +151,62 @@ def _run(request: dict[str, Any], output: int, status: int) -> None:
 
 
 def _reproduce(stage: str) -> int:
-    """Runs a stage if dvc finds it changed; returns the exit code. What dvc cannot do is said in its own words."""
+    """Runs a stage if dvc finds it changed; returns the exit code. What dvc cannot do is said in its own words.
+
+    Where another dvc works on the same files, it waits, and says for whom.
+    """
     from dvc.exceptions import DvcException, ReproductionError
+    from dvc.lock import LockError
     from dvc.logger import set_loggers_level
     from dvc.repo import Repo
     from dvc.stage.exceptions import StageCmdFailedError
 
+    sys.argv = ["dvc", "repro", stage]  # what another dvc is told of this one
+    waits_for = ""
     with set_loggers_level(logging.CRITICAL):
-        try:
-            with Repo(_wait_for_lock=True) as repo:
-                repo.reproduce(stage, single_item=True)
-        except (DvcException, OSError) as error:
-            cause = error.__cause__ if isinstance(error, ReproductionError) and error.__cause__ else error
-            if isinstance(cause, StageCmdFailedError):  # the stage has said why
-                return 1
-            print(f"{stage}: dvc: {cause}", flush=True)
-            return 1
-    return 0
+        while True:
+            try:
+                with Repo(_wait_for_lock=True) as repo:
+                    forget_reused_processes(repo)
+                    repo.reproduce(stage, single_item=True)
+                return 0
+            except (DvcException, OSError) as error:
+                cause = error.__cause__ if isinstance(error, ReproductionError) and error.__cause__ else error
+                if isinstance(cause, StageCmdFailedError):  # the stage has said why
+                    return 1
+                if not isinstance(cause, LockError):
+                    print(f"{stage}: dvc: {cause}", flush=True)
+                    return 1
+                if (busy := " ".join(str(cause).partition("\n\n")[0].split())) != waits_for:
+                    print(f"{stage}: waits: {busy}", flush=True)
+                    waits_for = busy
+                time.sleep(SECONDS_BETWEEN_TRIES)
+
+
+def forget_reused_processes(repo: "Repo") -> None:
+    """Removes dvc's notes of processes that are gone, though another process has the number of one of them by now.
+
+    dvc itself asks only whether a process of that number exists, and would wait for it for ever.
+    """
+    from dvc.rwlock import RWLOCK_FILE, _edit_rwlock
+
+    path = Path(repo.tmp_dir, RWLOCK_FILE)
+    if not path.exists():
+        return
+    with _edit_rwlock(repo.tmp_dir, repo.fs, repo.config["core"].get("hardlink_lock", False)) as notes:
+        written = path.stat().st_mtime
+
+        def is_current(note: dict[str, Any]) -> bool:
+            try:
+                return psutil.Process(note["pid"]).create_time() <= written + CLOCK_SECONDS
+            except psutil.NoSuchProcess:
+                return False
+
+        for file, note in list(notes["write"].items()):
+            if not is_current(note):
+                del notes["write"][file]
+        for file, several in list(notes["read"].items()):
+            notes["read"][file] = [note for note in several if is_current(note)]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Stages run in forks of one process that has dvc loaded; each tells how it ended."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -21,6 +22,9 @@ stages:
   lacks:
     cmd: python -c "pass"
     deps: [nowhere.txt]
+  slow:
+    cmd: python -c "import time; print('at work', flush=True); time.sleep(3); open('made', 'w').close()"
+    outs: [made]
   sleeps:
     cmd: python -c "import time; print('asleep', flush=True); time.sleep(60)"
 """
@@ -33,20 +37,22 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("dvc.yaml").write_text(GRAPH, encoding="utf-8")
 
 
-def test_a_stage_has_its_variables_and_its_output_and_says_how_it_ended() -> None:
-    async def main() -> list[tuple[str, int]]:
-        repro = Repro()
-        try:
-            ended = []
-            for stage in ("speaks", "fails", "lacks"):
-                process = await repro.start(stage, {"WORD": "hello"})
-                output = (await process.stdout.read()).decode()
-                ended.append((output, await process.wait()))
-            return ended
-        finally:
-            repro.close()
+def run_alone(stage: str, **variables: str) -> tuple[str, int]:
+    """A stage's output and exit code."""
 
-    speaks, fails, lacks = asyncio.run(main())
+    async def main() -> tuple[str, int]:
+        repro = Repro()
+        process = await repro.start(stage, variables)
+        output = (await process.stdout.read()).decode()
+        code = await process.wait()
+        repro.close()
+        return output, code
+
+    return asyncio.run(main())
+
+
+def test_a_stage_has_its_variables_and_its_output_and_says_how_it_ended() -> None:
+    speaks, fails, lacks = (run_alone(stage, WORD="hello") for stage in ("speaks", "fails", "lacks"))
     assert speaks == ("heard hello\n", 0)
     assert fails == ("no file\n", 1), "the stage has said why: dvc adds nothing"
     assert lacks == ("lacks: dvc: dependency 'nowhere.txt' does not exist\n", 1)
@@ -84,3 +90,45 @@ def test_a_server_that_was_killed_is_an_error_that_names_it() -> None:
         repro.close()
 
     asyncio.run(main())
+
+
+def test_a_stage_that_another_dvc_runs_is_waited_for_and_then_found_up_to_date() -> None:
+    async def main() -> list[tuple[str, int]]:
+        first_flow, second_flow = Repro(), Repro()
+        first = await first_flow.start("slow", {})
+        assert await first.stdout.readline() == b"at work\n"
+        second = await second_flow.start("slow", {})
+        ended = [((await process.stdout.read()).decode(), await process.wait()) for process in (first, second)]
+        first_flow.close()
+        second_flow.close()
+        return ended
+
+    (_, first_code), (second_output, second_code) = asyncio.run(main())
+    assert (first_code, second_code) == (0, 0)
+    assert second_output.startswith("slow: waits: '")
+    assert "(PID " in second_output
+    assert "dvc repro slow" in second_output
+    assert "at work" not in second_output
+
+
+def test_a_lock_of_a_process_whose_number_another_has_by_now_holds_up_nothing() -> None:
+    made = str(Path("made").resolve())
+    note = {
+        "pid": os.getpid(),
+        "cmd": "dvc repro slow",
+    }  # this process is alive, but started after the note was written
+    lock = Path(".dvc/tmp/rwlock")
+    lock.parent.mkdir(exist_ok=True)
+    lock.write_text(json.dumps({"write": {made: note}, "read": {}}), encoding="utf-8")
+    os.utime(lock, (psutil.Process().create_time() - 3600,) * 2)
+
+    assert run_alone("slow") == ("at work\n", 0)
+
+
+def test_a_damaged_lock_file_is_named_by_dvc() -> None:
+    Path(".dvc/tmp").mkdir(exist_ok=True)
+    Path(".dvc/tmp/rwlock").write_text("{", encoding="utf-8")
+
+    output, code = run_alone("slow")
+    assert code == 1
+    assert "slow: dvc: Unable to read RWLock-file" in output
