@@ -13,8 +13,8 @@ from pathlib import Path
 def finished_folder(target: Path, beside: Path | None = None) -> Iterator[Path]:
     """Yields an empty folder to write into; on success it becomes `target`, on an error `target` stays what it was.
 
-    The unfinished folder is `.PARENT.NAME.partial`, for a `target` PARENT/NAME, beside it or inside the folder `beside` (of the same
-    file system). When it is finished, the folder that it replaces is renamed to `.PARENT.NAME.replaced`, and removed after that.
+    The unfinished folder is `.PARENT.NAME.partial`, for a `target` PARENT/NAME, beside it or inside the folder `beside`, if that is
+    on the same file system. When it is finished, the folder that it replaces is renamed to `.PARENT.NAME.replaced`, and removed after that.
 
     A process that is killed leaves either the old folder or the new one as `target`. Between two renames, when there is none, the old
     one is the `.replaced`. The next attempt puts it back, and removes what was left behind.
@@ -26,6 +26,8 @@ def finished_folder(target: Path, beside: Path | None = None) -> Iterator[Path]:
     place = Path(beside or target.parent)
     for folder in (target.parent, place):
         folder.mkdir(parents=True, exist_ok=True)
+    if place.stat().st_dev != target.parent.stat().st_dev:  # a folder cannot be renamed to another file system
+        place = target.parent
     partial, replaced = (place / f".{target.parent.name}.{target.name}.{state}" for state in ("partial", "replaced"))
     _put_back(replaced, target)
     shutil.rmtree(partial, ignore_errors=True)

@@ -1,6 +1,7 @@
 """What all stages do alike: settings, tracking, an output that appears when it is finished, errors that teach."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -27,6 +28,12 @@ SECONDS_BETWEEN_CHECKPOINTS = float(os.environ.get("GRADUS_CHECKPOINT_SECONDS", 
 CHECKPOINTS_KEPT = max(
     1, int(os.environ.get("GRADUS_CHECKPOINTS_KEPT", "2"))
 )  # of each training; an older one replaces a damaged one
+OF_THE_SYSTEM = {  # errors that no code of this project can correct, and what a user can do
+    errno.ENOSPC: "Free some space, and run it again: a training continues from its last checkpoint.",
+    errno.EDQUOT: "Free some of your quota, and run it again: a training continues from its last checkpoint.",
+    errno.EACCES: "Give yourself permission, and run it again.",
+    errno.EROFS: "Run it in a folder that can be written to.",
+}
 EXIT_FAILED, EXIT_INPUT_ERROR = 1, 2
 EXIT_TERMINATED = 143
 
@@ -108,6 +115,12 @@ def stage(
     except (InputError, DivergedError) as error:
         print(f"{full_name}: error: {error}", file=sys.stderr, flush=True)
         sys.exit(EXIT_INPUT_ERROR if isinstance(error, InputError) else EXIT_FAILED)
+    except OSError as error:
+        if error.errno not in OF_THE_SYSTEM:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{full_name}: error: {where}{error.strerror}. {OF_THE_SYSTEM[error.errno]}", file=sys.stderr, flush=True)
+        sys.exit(EXIT_FAILED)
     except SystemExit as ended:  # Lightning answers SIGTERM with an exit that has no code
         sys.exit(ended.code or EXIT_TERMINATED)
     finally:

@@ -14,7 +14,7 @@ from lightning_modules.training.config import Precision, TrainingConfig
 from lightning_modules.training.precision import has_bf16
 from stages.framework import layout
 from stages.framework.stage import Stage
-from stages.training.checkpoints import Checkpoints
+from stages.training.checkpoints import Checkpoints, DirectCheckpointIO
 from stages.training.divergence import Divergence
 from stages.training.kept_weights import MONITOR, KeptWeights
 from stages.training.learning_curve import STEPS_BETWEEN_METRICS, LearningCurve
@@ -59,7 +59,8 @@ def fit(
     """
     folder = layout.WORK / "checkpoints" / f"{stage.name.replace('@', '-')}-{stage.key}"
     curve = LearningCurve(stage, config.num_train_epochs * len(train))
-    checkpoints, kept, divergence = Checkpoints(folder), KeptWeights(folder, config), Divergence(config)
+    kept, divergence = KeptWeights(folder, config), Divergence(config)
+    checkpoints = Checkpoints(folder, kept.files)
     precision = lightning_precision(config.precision)
     trainer = _trainer(
         config,
@@ -117,6 +118,7 @@ def _trainer(config: TrainingConfig, precision: str, **options: Any) -> pl.Train
         num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")),
         strategy="ddp" if this_process().world_size > 1 else "auto",
         precision=precision,  # type: ignore[arg-type]
+        plugins=[DirectCheckpointIO()],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

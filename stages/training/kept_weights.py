@@ -51,10 +51,14 @@ class KeptWeights(pl.Callback):
         """The updates whose weights make the final ones."""
         return list(self.losses)[-self.average_last :]
 
+    def files(self) -> list[Path]:
+        """The files of these weights."""
+        return [self._file(step) for step in self.steps()]
+
     @torch.no_grad()
     def load(self, module: pl.LightningModule) -> bool:
         """Gives `module` the mean of the kept weights; False if its last weights are the final ones already."""
-        files = [load_file(self._file(step)) for step in self.steps()]
+        files = [load_file(file) for file in self.files()]
         for name, parameter in _trained(module) if files else []:
             parameter.copy_(torch.stack([file[name].to(parameter) for file in files]).mean(0))
         return bool(files)
