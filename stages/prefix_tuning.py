@@ -14,6 +14,7 @@ from core.processes import this_process
 from core.progress import Progress, say, track
 from data.arrow import read_split
 from lightning_modules.generation.generate import GenerateConfig, generate
+from lightning_modules.language_model.prompts import end_tokens
 from lightning_modules.prefix_tuning.base_model import check_output_layer, max_text_length
 from lightning_modules.prefix_tuning.fine_tuning import FineTuningModule
 from lightning_modules.prefix_tuning.gradient_checkpointing import checkpoint_layers
@@ -244,6 +245,7 @@ def _test_outputs(
     config = GenerateConfig(
         beam_size=task.beam_size, length_penalty=task.length_penalty, max_new_tokens=task.max_new_tokens
     )
+    ends = end_tokens(tokenizer, base, tokenizer.name_or_path)
     bar, outputs_cut = Progress(f"{this.name} test outputs", len(inputs)), 0
     bar.update(0)
     texts: dict[int, str] = {}
@@ -251,7 +253,7 @@ def _test_outputs(
     for start in range(0, len(order), GENERATED_AT_ONCE):
         chosen = order[start : start + GENERATED_AT_ONCE]
         prompts = [inputs[i].prompt for i in chosen]
-        ids = generate(base, adapter, prompts, tokenizer.eos_token_id, config, batch=GENERATED_AT_ONCE)
+        ids = generate(base, adapter, prompts, ends, config, batch=GENERATED_AT_ONCE)
         outputs_cut += sum(len(tokens) == task.max_new_tokens for tokens in ids)  # the end token is not among them
         decoded = tokenizer.batch_decode(ids, skip_special_tokens=True)
         texts |= {i: " ".join(text.split()) for i, text in zip(chosen, decoded, strict=True)}

@@ -100,7 +100,7 @@ def test_a_language_model_and_its_prefixes(kind: str | None, tmp_path: Path) -> 
         ids = prompts(tokenizer, template, [case["prompt"] for case in cases])
         assert ids == [case["prompt_pieces"] for case in cases]
         config = GenerateConfig(beam_size=1, max_new_tokens=12)
-        assert generate(base, adapter, ids, end_token(tokenizer, folder), config) == [c["pieces"] for c in cases]
+        assert generate(base, adapter, ids, [end_token(tokenizer, folder)], config) == [c["pieces"] for c in cases]
 
     if kind is None:
         check(NoPrefix(), "{source}")

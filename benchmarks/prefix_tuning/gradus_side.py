@@ -37,7 +37,7 @@ def main() -> None:
     elif what == "generate":
         config = GenerateConfig(beam_size=BEAM, max_new_tokens=TOKENS)
         before = time.perf_counter()
-        measures["texts"] = generate(base, adapter, data["prompts"], -1, config, batch=PROMPTS)
+        measures["texts"] = generate(base, adapter, data["prompts"], [-1], config, batch=PROMPTS)
         measures["seconds"] = time.perf_counter() - before
     else:
         measures["seconds"] = train(base, adapter, data["batches"], share=what == "shared")

@@ -9,7 +9,7 @@ from core.errors import InputError
 from gradus.inference.input_lines import Line
 from lightning_modules.generation.generate import GenerateConfig, generate
 from lightning_modules.generation.mixed_prefixes import MixedPrefixes
-from lightning_modules.language_model.prompts import end_token, prompts
+from lightning_modules.language_model.prompts import end_tokens, prompts
 from lightning_modules.prefix_tuning.base_model import max_positions
 from lightning_modules.prefix_tuning.prefix import BatchAdapter, NoPrefix
 from model_io.language_model import load_language_model
@@ -44,7 +44,7 @@ class ContinuedLines:
         self.folder, self.warn = folder, warn
         self.config = validated(GenerateConfig, options, "options")
         self.model, self.tokenizer = load_language_model(folder)
-        self.end = end_token(self.tokenizer, folder)
+        self.ends = end_tokens(self.tokenizer, self.model, folder)
         self.model.requires_grad_(False)
         self.saved = {name: load_prefix(path, self.model, folder) for name, path in prefixes.items()} or {
             ONLY: SavedPrefix(NoPrefix(), "{source}", "none")
@@ -123,7 +123,7 @@ class ContinuedLines:
             self.model,
             adapter,
             [prompts[i].tokens for i in not_empty],
-            self.end,
+            self.ends,
             self.config,
             batch=len(numbers),
             rows=[numbers[i] for i in not_empty],

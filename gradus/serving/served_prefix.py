@@ -73,6 +73,8 @@ class ServedPrefix(PythonModel):
             text = self.config["template"].format(source=source.strip()) if source.strip() else ""
             # A source that spells a special token is text; a template that spells one contains the token.
             tokens = self.tokenizer(text, split_special_tokens=self.split)["input_ids"] if text else []
+            if tokens[-1:] == [self.tokenizer.eos_token_id]:  # it may end every text; a prompt goes on
+                tokens = tokens[:-1]
             if allowed is not None and len(tokens) > allowed:
                 raise ValueError(
                     f"row {number}: {len(tokens)} tokens with its template, but the base takes {allowed}: its {positions} positions less "
@@ -83,6 +85,8 @@ class ServedPrefix(PythonModel):
 
     def _continuation(self, prompt: list[int], beam_size: int, max_new_tokens: int) -> str:
         end, virtual = self.tokenizer.eos_token_id, self.layers.shape[4]
+        others = self.model.generation_config.eos_token_id  # such as the end of a turn
+        ends = [end, *(others if isinstance(others, list) else [] if others is None else [others])]
         before = torch.tensor([[0] * virtual + prompt])  # zeros in place of the tokens that the cache holds
         for_beams = self.layers.expand(-1, -1, beam_size, -1, -1, -1)
         out = self.model.generate(
@@ -92,7 +96,7 @@ class ServedPrefix(PythonModel):
             max_new_tokens=max_new_tokens,
             num_beams=beam_size,
             do_sample=False,
-            eos_token_id=end,
+            eos_token_id=ends,
             pad_token_id=end,
             use_cache=True,
         )

@@ -90,12 +90,12 @@ class Extensions(NamedTuple):
 
 
 def search(
-    decoder: Decoder, rule: StoppingRule, limits: Tensor, *, beam_size: int, end: int, must_end: bool
+    decoder: Decoder, rule: StoppingRule, limits: Tensor, *, beam_size: int, end: int | Tensor, must_end: bool
 ) -> FinishedHypotheses:
     """Beam search until every text is done by `rule`, or its hypotheses have as many tokens as `limits` (B,) allow.
 
     Each step looks at the 2 W best continuations of a text. Those among the first W that end may finish; the first W that do
-    not end stay open. A hypothesis ends with the token `end`, which counts for its length, or at the limit.
+    not end stay open. A hypothesis ends with the token `end`, or one of several, which counts for its length, or at the limit.
     """
     texts = torch.arange(len(limits), device=limits.device)
     shortest_limit = int(limits.min())
@@ -106,10 +106,10 @@ def search(
         length += 1
         at_limit = limits[texts] <= length if length >= shortest_limit else None  # None: no text is, as at most steps
         if at_limit is not None and must_end:
-            _only(predicted.values, at_limit, end)
+            _only(predicted.values, at_limit, int(end))
         candidates = _extended(predicted, log_p, 2 * beam_size)
 
-        ended = candidates.tokens == end
+        ended = candidates.tokens == end if isinstance(end, int) else torch.isin(candidates.tokens, end)
         if at_limit is not None:
             ended |= at_limit[:, None]
         if ended.any():

@@ -48,13 +48,13 @@ def generate(
     base: PreTrainedModel,
     adapter: BatchAdapter,
     prompts: Sequence[list[int]],
-    end: int,
+    ends: Sequence[int],
     config: GenerateConfig,
     *,
     batch: int = 16,
     rows: Sequence[int] | None = None,
 ) -> list[list[int]]:
-    """Continuations of prompts of token ids, up to the token `end`, which they leave out.
+    """Continuations of prompts of token ids, up to the first token of `ends`, which they leave out.
 
     Prompts of like length are read together. What a prompt gets does not depend on the others in its batch, but for the rounding of
     matrix multiplications. A base that cannot share a prompt's keys, or whose scores come from no linear layer, is left to
@@ -75,7 +75,7 @@ def generate(
         for start in range(0, len(order), batch):
             places = order[start : start + batch]
             generated = generate_batch(
-                base, adapter.of_rows(places), [prompts[i] for i in places], end, config, [numbers[i] for i in places]
+                base, adapter.of_rows(places), [prompts[i] for i in places], ends, config, [numbers[i] for i in places]
             )
             for i, tokens in zip(places, generated, strict=True):
                 continuations[i] = tokens
@@ -86,7 +86,7 @@ def _with_shared_cache(
     base: PreTrainedModel,
     adapter: BatchAdapter,
     prompts: list[list[int]],
-    end: int,
+    ends: Sequence[int],
     config: GenerateConfig,
     rows: list[int],
 ) -> list[list[int]]:
@@ -98,14 +98,14 @@ def _with_shared_cache(
         )
     cache = SharedCache(base, adapter, prompts, beam_size, config.max_new_tokens)
     with shared_cache_attention(base):
-        return _search(cache, end, config) if beam_size > 1 else _draw(cache, end, config, rows)
+        return _search(cache, ends, config) if beam_size > 1 else _draw(cache, ends, config, rows)
 
 
 def _with_transformers(
     base: PreTrainedModel,
     adapter: BatchAdapter,
     prompts: list[list[int]],
-    end: int,
+    ends: Sequence[int],
     config: GenerateConfig,
     rows: list[int],
 ) -> list[list[int]]:
@@ -119,7 +119,7 @@ def _with_transformers(
     for length in {len(p) for p in prompts}:
         places = [i for i, p in enumerate(prompts) if len(p) == length]
         texts = [prompts[i] for i in places]
-        generated = transformers_generate(base, adapter.of_rows(places), texts, end, config.max_new_tokens, **options)
+        generated = transformers_generate(base, adapter.of_rows(places), texts, ends, config.max_new_tokens, **options)
         for i, tokens in zip(places, generated, strict=True):
             continuations[i] = tokens
     return continuations
@@ -151,9 +151,10 @@ def _check_finite(values: Tensor) -> None:
 # Greedy search and sampling
 
 
-def _draw(cache: SharedCache, end: int, config: GenerateConfig, rows: list[int]) -> list[list[int]]:
+def _draw(cache: SharedCache, ends: Sequence[int], config: GenerateConfig, rows: list[int]) -> list[list[int]]:
     """Greedy search, or one sample for each prompt from random numbers of its own."""
     device = cache.last.device
+    ending = torch.tensor(ends, device=device)
     uniforms = None
     if config.method == "sample":
         draws = [np.random.default_rng([config.seed, row]).random(config.max_new_tokens) for row in rows]
@@ -165,7 +166,7 @@ def _draw(cache: SharedCache, end: int, config: GenerateConfig, rows: list[int])
         best = logits.max(-1)
         _check_finite(best.values)
         tokens = best.indices if uniforms is None else _sampled(logits, uniforms[prompts, t], config)
-        unfinished = (tokens != end).nonzero()[:, 0]
+        unfinished = torch.isin(tokens, ending, invert=True).nonzero()[:, 0]
         if len(unfinished) < len(prompts):
             prompts, tokens = prompts[unfinished], tokens[unfinished]
             cache.keep(unfinished)
@@ -191,19 +192,26 @@ def _sampled(logits: Tensor, uniforms: Tensor, config: GenerateConfig) -> Tensor
 # Beam search
 
 
-def _search(cache: SharedCache, end: int, config: GenerateConfig) -> list[list[int]]:
+def _search(cache: SharedCache, ends: Sequence[int], config: GenerateConfig) -> list[list[int]]:
     """The best hypothesis of each prompt, without its end token; of equals, the first that finished."""
     device, count = cache.last.device, len(cache.last)
     rule = EarlyStoppingFalse(config.beam_size, config.length_penalty, count, device)
     limits = torch.full((count,), config.max_new_tokens, device=device)
-    finished = search(CachedDecoder(cache), rule, limits, beam_size=config.beam_size, end=end, must_end=False)
+    finished = search(
+        CachedDecoder(cache),
+        rule,
+        limits,
+        beam_size=config.beam_size,
+        end=torch.tensor(ends, device=device),
+        must_end=False,
+    )
     scores = torch.cat(rule.finished).tolist()
     best: dict[int, int] = {}
     for i, prompt in enumerate(finished.texts.tolist()):
         if prompt not in best or scores[i] > scores[best[prompt]]:
             best[prompt] = i
     texts = [finished.tokens[best[prompt], : finished.lengths[best[prompt]]].tolist() for prompt in range(count)]
-    return [text[:-1] if text[-1] == end else text for text in texts]
+    return [text[:-1] if text[-1] in ends else text for text in texts]
 
 
 class CachedDecoder:

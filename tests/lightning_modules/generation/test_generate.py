@@ -60,10 +60,10 @@ def test_it_writes_what_transformers_writes(
 ) -> None:
     adapter = adapter_of(base, kind)
     options = {"num_beams": beam, "length_penalty": penalty} if beam > 1 else {}
-    expected = transformers_generate(base, adapter, prompts, END, LONGEST, **options)
+    expected = transformers_generate(base, adapter, prompts, [END], LONGEST, **options)
     assert penalty > 1 or len({len(e) for e in expected}) > 1  # some end early, some not
     config = GenerateConfig(beam_size=beam, length_penalty=penalty, max_new_tokens=LONGEST)
-    assert generate(base, adapter, prompts, END, config) == expected
+    assert generate(base, adapter, prompts, [END], config) == expected
 
 
 @pytest.mark.parametrize("config", [
@@ -74,22 +74,22 @@ def test_a_row_does_not_depend_on_its_batch(
     base: PreTrainedModel, prompts: list[list[int]], config: GenerateConfig
 ) -> None:
     adapter = adapter_of(base, "prefix")
-    together = generate(base, adapter, prompts, END, config)
+    together = generate(base, adapter, prompts, [END], config)
     for batch in (1, 3):
-        assert generate(base, adapter, prompts, END, config, batch=batch) == together
-    assert [generate(base, adapter, [p], END, config, rows=[i])[0] for i, p in enumerate(prompts)] == together
+        assert generate(base, adapter, prompts, [END], config, batch=batch) == together
+    assert [generate(base, adapter, [p], [END], config, rows=[i])[0] for i, p in enumerate(prompts)] == together
 
 
 def test_samples_follow_the_distribution_and_the_seed(base: PreTrainedModel) -> None:
     prompt = [5, 6, 7]
     p = base(torch.tensor([prompt])).logits[0, -1].softmax(-1)
     config = GenerateConfig(method="sample", max_new_tokens=1)
-    drawn = generate(base, NoPrefix(), [prompt] * 3000, 10**6, config, batch=3000)
+    drawn = generate(base, NoPrefix(), [prompt] * 3000, [10**6], config, batch=3000)
     counts = torch.bincount(torch.tensor(drawn).flatten(), minlength=30) / 3000
     assert (counts - p).abs().max() < 4 * (p * (1 - p) / 3000).sqrt().max()
-    assert drawn == generate(base, NoPrefix(), [prompt] * 3000, 10**6, config, batch=64)
+    assert drawn == generate(base, NoPrefix(), [prompt] * 3000, [10**6], config, batch=64)
     other = config.model_copy(update={"seed": 1})
-    assert drawn != generate(base, NoPrefix(), [prompt] * 3000, 10**6, other, batch=3000)
+    assert drawn != generate(base, NoPrefix(), [prompt] * 3000, [10**6], other, batch=3000)
 
 
 def test_top_p_leaves_out_the_improbable(base: PreTrainedModel) -> None:
@@ -97,7 +97,7 @@ def test_top_p_leaves_out_the_improbable(base: PreTrainedModel) -> None:
     p, order = base(torch.tensor([prompt])).logits[0, -1].softmax(-1).sort(descending=True)
     allowed = {int(token) for i, token in enumerate(order) if p[:i].sum() < 0.5}
     config = GenerateConfig(method="sample", max_new_tokens=1, top_p=0.5)
-    assert {row[0] for row in generate(base, NoPrefix(), [prompt] * 500, 10**6, config, batch=500)} == allowed
+    assert {row[0] for row in generate(base, NoPrefix(), [prompt] * 500, [10**6], config, batch=500)} == allowed
 
 
 @pytest.mark.parametrize("options", [{}, {"beam_size": 3}, {"method": "sample"}])
@@ -107,7 +107,7 @@ def test_scores_that_are_not_finite_are_an_error(
 ) -> None:
     base.get_output_embeddings().weight[7] = damage  # of one token only
     with pytest.raises(InputError, match="scores that are not finite: its weights are damaged"):
-        generate(base, NoPrefix(), prompts, END, GenerateConfig(max_new_tokens=LONGEST, **options))
+        generate(base, NoPrefix(), prompts, [END], GenerateConfig(max_new_tokens=LONGEST, **options))
 
 
 def test_a_prompt_is_kept_once_for_all_its_beams(base: PreTrainedModel, prompts: list[list[int]]) -> None:
@@ -120,9 +120,9 @@ def test_the_base_has_its_own_attention_afterwards(base: PreTrainedModel, prompt
     text = torch.tensor([prompts[4]])
     before = base(text).logits
     config = GenerateConfig(beam_size=2, max_new_tokens=3)
-    written = generate(base, NoPrefix(), prompts, END, config)
+    written = generate(base, NoPrefix(), prompts, [END], config)
     with shared_prompt_attention(base):  # in the middle of training
-        assert generate(base, NoPrefix(), prompts, END, config) == written
+        assert generate(base, NoPrefix(), prompts, [END], config) == written
     torch.testing.assert_close(base(text).logits, before)
 
 
@@ -131,4 +131,4 @@ def test_the_last_penalties_of_the_range_leave_a_best_hypothesis(
 ) -> None:
     for penalty in (-5.0, 5.0):
         config = GenerateConfig(beam_size=3, length_penalty=penalty, max_new_tokens=48)
-        assert [len(text) for text in generate(base, NoPrefix(), prompts, -1, config)] == [48] * len(prompts)
+        assert [len(text) for text in generate(base, NoPrefix(), prompts, [-1], config)] == [48] * len(prompts)

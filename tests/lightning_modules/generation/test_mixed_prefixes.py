@@ -73,10 +73,10 @@ def test_rows_are_written_as_with_their_prefix_alone(
     base: PreTrainedModel, adapters: dict[str, Adapter], beams: int, batch: int
 ) -> None:
     rows = MixedPrefixes(base, adapters).rows(NAMES)
-    together = generate(base, rows, TEXTS, END, GenerateConfig(beam_size=beams, max_new_tokens=6), batch=batch)
+    together = generate(base, rows, TEXTS, [END], GenerateConfig(beam_size=beams, max_new_tokens=6), batch=batch)
     for written, text, name in zip(together, TEXTS, NAMES, strict=True):
-        assert [written] == transformers_generate(base, adapters[name], [text], END, 6, num_beams=beams)
-    assert together == transformers_generate(base, rows, TEXTS, END, 6, num_beams=beams)
+        assert [written] == transformers_generate(base, adapters[name], [text], [END], 6, num_beams=beams)
+    assert together == transformers_generate(base, rows, TEXTS, [END], 6, num_beams=beams)
     assert len({tuple(row) for row in together}) > 1
 
 

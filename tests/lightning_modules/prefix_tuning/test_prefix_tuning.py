@@ -140,8 +140,8 @@ def test_an_infix_is_written_after_as_it_was_trained(base: PreTrainedModel, vari
     settings = PrefixConfig(num_virtual_tokens=4, prefix_projection=False, position="infix")
     adapter = build_adapter(variant, base, settings, WORDS)
     prompts = [[7, 8], [9, 10, 11], [12, 13, 14, 15]]
-    together = transformers_generate(base, adapter, prompts, 2, 6, num_beams=beams)
-    assert together == [transformers_generate(base, adapter, [p], 2, 6, num_beams=beams)[0] for p in prompts]
+    together = transformers_generate(base, adapter, prompts, [2], 6, num_beams=beams)
+    assert together == [transformers_generate(base, adapter, [p], [2], 6, num_beams=beams)[0] for p in prompts]
     if beams > 1:
         return
     for prompt, written in zip(prompts, together, strict=True):
@@ -169,10 +169,12 @@ def test_the_loss_is_that_of_the_target_alone(base: PreTrainedModel) -> None:
 def test_generation_is_that_of_each_row_alone(base: PreTrainedModel, variant: str, beams: int) -> None:
     adapter = build_adapter(variant, base, PrefixConfig(num_virtual_tokens=4, prefix_projection=False), WORDS)
     prompts = [p for p, _ in EXAMPLES]
-    together = transformers_generate(base, adapter, prompts, 2, 6, num_beams=beams)
-    assert together == [transformers_generate(base, adapter, [p], 2, 6, num_beams=beams)[0] for p in prompts]
+    together = transformers_generate(base, adapter, prompts, [2], 6, num_beams=beams)
+    assert together == [transformers_generate(base, adapter, [p], [2], 6, num_beams=beams)[0] for p in prompts]
     if variant != "none":  # the words themselves as prompt give the same
-        assert together == transformers_generate(base, NoPrefix(), [WORDS + p for p in prompts], 2, 6, num_beams=beams)
+        assert together == transformers_generate(
+            base, NoPrefix(), [WORDS + p for p in prompts], [2], 6, num_beams=beams
+        )
 
 
 def test_greedy_generation_is_the_argmax_at_each_step(base: PreTrainedModel) -> None:
@@ -183,7 +185,7 @@ def test_greedy_generation_is_the_argmax_at_each_step(base: PreTrainedModel) -> 
         text.append(int(base.get_output_embeddings()(states[0, -1]).argmax()))
     expected = text[2:]
     expected = expected[: expected.index(2)] if 2 in expected else expected
-    assert transformers_generate(base, adapter, [[7, 8]], 2, 5) == [expected]
+    assert transformers_generate(base, adapter, [[7, 8]], [2], 5) == [expected]
 
 
 def test_a_saved_prefix_refuses_another_base(base: PreTrainedModel, tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def test_it_writes_what_reading_the_words_would_write(name: str) -> None:
     adapter = build_adapter("prefix", model, PrefixConfig(num_virtual_tokens=2, prefix_projection=False), words).eval()
     expected = [naive_greedy(model, words + prompt, 8) for prompt in prompts]
     assert len({tuple(e) for e in expected}) > 1
-    assert generate(model, adapter, prompts, 2, GenerateConfig(max_new_tokens=8)) == expected
+    assert generate(model, adapter, prompts, [2], GenerateConfig(max_new_tokens=8)) == expected
     assert model.generation_config.repetition_penalty == 3.0
 
 
@@ -180,25 +180,25 @@ def test_beams_are_those_of_each_prompt_alone(name: str) -> None:
         "prefix", model, PrefixConfig(num_virtual_tokens=2, prefix_projection=False), [40, 41]
     ).eval()
     prompts = [prompt for prompt, _ in EXAMPLES] + [[33, 34, 35], list(range(5, 30))]
-    expected = [transformers_generate(model, adapter, [p], 2, 8, num_beams=3)[0] for p in prompts]
+    expected = [transformers_generate(model, adapter, [p], [2], 8, num_beams=3)[0] for p in prompts]
     assert len({tuple(e) for e in expected}) > 1
-    assert generate(model, adapter, prompts, 2, GenerateConfig(beam_size=3, max_new_tokens=8)) == expected
+    assert generate(model, adapter, prompts, [2], GenerateConfig(beam_size=3, max_new_tokens=8)) == expected
 
 
 def test_samples_of_a_base_left_to_transformers_are_refused() -> None:
     with pytest.raises(InputError, match=r"cohere: .*only greedy and beam search"):
-        generate(model_of("cohere"), NoPrefix(), [[5, 6]], 2, GenerateConfig(method="sample", max_new_tokens=2))
+        generate(model_of("cohere"), NoPrefix(), [[5, 6]], [2], GenerateConfig(method="sample", max_new_tokens=2))
 
 
 def test_a_beam_wider_than_the_base_has_tokens_is_refused() -> None:
     with pytest.raises(InputError, match="a beam of 4 is too wide: the base has 6 tokens"):
-        generate(model_of("small"), NoPrefix(), [[3, 4]], 2, GenerateConfig(beam_size=4, max_new_tokens=2))
+        generate(model_of("small"), NoPrefix(), [[3, 4]], [2], GenerateConfig(beam_size=4, max_new_tokens=2))
 
 
 def test_being_in_training_mode_once_does_not_count_for_good() -> None:
     model = model_of("opt").train()
-    generate(model, NoPrefix(), [[5, 6]], 2, GenerateConfig(max_new_tokens=2))
-    generate(model.eval(), NoPrefix(), [[5, 6]], 2, GenerateConfig(method="sample", max_new_tokens=2))
+    generate(model, NoPrefix(), [[5, 6]], [2], GenerateConfig(max_new_tokens=2))
+    generate(model.eval(), NoPrefix(), [[5, 6]], [2], GenerateConfig(method="sample", max_new_tokens=2))
 
 
 def test_inside_the_context_a_base_can_be_asked_for_its_shape() -> None:

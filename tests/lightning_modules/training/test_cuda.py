@@ -75,7 +75,7 @@ def test_an_adapter_learns_and_writes_the_same(base: PreTrainedModel, name: str,
     config = GenerateConfig(beam_size=3, max_new_tokens=6)
     expected, _ = target_loss(base, adapter, examples)
     expected.backward()
-    continuations = generate(base, adapter, prompts, END, config, batch=4)
+    continuations = generate(base, adapter, prompts, [END], config, batch=4)
     on_gpu = copy.deepcopy(adapter).cuda()
     on_gpu.zero_grad()
     with torch.autocast("cuda", torch.bfloat16, enabled=half):
@@ -87,4 +87,4 @@ def test_an_adapter_learns_and_writes_the_same(base: PreTrainedModel, name: str,
         likeness = nn.functional.cosine_similarity(others[parameter].flatten(), gradient.flatten(), dim=0)
         assert likeness > (0.95 if half else 0.9999), parameter
     if not half:
-        assert generate(base, on_gpu, prompts, END, config, batch=4) == continuations
+        assert generate(base, on_gpu, prompts, [END], config, batch=4) == continuations
