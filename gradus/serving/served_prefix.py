@@ -47,6 +47,8 @@ class ServedPrefix(PythonModel):
         self.layers = flat.view(len(flat), len(cache), 2, heads, -1).permute(1, 2, 3, 0, 4)[:, :, None]
         special = {str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special}
         self.split = not any(token in self.config["template"] for token in special)
+        # A prompt is not ended, though the tokenizer may end every text.
+        self.ends_texts = self.tokenizer("a")["input_ids"][-1:] == [self.tokenizer.eos_token_id]
 
     @torch.inference_mode()
     def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> list[str]:
@@ -73,7 +75,7 @@ class ServedPrefix(PythonModel):
             text = self.config["template"].format(source=source.strip()) if source.strip() else ""
             # A source that spells a special token is text; a template that spells one contains the token.
             tokens = self.tokenizer(text, split_special_tokens=self.split)["input_ids"] if text else []
-            if tokens[-1:] == [self.tokenizer.eos_token_id]:  # it may end every text; a prompt goes on
+            if tokens and self.ends_texts:
                 tokens = tokens[:-1]
             if allowed is not None and len(tokens) > allowed:
                 raise ValueError(
