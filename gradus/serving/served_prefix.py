@@ -5,6 +5,7 @@ MLflow stores this file's text and the prefix, some hundred kB. The base stays w
 """
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterable
@@ -37,6 +38,8 @@ class ServedPrefix(PythonModel):
             )
         self.tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
         self.model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, trust_remote_code=False).eval()
+        named = self.model.generation_config.eos_token_id  # such as the end of a turn
+        self.other_ends = named if isinstance(named, list) else [] if named is None else [named]
         # As `gradus generate`: penalties in the base's folder do not belong to the prefix, and without a cache the prefix would not be read.
         self.model.generation_config = GenerationConfig()
         self.model.config.use_cache = True
@@ -86,9 +89,7 @@ class ServedPrefix(PythonModel):
         return prompts
 
     def _continuation(self, prompt: list[int], beam_size: int, max_new_tokens: int) -> str:
-        end, virtual = self.tokenizer.eos_token_id, self.layers.shape[4]
-        others = self.model.generation_config.eos_token_id  # such as the end of a turn
-        ends = [end, *(others if isinstance(others, list) else [] if others is None else [others])]
+        ends, virtual = [self.tokenizer.eos_token_id, *self.other_ends], self.layers.shape[4]
         before = torch.tensor([[0] * virtual + prompt])  # zeros in place of the tokens that the cache holds
         for_beams = self.layers.expand(-1, -1, beam_size, -1, -1, -1)
         out = self.model.generate(
@@ -99,10 +100,11 @@ class ServedPrefix(PythonModel):
             num_beams=beam_size,
             do_sample=False,
             eos_token_id=ends,
-            pad_token_id=end,
+            pad_token_id=ends[0],
             use_cache=True,
         )
-        text = str(self.tokenizer.decode(out[0, before.shape[1] :], skip_special_tokens=True))
+        written = itertools.takewhile(lambda token: token not in ends, out[0, before.shape[1] :].tolist())
+        text = str(self.tokenizer.decode(list(written), skip_special_tokens=True))
         return " ".join(text.split())
 
 

@@ -96,6 +96,25 @@ def test_a_served_prefix_writes_what_gradus_generate_writes(
     assert len(set(texts)) > 1
 
 
+@pytest.mark.parametrize("beam", [1, 3])
+def test_an_end_of_turn_of_the_generation_config_ends_what_is_served_as_what_is_generated(
+    beam: int, tmp_path: Path
+) -> None:
+    model = base(tmp_path / "base", LlamaConfig(**LLAMA))
+    folder = prefix(model)
+    freely = served(model, folder)
+    assert freely.other_ends == [END]
+    rows, options = pd.DataFrame({"source": ROWS}), {"max_new_tokens": 12, "beam_size": beam}
+    whole = freely.predict(None, rows, options)
+    file = model / "generation_config.json"
+    values = json.loads(file.read_text(encoding="utf-8"))
+    turn_ends = list(range(200, 300))
+    file.write_text(json.dumps({**values, "eos_token_id": [END, *turn_ends]}), encoding="utf-8")
+    written = served(model, folder).predict(None, rows, options)
+    assert written == generated(model, folder, ROWS, beam)
+    assert written != whole
+
+
 def test_a_base_in_parts_counts_with_every_part(tmp_path: Path) -> None:
     model = base(tmp_path / "base", LlamaConfig(**LLAMA))
     AutoModelForCausalLM.from_pretrained(model).save_pretrained(model, max_shard_size="4kB")
