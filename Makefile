@@ -16,7 +16,7 @@ export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test test-labeling lint ui lock
+.PHONY: help run test test-faults test-labeling lint ui lock
 
 help: ## list the targets (a bare `make` does this, too)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,9 @@ run: .venv/installed ## run the pipeline, and print where its report is
 # Two files at a time: the tests train models on one core each.
 test: .venv/installed ## run the tests
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+test-faults: .venv/installed ## run the tests of what holds when something goes wrong, the slow ones too
+	@$(BIN)/python -m pytest tests/faults -m "slow_fault or not slow_fault"
 
 # Label Studio has an environment of its own.
 test-labeling: .venv/installed .venv-labeling/installed ## test the labeling loop against a Label Studio server (1 GB more)

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import errno
 import importlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -107,7 +109,17 @@ def _done() -> int:
 
 
 def serve_uis(mlflow_port: int, prefect_port: int) -> int:
-    """Runs both servers until one ends or Ctrl-C."""
+    """Runs both servers until one ends, Ctrl-C or SIGTERM.
+
+    Raises:
+        InputError: a port is in use: what answers there is another server.
+    """
+    for port, option in ((mlflow_port, "--mlflow-port"), (prefect_port, "--prefect-port")):
+        if _in_use(port):
+            raise InputError(
+                f"port {port} of {HOST} is in use by another program. End that, or choose another port: {option} {port + 1}"
+            )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a server that is left alone would run for ever
     tracking.experiment()  # makes or migrates the data base before a server opens it
     servers = {
         f"MLflow   http://{HOST}:{mlflow_port}": [
@@ -138,6 +150,20 @@ def serve_uis(mlflow_port: int, prefect_port: int) -> int:
         finally:
             for process in running:
                 process.terminate()
+            for process in running:
+                process.wait()
+
+
+def _in_use(port: int) -> bool:
+    with socket.socket() as connection:
+        connection.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # a server that has just ended is not in the way
+        try:
+            connection.bind((HOST, port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
 
 
 def _answers(address: str, process: subprocess.Popen[bytes], seconds: float = 120) -> bool:
