@@ -4,11 +4,15 @@ The processes share each batch, and learn what one would have learned: the loss 
 is the stage; the others only compute.
 """
 
+import contextlib
 import os
+import signal
 import sys
 import threading
 import time
 from typing import NamedTuple
+
+import psutil
 
 VARIABLE = "GRADUS_PROCESSES"
 
@@ -38,6 +42,18 @@ def start_processes(stage: str) -> None:
     if count > 1:
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
         os.execv(sys.executable, [sys.executable, *launcher, "-m", f"stages.{stage}", *sys.argv[1:]])
+
+
+def end_with(process: psutil.Process) -> None:
+    """Sends this process SIGTERM when another one is gone; a training ends with it, and continues from its last checkpoint."""
+
+    def watch() -> None:
+        with contextlib.suppress(psutil.Error):
+            while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _end_with_parent() -> None:

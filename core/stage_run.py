@@ -45,7 +45,7 @@ class StageRun:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # for this user alone: settings may be anything
         self._journal = Path(tempfile.mkdtemp(prefix=f"{time.time_ns()}-{self.stage}-", dir=folder))
         parent = os.environ.get(tracking.PARENT_VARIABLE, "")
-        above = _dvc_above()
+        above = next(iter(reversed(dvc_above())), None)
         process = above or psutil.Process()
         parent_process = above.parent() if above and parent else process
         self._write(
@@ -168,11 +168,10 @@ def start_recorder() -> None:
             )  # fmt: skip
 
 
-def _dvc_above() -> psutil.Process | None:
-    """The dvc process that this process was started by; under a flow the one that starts dvc for it."""
+def dvc_above() -> list[psutil.Process]:
+    """The dvc processes that this process was started by, the nearest first; under a flow the last is the one that starts dvc for it."""
     names = {"dvc", "flows.repro"}
-    above = [p for p in psutil.Process().parents() if any(Path(part).name in names for part in _command(p)[:3])]
-    return above[-1] if above else None
+    return [p for p in psutil.Process().parents() if any(Path(part).name in names for part in _command(p)[:3])]
 
 
 def _command(process: psutil.Process) -> list[str]:

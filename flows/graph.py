@@ -99,7 +99,10 @@ def plan() -> Plan:
             )
             return Plan(graph, graph.downstream(repo.status().keys() - {INPUTS}))
     except DvcException as error:
-        raise InputError(f"dvc cannot read the graph: {error}") from error
+        remedy = (
+            "" if Path(".git").exists() else ". In a folder without git, run once: dvc config --local core.no_scm true"
+        )
+        raise InputError(f"dvc cannot read the graph: {error}{remedy}") from error
 
 
 def _look_outside() -> None:

@@ -28,6 +28,7 @@ SECONDS_BETWEEN_TRIES = 1.0
 CLOCK_SECONDS = 2.0  # a process' start is known to a hundredth of a second, and the clock may have been set
 LOADED = ("dvc.cli.parser", "dvc.commands.repro", "dvc.repo.reproduce", "dvc.stage.run", "dvc.dvcfile")
 REQUEST_BYTES = 2**16
+GOODBYE = b"goodbye"  # a flow that closes the channel without it was killed
 
 
 class StageProcess:
@@ -78,8 +79,10 @@ class Repro:
         return StageProcess(int(pid), stdout, status)
 
     def close(self) -> None:
-        """Ends the process that starts stages; those that run continue."""
+        """Ends the process that starts stages, and those that still run."""
         if self._server:
+            with contextlib.suppress(OSError):  # it was killed
+                self._channel.send(GOODBYE)
             self._channel.close()
             self._server.wait()
 
@@ -109,20 +112,36 @@ async def _pipe() -> tuple[asyncio.StreamReader, int]:
 
 
 def main() -> None:
-    """Loads dvc; then forks for each request on standard input, until no flow has its other end open."""
-    channel = socket.socket(fileno=0)
+    """Loads dvc; then forks for each request on standard input, until no flow has its other end open.
+
+    A flow that was killed leaves its stages and its temporary Prefect server running: they are ended for it.
+    """
+    channel, flow = socket.socket(fileno=0), psutil.Process(os.getppid())
+    stages: list[int] = []
+    others: list[psutil.Process] = []
     for module in LOADED:
         importlib.import_module(module)
     signal.signal(signal.SIGCHLD, lambda *_: _forget_ended())
     while True:
         request, ends, _, _ = socket.recv_fds(channel, REQUEST_BYTES, 2)
-        if not request:
-            return
-        if os.fork() == 0:
+        if request in (b"", GOODBYE):
+            break
+        with contextlib.suppress(psutil.Error):
+            others = [process for process in flow.children() if process.pid != os.getpid()]
+        pid = os.fork()
+        if pid == 0:
             channel.close()
             _run(json.loads(request), *ends)
+        stages.append(pid)
         for end in ends:
             os.close(end)
+    for pid in stages:  # of a flow that ended by itself none is left
+        with contextlib.suppress(ChildProcessError, ProcessLookupError):
+            if not os.waitpid(pid, os.WNOHANG)[0]:
+                os.killpg(pid, signal.SIGTERM)
+    for process in others if request != GOODBYE else []:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
 
 
 def _forget_ended() -> None:

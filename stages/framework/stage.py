@@ -17,8 +17,8 @@ from typing import Any
 from core.errors import DivergedError, InputError
 from core.folders import finished_folder
 from core.process_setup import set_up_process
-from core.processes import start_processes, this_process
-from core.stage_run import StageRun
+from core.processes import end_with, start_processes, this_process
+from core.stage_run import StageRun, dvc_above
 from stages.framework import layout
 from stages.framework.dependencies import Dependencies, dependencies, lines
 from stages.framework.params import Params, load_params
@@ -80,6 +80,8 @@ def stage(
     set_up_process()
     if in_processes:
         start_processes(name)
+    for dvc in dvc_above()[:1]:  # what a stage makes for a dvc that was killed, nobody records
+        end_with(dvc)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     run: StageRun | None = None

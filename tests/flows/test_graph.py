@@ -70,3 +70,10 @@ def test_a_graph_that_cannot_be_read_is_an_error_in_dvcs_words(
     (tmp_path / "dvc.yaml").write_text(text)
     with pytest.raises(InputError, match=f"dvc cannot read the graph: .*{problem}"):
         plan()
+
+
+def test_a_folder_without_git_is_named_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".dvc").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"is not a git repository.*dvc config --local core\.no_scm true"):
+        plan()
