@@ -189,12 +189,13 @@ def _reproduce(stage: str) -> int:
                     forget_reused_processes(repo)
                     repo.reproduce(stage, single_item=True)
                 return 0
-            except (DvcException, OSError) as error:
+            except Exception as error:
                 cause = error.__cause__ if isinstance(error, ReproductionError) and error.__cause__ else error
                 if isinstance(cause, StageCmdFailedError):  # the stage has said why
                     return 1
                 if not isinstance(cause, LockError):
-                    print(f"{stage}: dvc: {cause}", flush=True)
+                    kind = "" if isinstance(cause, (DvcException, OSError)) else f"{type(cause).__name__}: "
+                    print(f"{stage}: dvc: {kind}{cause}", flush=True)
                     return 1
                 if (busy := " ".join(str(cause).partition("\n\n")[0].split())) != waits_for:
                     print(f"{stage}: waits: {busy}", flush=True)
