@@ -206,14 +206,19 @@ def _reproduce(stage: str) -> int:
 def forget_reused_processes(repo: "Repo") -> None:
     """Removes dvc's notes of processes that are gone, though another process has the number of one of them by now.
 
-    dvc itself asks only whether a process of that number exists, and would wait for it for ever.
+    dvc itself asks only whether a process of that number exists, and would wait for it for ever. A dvc that is killed while it writes
+    the notes leaves an empty file, which dvc cannot read.
     """
-    from dvc.rwlock import RWLOCK_FILE, _edit_rwlock
+    from dvc.lock import make_lock
+    from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK, _edit_rwlock
 
-    path = Path(repo.tmp_dir, RWLOCK_FILE)
+    path, hardlink = Path(repo.tmp_dir, RWLOCK_FILE), repo.config["core"].get("hardlink_lock", False)
+    with make_lock(str(path.with_name(RWLOCK_LOCK)), tmp_dir=repo.tmp_dir, hardlink_lock=hardlink):  # nobody writes now
+        if path.exists() and not path.stat().st_size:
+            path.unlink()
     if not path.exists():
         return
-    with _edit_rwlock(repo.tmp_dir, repo.fs, repo.config["core"].get("hardlink_lock", False)) as notes:
+    with _edit_rwlock(repo.tmp_dir, repo.fs, hardlink) as notes:
         written = path.stat().st_mtime
 
         def is_current(note: dict[str, Any]) -> bool:

@@ -59,7 +59,7 @@ def test_a_stage_has_its_variables_and_its_output_and_says_how_it_ended() -> Non
 
 
 def test_stages_run_side_by_side_and_one_that_is_killed_harms_no_other() -> None:
-    async def main() -> tuple[int, int, int, int]:
+    async def main() -> tuple[int, int, int, str]:
         repro = Repro()
         first, second = await asyncio.gather(repro.start("sleeps", {}), repro.start("sleeps", {}))
         # The second waits for the lock that dvc holds on a stage, or sleeps, too; both lead a session of their own.
@@ -71,11 +71,12 @@ def test_stages_run_side_by_side_and_one_that_is_killed_harms_no_other() -> None
         os.killpg(second.pid, signal.SIGKILL)
         second_code = await second.wait()
         third = await repro.start("speaks", {"WORD": "still"})
-        third_code = await third.wait()
+        third_output = (await third.stdout.read()).decode()
+        await third.wait()
         repro.close()
-        return sessions, first_code, second_code, third_code
+        return sessions, first_code, second_code, third_output
 
-    assert asyncio.run(main()) == (3, -signal.SIGKILL, -signal.SIGKILL, 0)
+    assert asyncio.run(main()) == (3, -signal.SIGKILL, -signal.SIGKILL, "heard still\n")
 
 
 def test_a_server_that_was_killed_is_an_error_that_names_it() -> None:
@@ -122,6 +123,12 @@ def test_a_lock_of_a_process_whose_number_another_has_by_now_holds_up_nothing() 
     lock.write_text(json.dumps({"write": {made: note}, "read": {}}), encoding="utf-8")
     os.utime(lock, (psutil.Process().create_time() - 3600,) * 2)
 
+    assert run_alone("slow") == ("at work\n", 0)
+
+
+def test_notes_that_a_killed_dvc_had_just_begun_to_write_hold_up_nothing() -> None:
+    Path(".dvc/tmp").mkdir(exist_ok=True)
+    Path(".dvc/tmp/rwlock").touch()
     assert run_alone("slow") == ("at work\n", 0)
 
 
