@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_TRIES = 1.0
 CLOCK_SECONDS = 2.0  # a process' start is known to a hundredth of a second, and the clock may have been set
-LOADED = ("dvc.cli.parser", "dvc.commands.repro", "dvc.repo.reproduce", "dvc.stage.run", "dvc.dvcfile")
+LOADED = ("dvc.repo.reproduce", "dvc.stage.run", "dvc.dvcfile")
 REQUEST_BYTES = 2**16
 GOODBYE = b"goodbye"  # a flow that closes the channel without it was killed
 

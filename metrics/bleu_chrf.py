@@ -17,7 +17,7 @@ def bleu_tokenizer(language: str) -> str:
 
     A language that is written without spaces is never scored with 13a: without a tokenizer of its own, each character is a token.
     """
-    language = language.lower().replace("_", "-").partition("-")[0]
+    language = _without_region(language)
     if language in ("zh", "yue"):
         return "zh"
     if language == "ja" and find_spec("MeCab") and find_spec("ipadic"):
@@ -55,7 +55,7 @@ def tokenised_bleu(texts: list[str], references: list[list[str]], language: str)
     Args:
         language: of the text, as Moses names it: where it splits apostrophes, and which abbreviations keep their point.
     """
-    if language in WITHOUT_SPACES:
+    if _without_region(language) in WITHOUT_SPACES:
         return {}
     normalizer, tokenizer = MosesPunctNormalizer(lang=language), MosesTokenizer(lang=language)
 
@@ -71,6 +71,11 @@ def tokenised_bleu(texts: list[str], references: list[list[str]], language: str)
         "tokenised_bleu": bleu.score,
         "tokenised_bleu_signature": signature.replace("tok:none", f"tok:{moses}"),
     }
+
+
+def _without_region(language: str) -> str:
+    """`zh` of `zh-TW` or `zh_TW`."""
+    return language.lower().replace("_", "-").partition("-")[0]
 
 
 def reference_columns(references: list[list[str]]) -> list[list[str | None]]:

@@ -1,7 +1,9 @@
 """What several tests need."""
 
 import gzip
+import os
 import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -188,3 +190,14 @@ def good() -> dict[str, Any]:
 def make(good: dict[str, Any]) -> Callable[..., Ranking]:
     """The good record with changes."""
     return lambda **changes: Ranking(**{**good, **changes})
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB. Only root can make one."""
+    folder = tmp_path / "small_disk"
+    folder.mkdir()
+    if os.getuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]).returncode:
+        pytest.skip("a file system can only be mounted by root")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)

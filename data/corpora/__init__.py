@@ -41,7 +41,7 @@ class CorpusConfig(Config):
     test: float = Field(default=0.03, gt=0, lt=1)
     """Share of the documents held out for testing. Not used where the corpus has its own test split."""
     language: str | None = None
-    """Language of the targets, ISO 639-1, for Moses' tokenizer in the metrics. `null`: what the corpus says, or `en`."""
+    """Language of the targets, ISO 639-1: what BLEU takes for a word. `null`: what the corpus says, or `en`."""
 
     @model_validator(mode="after")
     def _leaves_something_to_train_on(self) -> "CorpusConfig":

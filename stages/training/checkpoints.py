@@ -24,11 +24,11 @@ class Checkpoints(pl.Callback):
     of the kept weights that it needs, so a damaged checkpoint is recognised and the one before it is used.
 
     Args:
-        needed: files of `folder`, beside the checkpoint itself, that a training needs to continue from now.
+        needed: checksums by name of the files of `folder`, beside the checkpoint itself, that a training needs to continue from now.
     """
 
-    def __init__(self, folder: Path, needed: Callable[[], list[Path]] = list) -> None:
-        self.folder, self.needed = folder, needed
+    def __init__(self, folder: Path, needed: Callable[[], dict[str, str]] = dict) -> None:
+        self.folder, self.needed, self.io = folder, needed, DirectCheckpointIO()
         self._told = False  # that a checkpoint could not be written
         self._saved_at = time.monotonic()
         self._random_states: list[dict[str, Any]] = []  # one for each process, of the checkpoint resumed from
@@ -76,7 +76,9 @@ class Checkpoints(pl.Callback):
             return
         with finished_file(target) as partial:
             trainer.save_checkpoint(partial)
-            digests = {target.name: file_hash(partial), **{file.name: file_hash(file) for file in self.needed()}}
+            if self.io.error:
+                raise self.io.error
+            digests = {target.name: file_hash(partial), **self.needed()}
         with finished_file(_checksums(target)) as partial:
             partial.write_text(json.dumps(digests), encoding="utf-8")
         for old in sorted(self.folder.glob("step-*.ckpt"))[:-CHECKPOINTS_KEPT]:
@@ -133,8 +135,22 @@ def _checksums(checkpoint: Path) -> Path:
 
 
 class DirectCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint where it is asked to. Lightning's own goes through the system's temporary folder, which may be small."""
+    """Writes a checkpoint where it is asked to. Lightning's own goes through the system's temporary folder, which may be small.
+
+    Attributes:
+        error: why the last checkpoint could not be written. It is not raised at once: the other processes already wait for this one.
+    """
+
+    error: OSError | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        with open(path, "wb") as file:
-            torch.save(checkpoint, file)
+        self.error = None
+        try:
+            with open(path, "wb") as file:
+                torch.save(checkpoint, file)
+        except OSError as error:
+            self.error = error
+        except RuntimeError as error:  # torch's, of closing an archive that could not be written
+            if not isinstance(error.__context__, OSError):
+                raise
+            self.error = error.__context__

@@ -14,7 +14,7 @@ from lightning_modules.training.config import Precision, TrainingConfig
 from lightning_modules.training.precision import has_bf16
 from stages.framework import layout
 from stages.framework.stage import Stage
-from stages.training.checkpoints import Checkpoints, DirectCheckpointIO
+from stages.training.checkpoints import Checkpoints
 from stages.training.divergence import Divergence
 from stages.training.kept_weights import MONITOR, KeptWeights
 from stages.training.learning_curve import STEPS_BETWEEN_METRICS, LearningCurve
@@ -60,7 +60,7 @@ def fit(
     folder = layout.WORK / "checkpoints" / f"{stage.name.replace('@', '-')}-{stage.key}"
     curve = LearningCurve(stage, config.num_train_epochs * len(train))
     kept, divergence = KeptWeights(folder, config), Divergence(config)
-    checkpoints = Checkpoints(folder, kept.files)
+    checkpoints = Checkpoints(folder, kept.checksums)
     precision = lightning_precision(config.precision)
     trainer = _trainer(
         config,
@@ -68,6 +68,7 @@ def fit(
         # At least two updates: a checkpoint is only saved between two updates that no validation separates.
         val_check_interval=min(len(train), max(2, len(train) // validations)),
         callbacks=[curve, divergence, kept, *_early_stopping(config), checkpoints],
+        plugins=[checkpoints.io],
     )
     checkpoint = checkpoints.latest()
     if checkpoint:
@@ -118,7 +119,6 @@ def _trainer(config: TrainingConfig, precision: str, **options: Any) -> pl.Train
         num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")),
         strategy="ddp" if this_process().world_size > 1 else "auto",
         precision=precision,  # type: ignore[arg-type]
-        plugins=[DirectCheckpointIO()],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from safetensors.torch import load_file, save_file
 
-from core.folders import finished_file
+from core.folders import file_hash, finished_file
 from lightning_modules.training.config import TrainingConfig
 from stages.framework.stage import CHECKPOINTS_KEPT
 
@@ -31,6 +31,7 @@ class KeptWeights(pl.Callback):
         self.folder, self.average_last = folder, config.average_last
         self.keeps_best = bool(config.early_stopping_patience)
         self.losses: dict[int, float] = {}  # validation loss by update, of the validations to keep
+        self._digests: dict[int, str] = {}  # checksums of their files, in the process that writes them
         # Updates whose files a checkpoint needs: of all that are kept, and of the next one.
         self._needed: deque[list[int]] = deque(maxlen=CHECKPOINTS_KEPT + 1)
 
@@ -45,20 +46,21 @@ class KeptWeights(pl.Callback):
         if trainer.is_global_zero:
             with finished_file(self._file(trainer.global_step)) as partial:
                 save_file({n: p.detach().contiguous() for n, p in _trained(pl_module)}, partial)
+                self._digests[trainer.global_step] = file_hash(partial)
         self.losses[trainer.global_step] = loss
 
     def steps(self) -> list[int]:
         """The updates whose weights make the final ones."""
         return list(self.losses)[-self.average_last :]
 
-    def files(self) -> list[Path]:
-        """The files of these weights."""
-        return [self._file(step) for step in self.steps()]
+    def checksums(self) -> dict[str, str]:
+        """The checksum of each file of these weights, by its name."""
+        return {self._file(step).name: self._digests[step] for step in self.steps()}
 
     @torch.no_grad()
     def load(self, module: pl.LightningModule) -> bool:
         """Gives `module` the mean of the kept weights; False if its last weights are the final ones already."""
-        files = [load_file(file) for file in self.files()]
+        files = [load_file(self._file(step)) for step in self.steps()]
         for name, parameter in _trained(module) if files else []:
             parameter.copy_(torch.stack([file[name].to(parameter) for file in files]).mean(0))
         return bool(files)
@@ -71,10 +73,10 @@ class KeptWeights(pl.Callback):
         needed = {self._file(step) for steps in self._needed for step in steps}
         for file in set(self.folder.glob("weights-*")) - needed:
             file.unlink(missing_ok=True)  # several processes may remove it at once
-        return {"losses": self.losses, "needed": list(self._needed)}
+        return {"losses": self.losses, "needed": list(self._needed), "digests": self._digests}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.losses = state["losses"]
+        self.losses, self._digests = state["losses"], state["digests"]
         self._needed.extend(state["needed"])
 
     def _file(self, step: int) -> Path:

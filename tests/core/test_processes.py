@@ -1,6 +1,7 @@
 """Two processes learn what one would, and leave one output, one run and no process behind."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,3 +111,17 @@ def test_two_processes_learn_what_one_learns_after_a_kill_too(encoded: Path, mon
         ["FINISHED", "FINISHED", "KILLED"],
         ["FAILED", "FINISHED", "FINISHED"],
     )
+
+
+def test_a_full_disk_at_a_checkpoint_holds_up_no_other_process(
+    encoded: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning makes all processes wait for the one that writes."""
+    monkeypatch.setenv(VARIABLE, "2")
+    (small_disk / "other").write_bytes(b"x" * 1_040_000)
+    folder = Path(".gradus/checkpoints")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(exist_ok=True)
+    folder.symlink_to(small_disk)
+    done = subprocess.run(COMMAND, check=False, capture_output=True, text=True, timeout=120)
+    assert done.stdout.count("no checkpoint could be written (No space left on device)") == 1, done.stdout + done.stderr

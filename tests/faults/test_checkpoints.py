@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,6 +27,14 @@ def altered(file: Path) -> None:
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
+
+
+def assert_same(
+    weights: dict[str, torch.Tensor], run: dict[str, Any], expected: dict[str, torch.Tensor], learned: dict[str, Any]
+) -> None:
+    """Weights to the last bit, and the learning curve."""
+    assert all(torch.equal(weights[name], value) for name, value in expected.items())
+    assert run["curve"] == learned["curve"]
 
 
 DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
@@ -57,8 +66,7 @@ def test_the_checkpoint_before_a_damaged_one_is_used(
     said = capsys.readouterr().out
     assert "not used: step-" in said
     assert "continues from" in said
-    assert all(torch.equal(weights[name], value) for name, value in expected.items())
-    assert resumed["curve"] == learned["curve"]
+    assert_same(weights, resumed, expected, learned)
 
 
 @pytest.mark.parametrize("damage", DAMAGED_WEIGHTS)
@@ -74,12 +82,12 @@ def test_with_damaged_kept_weights_a_training_starts_again_and_ends_the_same(
     said = capsys.readouterr().out
     assert "not used: weights-" in said
     assert "no sound checkpoint is left: the training starts from the beginning" in said
-    assert all(torch.equal(weights[name], value) for name, value in expected.items())
-    assert again["curve"] == learned["curve"]
+    assert_same(weights, again, expected, learned)
 
 
+@pytest.mark.parametrize("used", [1_000_000, 1_040_000, 1_048_576])  # the first bytes find a place, or not
 def test_a_full_disk_at_a_checkpoint_is_said_once_and_the_training_ends_the_same(
-    stage: Stage, small_disk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    stage: Stage, small_disk: Path, used: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_after_every_update(monkeypatch)
     expected, learned = train(stage)
@@ -87,11 +95,10 @@ def test_a_full_disk_at_a_checkpoint_is_said_once_and_the_training_ends_the_same
     capsys.readouterr()
     (layout.WORK / "checkpoints").rmdir()
     (layout.WORK / "checkpoints").symlink_to(small_disk)
-    (small_disk / "other").write_bytes(b"x" * 1_000_000)
+    (small_disk / "other").write_bytes(b"x" * used)
     weights, full = train(stage)
     assert capsys.readouterr().out.count("no checkpoint could be written (No space left on device)") == 1
-    assert all(torch.equal(weights[name], value) for name, value in expected.items())
-    assert full["curve"] == learned["curve"]
+    assert_same(weights, full, expected, learned)
     assert not [path for path in small_disk.rglob("*") if path.is_file() and path.name != "other"]
 
 

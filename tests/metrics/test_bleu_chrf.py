@@ -65,4 +65,4 @@ def test_a_language_without_spaces_is_scored_by_its_own_words_or_characters(
 
 def test_languages_with_spaces_keep_the_published_tokenizer() -> None:
     assert {bleu_tokenizer(language) for language in ("en", "de", "fr", "ru", "tr")} == {"13a"}
-    assert tokenised_bleu(["男"], [["男"]], "ja") == {}
+    assert tokenised_bleu(["男"], [["男"]], "ja") == tokenised_bleu(["男"], [["男"]], "zh-TW") == {}
